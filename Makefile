@@ -1,0 +1,66 @@
+# make train   create .venv, install, train FrankaCabinet with HEPO    (overrides: make train ARGS="algo=ppo_h seed=1")
+# make test    create .venv, install, run every check and the default tests
+# make help    the rest
+#
+# Needs python3 (3.11 or newer) and make; never root.
+
+VENV   := .venv
+PY     := $(VENV)/bin/python
+ARGS   ?=
+# The first of these that is new enough makes the environment; PYTHON=/path/to/python chooses another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& { echo $$p; break; }; done)
+# CUDA machines also get MuJoCo Warp; override with EXTRAS=report,video.
+EXTRAS ?= report,video$(shell command -v nvidia-smi >/dev/null 2>&1 && echo ,cuda)
+PIP     = $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SPEC   := pyproject.toml constraints.txt
+# Two processes are enough for the default suite and leave room for the engines' own threads.
+JOBS   ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help train test test-slow lint bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+train: $(VENV)/.train-stamp ## train FrankaCabinet with HEPO; ARGS="…" passes overrides
+	@$(PY) train.py task=FrankaCabinet algo=hepo $(ARGS)
+
+test: lint ## ruff, mypy and the default tests (minutes)
+	@$(PY) -m pytest -n $(JOBS) $(ARGS)
+
+test-slow: $(VENV)/.dev-stamp ## the slow tests (kernel compilation, learning)
+	@$(PY) -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.dev-stamp ## ruff check, ruff format --check, mypy
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+bench: $(VENV)/.train-stamp ## speed against bare physics and against PPO, as ratios
+	@$(PY) -m hepo_isaac.cli bench $(ARGS)
+
+clean: ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+
+$(PY):
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "hepo_isaac needs Python 3.11 or newer, and no such python3 is on the PATH (found: $$(python3 --version 2>&1))." >&2; \
+		echo "Install one, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "hepo_isaac needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; exit 1; }
+	@echo "creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "python's venv module is missing; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+# A stamp is newer than what it was installed from, so nothing is installed twice.
+$(VENV)/.train-stamp: $(SPEC) | $(PY)
+	@echo "installing hepo-isaac[$(EXTRAS)] into $(VENV) (minutes the first time)"
+	@$(PIP) -e '.[$(EXTRAS)]'
+	@touch $@
+
+$(VENV)/.dev-stamp: $(SPEC) | $(PY)
+	@echo "installing hepo-isaac[dev,$(EXTRAS)] into $(VENV) (minutes the first time)"
+	@$(PIP) -e '.[dev,$(EXTRAS)]'
+	@touch $@ $(VENV)/.train-stamp
