@@ -1,0 +1,10 @@
+"""hepo_isaac: train robots on a task reward and shaping together, without the shaping being hacked.
+
+The stack follows HEPO (arXiv 2507.05328). Layers, lowest first: ``sim`` (physics engines), ``envs`` (step loop
+and adapters), ``methods`` (the math of each algorithm), ``agents`` (rl-games agents), ``runs`` (everything a
+run leaves on disk). See docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""rl-games agents that put the pieces of ``methods`` to work."""

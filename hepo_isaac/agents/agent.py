@@ -1,0 +1,280 @@
+"""HepoAgent: one rl-games agent for every method of cfg/algo/.
+
+It implements rl-games' ``BaseAlgorithm`` and is created and run by rl-games' ``Runner``. It does not derive from
+``A2CAgent``: that class reads tensors on the host several times per step and owns one network and one optimiser,
+so nearly every method of it would have to be replaced (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import torch
+from rl_games.common import vecenv
+from rl_games.interfaces.base_algorithm import BaseAlgorithm
+from torch import Tensor
+
+from hepo_isaac.agents.config import train_config
+from hepo_isaac.agents.learner import Learner
+from hepo_isaac.agents.meters import EpisodeMeter
+from hepo_isaac.agents.rollout import RolloutBuffer
+from hepo_isaac.errors import UnstablePhysicsError, UserError
+from hepo_isaac.methods.method import method_from_config
+
+
+class HepoAgent(BaseAlgorithm):
+    """Trains the policies of one method on one vectorised environment.
+
+    Args:
+        base_name: rl-games' run name (unused; the run folder has the name).
+        params: rl-games' parameters; ``params["config"]`` holds env_name, num_actors, device, seeds, method, train
+            and features.observer.
+    """
+
+    def __init__(self, base_name: str, params: Dict[str, Any]) -> None:
+        config = params["config"]
+        self.config = config
+        self.train_cfg = train_config(config["train"])
+        self.method = method_from_config(config["method"])
+        self._device = torch.device(config["device"])
+        self.num_envs = int(config["num_actors"])
+        self.vec_env = vecenv.create_vec_env(config["env_name"], self.num_envs, **config.get("env_config", {}))
+        info = self.vec_env.get_env_info()
+        if info.get("value_size") != 2:
+            raise UserError(
+                "environment %r has value_size %r; expected 2 (rewards [r, h])"
+                % (config["env_name"], info.get("value_size"))
+            )
+        num_obs, num_actions = info["observation_space"].shape[0], info["action_space"].shape[0]
+        self.generators = [torch.Generator(self._device).manual_seed(int(s)) for s in config["seeds"]]
+        self.learner = Learner(
+            self.method, self.train_cfg, self.num_envs, num_obs, num_actions, self.generators, self._device
+        )
+        self.policy_names = list(self.method.policy_names)
+        self._num_stack = self.learner.num_policies
+        horizon = self.train_cfg.horizon_length
+        slots = 1 + horizon // int(info["max_episode_length"])
+        self.buffer = RolloutBuffer(
+            horizon, self._num_stack, self.num_envs, num_obs, num_actions, 2, slots, self._device
+        )
+        self._noise = torch.zeros(self._num_stack, self.num_envs // self._num_stack, num_actions, device=self._device)
+        self.meter: Optional[EpisodeMeter] = None
+        self.iteration, self.env_steps = 0, 0
+        self.max_iterations = self.train_cfg.max_iterations
+        self._obs: Optional[Tensor] = None
+        self._bad_before, self._stop = 0.0, False
+        self.observer = config["features"]["observer"]
+        self.observer.after_init(self)
+
+    # -- rl-games' interface -----------------------------------------------------------------------------------
+    @property
+    def device(self) -> torch.device:
+        """Where all tensors live."""
+        return self._device
+
+    def clear_stats(self) -> None:
+        """Forget the episodes counted so far."""
+        if self.meter is not None:
+            self.meter.take()
+
+    def get_param(self, param_name: str) -> Any:
+        """A train setting by name."""
+        return getattr(self.train_cfg, param_name)
+
+    def set_param(self, param_name: str, param_value: Any) -> None:
+        """Not supported: settings are frozen for the length of a run."""
+        raise UserError("train settings cannot change during a run; start a new one with train.%s" % param_name)
+
+    def train(self) -> None:
+        """Run iterations until max_iterations or until the observer asks to stop."""
+        if self._obs is None:
+            self._obs = self.vec_env.reset()
+        try:
+            while self.iteration < self.max_iterations and not self._stop:
+                metrics = self.train_epoch()
+                self._stop = bool(self.observer.on_iteration(self, metrics))
+                self._check_physics(metrics)
+        except Exception as error:
+            self.observer.on_failure(self, error)
+            raise
+        self.observer.on_finish(self)
+
+    def train_epoch(self) -> Dict[str, float]:
+        """One iteration: collect, learn, and a single read of all statistics on the host."""
+        start = time.perf_counter()
+        last_obs = self.collect()
+        self._synchronize()
+        middle = time.perf_counter()
+        stats = self.learn(last_obs)
+        metrics = self._flush(stats)  # waits for the device
+        end = time.perf_counter()
+        self.iteration += 1
+        steps = self.num_envs * self.train_cfg.horizon_length
+        self.env_steps += steps
+        metrics.update(
+            iteration=float(self.iteration),
+            env_steps=float(self.env_steps),
+            env_steps_per_second=steps / (end - start),
+            rollout_s=middle - start,
+            update_s=end - middle,
+        )
+        return metrics
+
+    # -- one iteration, without host reads ---------------------------------------------------------------------
+    def collect(self) -> Tensor:
+        """Fill the rollout buffer; returns the observation after its last step, (P, n, O)."""
+        if self._obs is None:
+            self._obs = self.vec_env.reset()
+        b, obs = self.buffer, self._obs
+        b.start()
+        p = self._num_stack
+        for t in range(b.horizon):
+            self._draw_noise()
+            by_policy = obs.view(p, -1, obs.shape[-1])
+            b.obs[t].copy_(by_policy)
+            actions, b.log_prob[t], b.mean[t], b.values[t] = self.learner.act(by_policy, self._noise)
+            b.actions[t] = actions
+            obs, rewards, done, infos = self.vec_env.step(actions.reshape(self.num_envs, -1))
+            b.rewards[t].copy_(rewards.view(p, -1, 2))
+            b.time_out[t].copy_(infos["time_outs"].view(p, -1))
+            b.terminated[t].copy_(infos["terminated"].view(p, -1))
+            b.keep_final_obs(t, infos["final_obs"].view(p, -1, obs.shape[-1]))
+            self._count(rewards, done, infos)
+        self._obs = obs
+        return obs.view(p, -1, obs.shape[-1])
+
+    def learn(self, last_obs: Tensor) -> Dict[str, Tensor]:
+        """Advantages, policy update, alpha; returns per-policy statistics (P,)."""
+        batch = self.learner.prepare(self.buffer, last_obs, self._episode_gap())
+        stats = self.learner.update(batch)
+        self.learner.finish_iteration(self.buffer)
+        return stats
+
+    def _draw_noise(self) -> None:
+        """Standard normal noise, each run from its own generator."""
+        per_run = self._noise.view(len(self.generators), -1)
+        for run, generator in enumerate(self.generators):
+            per_run[run].normal_(generator=generator)
+
+    def _count(self, rewards: Tensor, done: Tensor, infos: Mapping[str, Any]) -> None:
+        terms, ends = infos["terms"], infos["metrics"]
+        if self.meter is None:
+            names = ["return_task", "return_heuristic", *("terms/" + n for n in terms)]
+            self.meter = EpisodeMeter(
+                self.num_envs, self._num_stack, names, ["episode/" + n for n in ends], self._device
+            )
+            self._restore_meter()
+        steps = [rewards[:, 0], rewards[:, 1], *terms.values()]
+        self.meter.update(steps, list(ends.values()), done, infos["counted"])
+
+    def _episode_gap(self) -> Optional[Tensor]:
+        """(S,) J(pi) - J(pi_H) over the episodes that ended in this rollout, 0 where a policy finished none."""
+        if not self.method.constraint or self.method.contrast != "episode_return" or self.meter is None:
+            return None
+        totals = self.meter.totals
+        count = totals[:, -1]
+        mean = (totals[:, 0] / count.clamp_min(1.0)).view(-1, 2)
+        both = (count.view(-1, 2) > 0).all(1)
+        return torch.where(both, mean[:, 0] - mean[:, 1], torch.zeros_like(mean[:, 0]))
+
+    # -- statistics --------------------------------------------------------------------------------------------
+    def _flush(self, stats: Mapping[str, Tensor]) -> Dict[str, float]:
+        """Bring all statistics of the iteration to the host in one transfer."""
+        assert self.meter is not None
+        learner = self.learner
+        per_policy: Dict[str, Tensor] = dict(stats)
+        per_policy["learning_rate"] = learner.optimizer.learning_rate
+        per_policy["sigma"] = learner.net.log_std.detach().exp().mean(1)
+        env = self.vec_env.statistics()
+        columns = [self.meter.take(), torch.stack(list(per_policy.values()), 1)]
+        shared = [learner.multiplier.value, learner.multiplier.gradient]
+        packed = torch.cat([c.flatten() for c in columns + shared] + [torch.stack(list(env.values())).float()])
+        host = packed.to("cpu").tolist()
+        metrics = self._unpack(host, self.meter.column_names(), list(per_policy), list(env))
+        bad = metrics["bad_worlds"]
+        metrics["bad_worlds"], self._bad_before = bad - self._bad_before, bad
+        return metrics
+
+    def _unpack(
+        self, host: List[float], meter: Sequence[str], update: Sequence[str], env: Sequence[str]
+    ) -> Dict[str, float]:
+        metrics: Dict[str, float] = {}
+        p, runs, width = self._num_stack, len(self.generators), len(meter)
+        at = p * width
+        for k, policy in enumerate(self.policy_names):  # the first run's policies; see runs for several
+            row = host[k * width : (k + 1) * width]
+            count = row[-1]
+            for name, total in zip(meter[:-1], row[:-1]):
+                metrics["%s/%s" % (name, policy)] = total / count if count else float("nan")
+            metrics["episodes/%s" % policy] = count
+            for i, name in enumerate(update):
+                metrics["%s/%s" % (name, policy)] = host[at + k * len(update) + i]
+        at += p * len(update)
+        if self.method.constraint:
+            metrics["alpha"], metrics["alpha_gradient"] = host[at], host[at + runs]
+        at += 2 * runs
+        metrics.update(zip(env, host[at:]))
+        return metrics
+
+    def _check_physics(self, metrics: Mapping[str, float]) -> None:
+        """Stop if the physics diverges in bulk, or if a heuristic returns NaN."""
+        if metrics.get("heuristic_nonfinite", 0.0) > 0:
+            raise UserError(
+                "heuristic %s returned NaN or infinity in %d cases; expected finite numbers: check divisions and "
+                "square roots in it" % (self.vec_env.heuristic_name, int(metrics["heuristic_nonfinite"]))
+            )
+        fraction = metrics["bad_worlds"] / self.num_envs
+        if fraction > self.train_cfg.max_bad_fraction:
+            raise UnstablePhysicsError(
+                "%d of %d worlds diverged in iteration %d, more than train.max_bad_fraction=%g; the state is saved: "
+                "try more task.physics.substeps or softer drives"
+                % (metrics["bad_worlds"], self.num_envs, self.iteration, self.train_cfg.max_bad_fraction)
+            )
+
+    def _synchronize(self) -> None:
+        """Only so that rollout_s and update_s mean something on a GPU; it reads nothing."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+    # -- checkpoints -------------------------------------------------------------------------------------------
+    def get_full_state_weights(self) -> Dict[str, Any]:
+        """Everything an exact continuation needs, as tensors, numbers and strings only."""
+        assert self._obs is not None
+        return {
+            "learner": self.learner.state_dict(),
+            "meter": self.meter.state_dict() if self.meter is not None else None,
+            "env": self.vec_env.get_env_state(),
+            "iteration": self.iteration,
+            "env_steps": self.env_steps,
+            "bad_before": self._bad_before,
+            "policy_names": list(self.policy_names),
+        }
+
+    def set_full_state_weights(self, weights: Dict[str, Any], set_epoch: bool = True) -> None:
+        """Restore what get_full_state_weights returned, environments included."""
+        self.set_weights(weights)
+        self._meter_state = weights["meter"]
+        self._obs = self.vec_env.set_env_state(weights["env"])
+        self._bad_before = float(weights["bad_before"])
+        if set_epoch:
+            self.iteration, self.env_steps = int(weights["iteration"]), int(weights["env_steps"])
+
+    _meter_state: Optional[Dict[str, Tensor]] = None
+
+    def _restore_meter(self) -> None:
+        if self._meter_state is not None and self.meter is not None:
+            self.meter.load_state_dict(self._meter_state)
+            self._meter_state = None
+
+    def get_weights(self) -> Dict[str, Any]:
+        """The learner alone, without environments and counters."""
+        return {"learner": self.learner.state_dict()}
+
+    def set_weights(self, weights: Dict[str, Any]) -> None:
+        """Restore the learner alone."""
+        self.learner.load_state_dict(weights["learner"])
+
+    def restore(self, filename: str) -> None:
+        """rl-games' hook: continue from a checkpoint file."""
+        self.set_full_state_weights(torch.load(filename, map_location=self._device, weights_only=True)["agent"])

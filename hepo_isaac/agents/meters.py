@@ -1,0 +1,66 @@
+"""Episode statistics per policy as masked sums on the device; one host read per iteration empties them."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Sequence
+
+import torch
+from torch import Tensor
+
+
+class EpisodeMeter:
+    """Sums per-step quantities over episodes and, at each episode end, adds them to per-policy totals.
+
+    Args:
+        num_envs: N.  num_policies: P; env i belongs to policy i // (N / P).
+        names: quantities summed over an episode (e.g. r, h, reward terms).
+        end_names: quantities read once, at the end of an episode (e.g. success).
+    """
+
+    def __init__(
+        self, num_envs: int, num_policies: int, names: Sequence[str], end_names: Sequence[str], device: torch.device
+    ) -> None:
+        self.names, self.end_names = list(names), list(end_names)
+        self.num_policies = num_policies
+        self.sums = torch.zeros(num_envs, len(self.names), device=device)
+        self.length = torch.zeros(num_envs, device=device)
+        columns = len(self.names) + len(self.end_names) + 2  # + length, count
+        self.totals = torch.zeros(num_policies, columns, device=device)
+
+    def update(self, steps: Sequence[Tensor], ends: Sequence[Tensor], done: Tensor, counted: Tensor) -> None:
+        """Add one control step.
+
+        Args:
+            steps: one (N,) per name.  ends: one (N,) per end name, read where an episode ends.
+            done: (N,) bool.  counted: (N,) bool, False for episodes that must not enter the statistics
+                (cut short by the random start phase, or diverged).
+        """
+        self.sums += torch.stack(list(steps), 1)
+        self.length += 1.0
+        columns = [self.sums, *(e.to(self.sums.dtype).unsqueeze(1) for e in ends), self.length.unsqueeze(1)]
+        row = torch.cat([*columns, torch.ones_like(self.length).unsqueeze(1)], 1)
+        row = torch.where((done & counted).unsqueeze(1), row, torch.zeros_like(row))
+        self.totals += row.view(self.num_policies, -1, row.shape[1]).sum(1)
+        keep = (~done).unsqueeze(1)
+        self.sums = torch.where(keep, self.sums, torch.zeros_like(self.sums))
+        self.length = torch.where(keep.squeeze(1), self.length, torch.zeros_like(self.length))
+
+    def column_names(self) -> List[str]:
+        """Names of the columns of ``totals``."""
+        return [*self.names, *self.end_names, "episode_length", "episodes"]
+
+    def take(self) -> Tensor:
+        """(P, columns) totals since the last call, on the device; starts afresh."""
+        taken = self.totals
+        self.totals = torch.zeros_like(taken)
+        return taken
+
+    def state_dict(self) -> Dict[str, Tensor]:
+        """Running sums, lengths and totals."""
+        return {"sums": self.sums.clone(), "length": self.length.clone(), "totals": self.totals.clone()}
+
+    def load_state_dict(self, state: Dict[str, Tensor]) -> None:
+        """Restore what state_dict returned."""
+        self.sums.copy_(state["sums"])
+        self.length.copy_(state["length"])
+        self.totals.copy_(state["totals"])

@@ -1,0 +1,72 @@
+"""Running mean and variance along the run axis, updated by whole batches."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+import torch
+from torch import Tensor
+
+
+class RunningMeanStd:
+    """Mean and variance of (S, B, K) batches, cumulative over all batches (Chan et al. 1983), in float64.
+
+    The agent updates it once per iteration, between the policy update and the next rollout, so that it never
+    moves while probability ratios are taken.
+    """
+
+    def __init__(self, num_groups: int, size: int, device: torch.device) -> None:
+        self.mean = torch.zeros(num_groups, size, dtype=torch.float64, device=device)
+        self.var = torch.ones(num_groups, size, dtype=torch.float64, device=device)
+        self.count = torch.zeros((), dtype=torch.float64, device=device)
+
+    def update(self, batch: Tensor) -> None:
+        """Merge a batch (S, B, K)."""
+        n = batch.shape[1]
+        var, mean = torch.var_mean(batch.to(torch.float64), dim=1, correction=0)
+        total = self.count + n
+        delta = mean - self.mean
+        moment = self.var * self.count + var * n + delta * delta * (self.count * n / total)
+        self.mean.add_(delta * (n / total))
+        self.var.copy_(moment / total)
+        self.count.copy_(total)
+
+    def std(self, eps: float) -> Tensor:
+        """(S, K) float32 sqrt(var + eps)."""
+        return (self.var + eps).sqrt().to(torch.float32)
+
+    def normalize(self, x: Tensor, clip: float = 5.0, eps: float = 1e-5) -> Tensor:
+        """Normalise (S, B, K) and clip to +-``clip`` (rl-games' defaults)."""
+        centred = x - self.mean.to(torch.float32).unsqueeze(1)
+        return (centred / self.std(eps).unsqueeze(1)).clamp(-clip, clip)
+
+    _STATE = ("mean", "var", "count")
+
+    def state_dict(self) -> Dict[str, Tensor]:
+        """mean, var and count."""
+        return {name: getattr(self, name).clone() for name in self._STATE}
+
+    def load_state_dict(self, state: Dict[str, Tensor]) -> None:
+        """Restore what state_dict returned."""
+        for name in self._STATE:
+            getattr(self, name).copy_(state[name])
+
+
+class ValueNormalizer(RunningMeanStd):
+    """Per policy and value channel. A channel that has never varied has spread 0: its value is its mean exactly.
+
+    Without that, a reward that has been 0 so far would give advantages made of critic noise alone.
+    """
+
+    def __init__(self, num_groups: int, size: int, device: torch.device) -> None:
+        super().__init__(num_groups, size, device)
+        self.var.zero_()
+
+    def denormalize(self, values: Tensor) -> Tensor:
+        """Network output (P, B, C) -> reward units."""
+        return values * self.std(0.0).unsqueeze(1) + self.mean.to(torch.float32).unsqueeze(1)
+
+    def normalize_targets(self, x: Tensor, clip: float = 5.0) -> Tensor:
+        """Reward units (P, B, C) -> network targets."""
+        centred = x - self.mean.to(torch.float32).unsqueeze(1)
+        return (centred / self.std(0.0).clamp_min(1e-8).unsqueeze(1)).clamp(-clip, clip)

@@ -1,0 +1,75 @@
+"""Hand agents and environments to rl-games' factories and run its Runner."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional
+
+from rl_games import torch_runner
+from rl_games.common import env_configurations, vecenv
+
+from hepo_isaac.agents.agent import HepoAgent
+
+AGENT_NAME = "hepo_continuous"
+VECENV_TYPE = "HEPO_ISAAC"
+ENV_NAME = "hepo_isaac"
+
+# The Runner reports its settings with bare prints; the run's own header says the same better.
+torch_runner.print = lambda *args, **kwargs: None  # type: ignore[attr-defined]
+
+
+def runner_params(cfg: Mapping[str, Any], seeds: List[int]) -> Dict[str, Any]:
+    """rl-games' ``params`` from a resolved configuration.
+
+    Args:
+        cfg: keys num_envs, device, torch_threads, algo (the method) and train.
+        seeds: one per run trained side by side.
+    """
+    return {
+        # rl-games takes seed 0 for "no seed"; our generators are seeded from ``seeds`` either way.
+        "seed": int(seeds[0]) or 1,
+        "torch_threads": cfg["torch_threads"],
+        "algo": {"name": AGENT_NAME},
+        "config": {
+            "env_name": ENV_NAME,
+            "num_actors": int(cfg["num_envs"]),
+            "device": str(cfg["device"]),
+            "seeds": [int(s) for s in seeds],
+            "method": dict(cfg["algo"]),
+            "train": dict(cfg["train"]),
+            "reward_shaper": {},  # required by Runner; scaling is pointless under value and advantage normalisation
+            "torch_compile": False,  # compiling ``agent.model`` is not how this agent is accelerated
+        },
+    }
+
+
+def register_env(vec_env: Any) -> None:
+    """Make ``vec_env`` what rl-games creates for ENV_NAME."""
+    vecenv.register(VECENV_TYPE, lambda config_name, num_actors, **kwargs: vec_env)
+    env_configurations.register(ENV_NAME, {"vecenv_type": VECENV_TYPE, "env_creator": lambda **kwargs: vec_env})
+
+
+def run_training(
+    cfg: Mapping[str, Any], vec_env: Any, observer: Any, checkpoint: Optional[Dict[str, Any]] = None
+) -> HepoAgent:
+    """Train through rl-games' Runner.
+
+    Args:
+        cfg: resolved configuration, see runner_params, plus ``seed``.
+        vec_env: an RlGamesVecEnv.  observer: a RunObserver.
+        checkpoint: the agent part of a checkpoint to continue from.
+    """
+    register_env(vec_env)
+    created: List[HepoAgent] = []
+
+    def build(**kwargs: Any) -> HepoAgent:
+        agent = HepoAgent(**kwargs)
+        if checkpoint is not None:
+            agent.set_full_state_weights(checkpoint)
+        created.append(agent)
+        return agent
+
+    runner = torch_runner.Runner(observer)
+    runner.algo_factory.register_builder(AGENT_NAME, build)
+    runner.load({"params": runner_params(cfg, [int(cfg["seed"])])})
+    runner.run({"train": True, "play": False, "checkpoint": None, "sigma": None})
+    return created[0]

@@ -1,0 +1,86 @@
+"""Which heuristic a run uses: one of the task's own by name, or a user's ``package.module:function``."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import fields
+from typing import Any, Callable, Dict, Tuple, Type
+
+import torch
+from torch import Tensor
+
+from hepo_isaac.envs.task import Task
+from hepo_isaac.errors import UserError, unknown
+
+
+class HeuristicFunction:
+    """Calls a heuristic and checks what it returns, without ever reading a value on the host.
+
+    The function takes the task's state (a dataclass of (N, .) tensors) and returns h as a float32 (N,) tensor,
+    or a dict of named terms of that shape, whose sum is h.
+
+    Attributes:
+        nonfinite: () int64 on the device, how many NaN or infinite values it has returned so far in worlds whose
+            state was finite; the run checks it once per iteration.
+    """
+
+    def __init__(self, name: str, function: Callable[[Any], Any], device: torch.device) -> None:
+        self.name, self._function = name, function
+        self.nonfinite = torch.zeros((), dtype=torch.int64, device=device)
+
+    def __call__(self, state: Any) -> Tuple[Tensor, Dict[str, Tensor]]:
+        """Returns (h (N,), terms)."""
+        result = self._function(state)
+        like = getattr(state, fields(state)[0].name)
+        if isinstance(result, dict):
+            terms = dict(result)
+            for term, value in terms.items():
+                self._check("term %r of " % term, value, like)
+            if not terms:
+                raise UserError("heuristic %s returned no terms; expected at least one (N,) tensor" % self.name)
+            h = torch.stack(list(terms.values())).sum(0)
+        else:
+            self._check("", result, like)
+            terms, h = {}, result
+        self._count_nonfinite(h, state)
+        return h, terms
+
+    def _check(self, what: str, value: Any, like: Tensor) -> None:
+        expected = "a float32 tensor of shape (%d,) on %s" % (like.shape[0], like.device)
+        if not isinstance(value, Tensor):
+            got = "a %s" % type(value).__name__
+        elif value.shape != like.shape[:1]:
+            got = "shape %s" % (tuple(value.shape),)
+        elif value.dtype != torch.float32:
+            got = "dtype %s" % value.dtype
+        elif value.device != like.device:
+            got = "a tensor on %s" % value.device
+        else:
+            return
+        raise UserError("%sheuristic %s returned %s; expected %s" % (what, self.name, got, expected))
+
+    def _count_nonfinite(self, h: Tensor, state: Any) -> None:
+        # One sum per field: it is finite unless the world itself diverged, which is not the heuristic's fault.
+        values = [getattr(state, f.name) for f in fields(state)]
+        sound = torch.cat([v.flatten(1) if v.dim() > 1 else v.unsqueeze(1) for v in values], 1).sum(1).isfinite()
+        self.nonfinite += (sound & ~h.isfinite()).sum()
+
+
+def resolve_heuristic(task: Type[Task], name: str, device: torch.device) -> HeuristicFunction:
+    """Find a heuristic by name or ``package.module:function``; UserError if there is none."""
+    if ":" in name:
+        return HeuristicFunction(name, _import_function(name), device)
+    if name not in task.heuristics():
+        raise unknown("heuristic of %s" % task.name, name, [*task.heuristics(), "package.module:function"])
+    return HeuristicFunction(name, task.named_heuristic(name), device)
+
+
+def _import_function(path: str) -> Callable[[Any], Any]:
+    module_name, _, attribute = path.partition(":")
+    try:
+        function = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError("heuristic=%s cannot be imported: %s; expected package.module:function" % (path, error))
+    if not callable(function):
+        raise UserError("heuristic=%s is a %s; expected a function" % (path, type(function).__name__))
+    return function

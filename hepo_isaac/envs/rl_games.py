@@ -1,0 +1,70 @@
+"""rl-games' IVecEnv around a TaskEnv: rewards travel as (N, 2) [r, h] (``value_size=2``)."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Tuple
+
+import gymnasium
+import numpy as np
+import torch
+from rl_games.common.ivecenv import IVecEnv
+from torch import Tensor
+
+from hepo_isaac.envs.task_env import OBS_CLIP, TaskEnv
+
+
+class RlGamesVecEnv(IVecEnv):
+    """Adapter; everything stays a tensor on the simulation's device."""
+
+    def __init__(self, env: TaskEnv) -> None:
+        self.env = env
+
+    def get_env_info(self) -> Dict[str, Any]:
+        """Spaces, value_size 2 and the episode length."""
+        low, high = np.full(self.env.num_obs, -OBS_CLIP, np.float32), np.full(self.env.num_obs, OBS_CLIP, np.float32)
+        one = np.ones(self.env.num_actions, np.float32)
+        return {
+            "observation_space": gymnasium.spaces.Box(low, high),
+            "action_space": gymnasium.spaces.Box(-one, one),
+            "value_size": 2,
+            "agents": 1,
+            "max_episode_length": self.env.max_episode_length,
+        }
+
+    def reset(self) -> Tensor:
+        return self.env.reset()
+
+    def step(self, actions: Tensor) -> Tuple[Tensor, Tensor, Tensor, Dict[str, Any]]:
+        """Returns obs (N, O), rewards (N, 2), dones (N,) bool and infos: time_outs, terminated, final_obs, terms,
+        metrics, counted."""
+        result = self.env.step(actions)
+        infos = {
+            "time_outs": result.time_out,
+            "terminated": result.terminated,
+            "final_obs": result.final_obs,
+            "terms": result.rewards.terms,
+            "metrics": result.metrics,
+            "counted": result.counted,
+        }
+        return result.obs, result.value_rewards, result.done, infos
+
+    def statistics(self) -> Dict[str, Tensor]:
+        """Counters since the start, as () tensors on the device."""
+        heuristic = self.env.task.heuristic_nonfinite
+        return {
+            "bad_worlds": self.env.bad_count,
+            "overflow": self.env.sim.overflow_count,
+            "heuristic_nonfinite": torch.zeros_like(self.env.bad_count) if heuristic is None else heuristic,
+        }
+
+    @property
+    def heuristic_name(self) -> str:
+        """Name of the heuristic in use."""
+        return self.env.task.heuristic_name
+
+    def get_env_state(self) -> Dict[str, Any]:
+        return self.env.get_state()
+
+    def set_env_state(self, env_state: Dict[str, Any]) -> Tensor:
+        """Restore the environments; returns the current observations."""
+        return self.env.load_state(env_state)

@@ -1,0 +1,123 @@
+"""The task contract: what one file in ``tasks/`` provides."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional
+
+import torch
+from torch import Tensor
+
+from hepo_isaac.sim.base import Simulation
+from hepo_isaac.sim.spec import SceneSpec
+
+
+@dataclass
+class Rewards:
+    """Rewards of one control step.
+
+    task: (N,) r, what is wanted.  heuristic: (N,) h, the hand-written shaping.
+    terms: name -> (N,) pieces of h (and anything worth plotting), logged as episode sums.
+    """
+
+    task: Tensor
+    heuristic: Tensor
+    terms: Dict[str, Tensor] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """Reads a Simulation and defines observations, actions, rewards and resets; never owns the step loop.
+
+    Class attributes:
+        name: as in ``task=<name>``.  num_obs, num_actions: sizes O and K.
+    Instance attributes:
+        sim: the engine.  max_episode_length: control steps until the time limit.
+    """
+
+    name: ClassVar[str]
+    num_obs: ClassVar[int]
+    num_actions: ClassVar[int]
+    max_episode_length: int
+    sim: Simulation
+
+    @classmethod
+    @abstractmethod
+    def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
+        """Describe the scene from the task's configuration; ``engine`` picks that engine's drive gains."""
+
+    @abstractmethod
+    def __init__(self, cfg: Mapping[str, Any], sim: Simulation, generator: torch.Generator) -> None:
+        """Bind to a built simulation. All randomness comes from ``generator`` (on the simulation's device)."""
+
+    @abstractmethod
+    def apply(self, actions: Tensor) -> None:
+        """Turn actions (N, K) in [-1, 1] into drive commands."""
+
+    @abstractmethod
+    def observe(self) -> Tensor:
+        """Observations (N, O) of the current state."""
+
+    @abstractmethod
+    def rewards(self) -> Rewards:
+        """Rewards of the step just simulated."""
+
+    def terminated(self) -> Tensor:
+        """(N,) bool: the episode is over for good (no value is bootstrapped). Default: never."""
+        return torch.zeros(self.sim.num_envs, dtype=torch.bool, device=self.sim.device)
+
+    @abstractmethod
+    def reset(self, mask: Tensor) -> None:
+        """Start a new episode in the envs of ``mask`` (N,) bool; nothing else may change."""
+
+    def metrics(self) -> Dict[str, Tensor]:
+        """name -> (N,) numbers whose value at the end of an episode is worth reporting (e.g. success)."""
+        return {}
+
+    @classmethod
+    def heuristics(cls) -> List[str]:
+        """Names accepted by ``heuristic=`` besides ``package.module:function``; the first is the default."""
+        return ["default"]
+
+    @classmethod
+    @abstractmethod
+    def named_heuristic(cls, name: str) -> Callable[[Any], Any]:
+        """The function behind a name of heuristics(): state dataclass -> (N,) tensor or dict of named terms."""
+
+    # Set by tasks whose heuristic is a HeuristicFunction: how many non-finite values it has returned, () int64.
+    heuristic_nonfinite: Optional[Tensor] = None
+    heuristic_name: str = "default"
+
+    def get_state(self) -> Dict[str, Any]:
+        """State the task itself carries across steps (tensors and numbers), for exact resume."""
+        return {}
+
+    def load_state(self, state: Dict[str, Any]) -> None:
+        """Restore what get_state returned."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What TaskEnv.step returns. N envs, O observations; every tensor is overwritten by the next step.
+
+    obs: (N, O) the observation to act on next; after an episode end it is the first of the new episode.
+    final_obs: (N, O) the observation the step really ended in; differs from obs only where ``done``.
+    terminated, time_out, done: (N,) bool. time_out and terminated exclude each other.
+    counted: (N,) bool, False while an env is in a first episode that a random start phase cut short.
+    bad: (N,) bool, worlds that diverged in this step (they are in ``terminated`` too).
+    """
+
+    obs: Tensor
+    rewards: Rewards
+    terminated: Tensor
+    time_out: Tensor
+    done: Tensor
+    final_obs: Tensor
+    metrics: Dict[str, Tensor]
+    counted: Tensor
+    bad: Tensor
+
+    @property
+    def value_rewards(self) -> Tensor:
+        """(N, 2) the pair [r, h], rl-games' ``value_size=2`` layout."""
+        return torch.stack((self.rewards.task, self.rewards.heuristic), 1)

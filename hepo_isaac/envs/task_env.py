@@ -1,0 +1,117 @@
+"""The step loop around a task: actions, physics, rewards, time limits, same-step resets, bad worlds."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+import torch
+from torch import Tensor
+
+from hepo_isaac.envs.task import StepResult, Task
+from hepo_isaac.sim.base import Simulation
+
+OBS_CLIP = 5.0
+
+
+class TaskEnv:
+    """N environments of one task with same-step auto-reset.
+
+    Args:
+        task: the task, bound to ``sim``.
+        random_start: let every env's first episode start at a random time, so that resets do not come all at
+            once; those first episodes are shorter and ``counted`` is False for them.
+        generator: source of the start phases, on the simulation's device.
+    """
+
+    def __init__(self, task: Task, sim: Simulation, generator: torch.Generator, random_start: bool = True) -> None:
+        self.task, self.sim = task, sim
+        self.num_envs, self.device = sim.num_envs, sim.device
+        self.num_obs, self.num_actions = task.num_obs, task.num_actions
+        self.max_episode_length = task.max_episode_length
+        self._generator, self._random_start = generator, random_start
+        self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
+        self.counted = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
+        self.bad_count = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._obs: Optional[Tensor] = None
+
+    def reset(self) -> Tensor:
+        """Start every env; returns the first observations (N, O)."""
+        everyone = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
+        self.task.reset(everyone)
+        self.progress.zero_()
+        self.counted.fill_(True)
+        if self._random_start:
+            shape = (self.num_envs,)
+            phase = torch.randint(self.max_episode_length, shape, generator=self._generator, device=self.device)
+            self.progress.copy_(phase)
+            self.counted.copy_(phase == 0)
+        self._obs = self._observe()
+        return self._obs
+
+    def step(self, actions: Tensor) -> StepResult:
+        """Advance one control step with actions (N, K), clamped to [-1, 1].
+
+        A world that diverged counts as terminated: its rewards are 0 and it starts a new episode.
+        """
+        self.task.apply(actions.clamp(-1.0, 1.0))
+        self.sim.step()
+        self.progress += 1
+        bad = self.sim.bad_envs.clone()
+        self.bad_count += bad.sum()
+        rewards = self.task.rewards()
+        metrics = self.task.metrics()
+        zero = torch.zeros_like(rewards.task)
+        rewards.task = torch.where(bad, zero, rewards.task)
+        rewards.heuristic = torch.where(bad, zero, rewards.heuristic)
+        rewards.terms = {name: torch.where(bad, zero, term) for name, term in rewards.terms.items()}
+        metrics = {name: torch.where(bad, zero, value.to(zero.dtype)) for name, value in metrics.items()}
+        terminated = self.task.terminated() | bad
+        time_out = (self.progress >= self.max_episode_length) & ~terminated
+        done = terminated | time_out
+        final_obs = self._observe()
+        counted = self.counted & ~bad
+        self.task.reset(done)
+        self.progress.masked_fill_(done, 0)
+        self.counted = self.counted | done
+        self._obs = self._observe()
+        final_obs = torch.where(bad.unsqueeze(1), self._obs, final_obs)
+        return StepResult(
+            obs=self._obs,
+            rewards=rewards,
+            terminated=terminated,
+            time_out=time_out,
+            done=done,
+            final_obs=final_obs,
+            metrics=metrics,
+            counted=counted,
+            bad=bad,
+        )
+
+    def _observe(self) -> Tensor:
+        return self.task.observe().clamp(-OBS_CLIP, OBS_CLIP)
+
+    def get_state(self) -> Dict[str, Any]:
+        """Everything needed to continue exactly: engine, task, episode clocks, random state."""
+        return {
+            "sim": self.sim.get_state(),
+            "task": self.task.get_state(),
+            "progress": self.progress.clone(),
+            "counted": self.counted.clone(),
+            "bad_count": self.bad_count.clone(),
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state(self, state: Dict[str, Any]) -> Tensor:
+        """Restore what get_state returned; returns the current observations (N, O)."""
+        self.sim.load_state(state["sim"])
+        self.task.load_state(state["task"])
+        self.progress.copy_(state["progress"])
+        self.counted = state["counted"].to(self.device).clone()
+        self.bad_count.copy_(state["bad_count"])
+        self._generator.set_state(state["generator"])
+        self._obs = self._observe()
+        return self._obs
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.sim.close()

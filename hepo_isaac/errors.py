@@ -1,0 +1,37 @@
+"""Errors a user can act on: one sentence that says what is wrong, what was expected and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Iterable, Sequence
+
+
+class UserError(Exception):
+    """A mistake in the command, the configuration or a user's own function.
+
+    The command line prints the message alone (no traceback) and exits with code 2.
+    """
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is truncated, foreign or does not fit the run that wants to load it."""
+
+
+class UnstablePhysicsError(UserError):
+    """Too many worlds diverged in one iteration; the run has saved its state and stopped."""
+
+
+def nearest(name: str, valid: Iterable[str], count: int = 3) -> Sequence[str]:
+    """Return up to ``count`` of ``valid`` that look most like ``name``, best first."""
+    valid = list(valid)
+    lowered = {v.lower(): v for v in valid}
+    close = difflib.get_close_matches(name.lower(), list(lowered), n=count, cutoff=0.4)
+    return [lowered[c] for c in close]
+
+
+def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
+    """Build the error for an unknown ``kind`` called ``name``, with the nearest and all valid names."""
+    valid = sorted(valid)
+    close = nearest(name, valid)
+    hint = " did you mean %s?" % " or ".join(repr(c) for c in close) if close else ""
+    return UserError("unknown %s %r:%s valid: %s" % (kind, name, hint, ", ".join(valid)))

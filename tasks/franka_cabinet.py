@@ -1,0 +1,312 @@
+"""FrankaCabinet: a Panda arm opens the top drawer of a cabinet.
+
+The published task (Isaac Gym Envs, with HEPO's changes): 9 joint-position actions, 23 observations, task reward r
+for the drawer being open, and a shaped heuristic h. What differs from PhysX, and why: docs/physics.md; what
+differs in the step loop: docs/differences.md. Lengths in metres, angles in radians, quaternions xyzw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Tuple
+
+import torch
+from torch import Tensor
+
+from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
+from hepo_isaac.envs.math import quat_mul, quat_rotate
+from hepo_isaac.envs.task import Rewards, Task
+from hepo_isaac.sim.base import Simulation
+from hepo_isaac.sim.spec import ActorSpec, ContactSpec, DriveSpec, SceneSpec
+
+ASSETS = Path(__file__).parent / "assets"
+
+ARM_JOINTS = ["franka/panda_joint%d" % i for i in range(1, 8)]
+FINGER_JOINTS = ["franka/panda_finger_joint1", "franka/panda_finger_joint2"]
+DRAWER_JOINT = "cabinet/drawer_top_joint"
+
+# Joint-speed limits of the Panda (datasheet), rad/s for joints 1-4 and 5-7, m/s for the fingers.
+ARM_VELOCITY_LIMITS = (2.175, 2.61)
+FINGER_VELOCITY_LIMIT = 0.2
+
+DEFAULT_POSE = (1.157, -1.066, -0.155, -2.239, -1.841, 1.003, 0.469, 0.035, 0.035)
+POSE_NOISE = 0.25  # full width of the uniform noise on every joint, fingers included
+ACTION_SCALE = 7.5  # rad/s of target motion at action 1
+FINGER_SPEED_SCALE = 0.1
+# Constant offsets of the frames that reward and observation use. The gripper frame lies 4 cm to the side of the
+# finger bases and the drawer frame 1 cm along y: both are the published constants (their axes are swapped from
+# an earlier y-up version) and are kept, since scores must be comparable.
+GRIPPER_OFFSET = (0.0, 0.04, 0.1654)  # in link7
+GRIPPER_YAW = (0.0, 0.0, -0.38268343, 0.92387953)
+DRAWER_OFFSET = (0.3, 0.01, 0.0)  # in the drawer's frame
+OPEN = 0.39  # m; the drawer stops at 0.4
+PROP_MASS = 0.2048  # kg each
+
+
+@dataclass
+class CabinetState:
+    """What rewards are computed from; every field is (N, .) on the device.
+
+    gripper_pos, gripper_quat: gripper grasp frame.  drawer_pos, drawer_quat: drawer grasp frame.
+    left_finger, right_finger: finger link origins (the base of the fingers; the tips are 5.4 cm further).
+    drawer_opening: (N,) m.  actions: (N, 9) clipped to [-1, 1].
+    """
+
+    gripper_pos: Tensor
+    gripper_quat: Tensor
+    drawer_pos: Tensor
+    drawer_quat: Tensor
+    left_finger: Tensor
+    right_finger: Tensor
+    drawer_opening: Tensor
+    actions: Tensor
+
+
+def task_reward(drawer_opening: Tensor, episode_length: int) -> Tensor:
+    """r = 1[opening > 0.39] / episode_length, so that an episode's sum is the share of it spent open."""
+    return (drawer_opening > OPEN).to(drawer_opening.dtype) / episode_length
+
+
+def default_heuristic(s: CabinetState) -> Dict[str, Tensor]:
+    """The published shaping as named terms; h is their sum, overwritten by -1 once a finger is past the handle.
+
+    Returns:
+        terms: distance, rotation, around_handle, opening, fingers, action_penalty, bonus, and overreach (what the
+        overwriting changed).
+    """
+    d2 = ((s.gripper_pos - s.drawer_pos) ** 2).sum(-1)
+    distance = (1.0 / (1.0 + d2)) ** 2
+    distance = torch.where(d2 <= 0.02**2, 2.0 * distance, distance)
+    # Gripper forward (z) against drawer inward (-x), gripper up (y) against drawer up (z).
+    axes = torch.eye(3, dtype=d2.dtype, device=d2.device)
+    forward = quat_rotate(s.gripper_quat, axes[2].expand_as(s.gripper_pos))
+    up = quat_rotate(s.gripper_quat, axes[1].expand_as(s.gripper_pos))
+    inward = quat_rotate(s.drawer_quat, (-axes[0]).expand_as(s.gripper_pos))
+    drawer_up = quat_rotate(s.drawer_quat, axes[2].expand_as(s.gripper_pos))
+    c1, c2 = (forward * inward).sum(-1), (up * drawer_up).sum(-1)
+    rotation = 0.5 * (c1.sign() * c1**2 + c2.sign() * c2**2)
+    above = s.left_finger[:, 2] - s.drawer_pos[:, 2]
+    below = s.drawer_pos[:, 2] - s.right_finger[:, 2]
+    straddles = ((above > 0) & (below > 0)).to(d2.dtype)
+    around = 0.5 * straddles
+    fingers = (0.08 - above.abs() - below.abs()) * straddles
+    q = s.drawer_opening
+    bonus = (
+        0.5 * (q > 0.01).to(d2.dtype) + around * (q > 0.2).to(d2.dtype) + 2.0 * around * (q > OPEN).to(d2.dtype)
+    )
+    terms = {
+        "distance": 2.0 * distance,
+        "rotation": 0.5 * rotation,
+        "around_handle": 0.25 * around,
+        "opening": 7.5 * (q * around + q),
+        "fingers": 5.0 * fingers,
+        "action_penalty": -0.01 * (s.actions**2).sum(-1),
+        "bonus": bonus,
+    }
+    total = torch.stack(list(terms.values())).sum(0)
+    behind = s.drawer_pos[:, 0] - 0.04
+    overreach = (s.left_finger[:, 0] < behind) | (s.right_finger[:, 0] < behind)
+    terms["overreach"] = torch.where(overreach, -1.0 - total, torch.zeros_like(total))
+    return terms
+
+
+def integrate_targets(target: Tensor, actions: Tensor, speed: Tensor, dt: float, lower: Tensor, upper: Tensor) -> Tensor:
+    """Next joint targets: clip(target + speed_i * dt * 7.5 * a_i) to the joint limits; open loop, as published."""
+    return torch.minimum(torch.maximum(target + speed * (dt * ACTION_SCALE) * actions, lower), upper)
+
+
+def reset_pose(default: Tensor, uniform: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Start pose: default + 0.25 (u - 1/2) per joint, clamped; so each finger starts closed with p = 0.36 and fully
+    open with p = 0.48."""
+    return torch.minimum(torch.maximum(default + POSE_NOISE * (uniform - 0.5), lower), upper)
+
+
+class FrankaCabinet(Task):
+    """See the module docstring. cfg: the ``task`` group (cfg/task/FrankaCabinet.yaml)."""
+
+    name = "FrankaCabinet"
+    num_obs = 23
+    num_actions = 9
+
+    @classmethod
+    def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
+        physics = cfg["physics"]
+        drives = physics["drives"]["isaacgym" if engine == "isaacgym" else "mujoco"]
+        num_props = int(physics["num_props"])
+        if num_props not in (0, 16):
+            raise ValueError("task.physics.num_props must be 0 (rigid load) or 16 (loose), got %d" % num_props)
+        # With rigid props only the drawer's slide and the gravity-free robot move, so gravity changes nothing and
+        # leaving it out saves its compensation.
+        gravity = (0.0, 0.0, -9.81 if num_props else 0.0)
+        load = 0.0 if num_props else 16 * PROP_MASS
+        actors = [_robot(drives), _cabinet(physics, load), *_props(num_props)]
+        return SceneSpec(
+            actors=tuple(actors),
+            control_dt=float(physics["control_dt"]),
+            substeps=int(physics["substeps"]),
+            gravity=gravity,
+            contact=ContactSpec(friction=1.0, solref_steps=float(physics["solref_steps"])),
+            body_states=("franka/link7", "franka/leftfinger", "franka/rightfinger", "cabinet/drawer_top"),
+            body_velocities=False,
+            options={name: dict(options) for name, options in physics["options"].items()},
+        )
+
+    def __init__(self, cfg: Mapping[str, Any], sim: Simulation, generator: torch.Generator) -> None:
+        self.sim, self._generator = sim, generator
+        self.max_episode_length = int(cfg["episode_length"])
+        device = sim.device
+        # The robot's joints come first, so they are a view; the drawer is one more column.
+        first = sim.dof_index(ARM_JOINTS[0])
+        self._robot = slice(first, first + 9)
+        assert sim.dof_names[self._robot] == ARM_JOINTS + FINGER_JOINTS
+        self._drawer = sim.dof_index(DRAWER_JOINT)
+        self._lower, self._upper = sim.dof_lower[self._robot], sim.dof_upper[self._robot]
+        self._speed = torch.tensor([1.0] * 7 + [FINGER_SPEED_SCALE] * 2, device=device)
+        self._default = torch.tensor(DEFAULT_POSE, device=device)
+        bodies = ("franka/link7", "franka/leftfinger", "franka/rightfinger", "cabinet/drawer_top")
+        self._link7, self._left, self._right, self._drawer_body = (sim.body_index(b) for b in bodies)
+        self._gripper_offset = torch.tensor(GRIPPER_OFFSET, device=device)
+        self._gripper_yaw = torch.tensor(GRIPPER_YAW, device=device)
+        self._drawer_offset = torch.tensor(DRAWER_OFFSET, device=device)
+        self._actions = torch.zeros(sim.num_envs, 9, device=device)
+        self._target = torch.zeros(sim.num_envs, len(sim.dof_names), device=device)
+        self._zero_vel = torch.zeros_like(self._target)
+        self._start_roots = sim.root_state.clone() if len(sim.actor_names) > 2 else None  # only loose props move
+        self._heuristic: HeuristicFunction = resolve_heuristic(type(self), str(cfg["heuristic"]), device)
+        self.heuristic_name, self.heuristic_nonfinite = self._heuristic.name, self._heuristic.nonfinite
+
+    # -- actions and resets ------------------------------------------------------------------------------------
+    def apply(self, actions: Tensor) -> None:
+        self._actions.copy_(actions)
+        target = self.sim.dof_target_pos[:, self._robot]
+        self._target[:, self._robot] = integrate_targets(
+            target, actions, self._speed, self.sim.spec.control_dt, self._lower, self._upper
+        )
+        self.sim.set_dof_target_pos(self._target)
+
+    def reset(self, mask: Tensor) -> None:
+        uniform = torch.rand(self.sim.num_envs, 9, generator=self._generator, device=self.sim.device)
+        pose = torch.zeros_like(self._target)
+        pose[:, self._robot] = reset_pose(self._default, uniform, self._lower, self._upper)
+        self.sim.set_state(mask, pose, self._zero_vel, root_state=self._start_roots, dof_target_pos=pose)
+
+    # -- observations and rewards ------------------------------------------------------------------------------
+    def state(self) -> CabinetState:
+        """The quantities that rewards are functions of, from the engine's current tensors."""
+        body = self.sim.body_state
+        link7_pos, link7_quat = body[:, self._link7, :3], body[:, self._link7, 3:7]
+        drawer_quat = body[:, self._drawer_body, 3:7]
+        return CabinetState(
+            gripper_pos=link7_pos + quat_rotate(link7_quat, self._gripper_offset.expand_as(link7_pos)),
+            gripper_quat=quat_mul(link7_quat, self._gripper_yaw.expand_as(link7_quat)),
+            drawer_pos=self._drawer_point(),
+            drawer_quat=drawer_quat,
+            left_finger=body[:, self._left, :3],
+            right_finger=body[:, self._right, :3],
+            drawer_opening=self.sim.dof_pos[:, self._drawer],
+            actions=self._actions,
+        )
+
+    def _drawer_point(self) -> Tensor:
+        body = self.sim.body_state[:, self._drawer_body]
+        return body[:, :3] + quat_rotate(body[:, 3:7], self._drawer_offset.expand_as(body[:, :3]))
+
+    def observe(self) -> Tensor:
+        q, qd = self.sim.dof_pos, self.sim.dof_vel
+        body = self.sim.body_state[:, self._link7]
+        gripper = body[:, :3] + quat_rotate(body[:, 3:7], self._gripper_offset.expand_as(body[:, :3]))
+        scaled = (2.0 * q[:, self._robot] - self._upper - self._lower) / (self._upper - self._lower)
+        drawer = slice(self._drawer, self._drawer + 1)
+        return torch.cat(
+            (scaled, 0.1 * qd[:, self._robot], self._drawer_point() - gripper, q[:, drawer], qd[:, drawer]), 1
+        )
+
+    def rewards(self) -> Rewards:
+        state = self.state()
+        heuristic, terms = self._heuristic(state)
+        terms["drawer_opening"] = state.drawer_opening / self.max_episode_length
+        return Rewards(task_reward(state.drawer_opening, self.max_episode_length), heuristic, terms)
+
+    def metrics(self) -> Dict[str, Tensor]:
+        opening = self.sim.dof_pos[:, self._drawer]
+        return {"drawer_open": opening > OPEN, "final_opening": opening}
+
+    @classmethod
+    def heuristics(cls) -> List[str]:
+        return ["default", *("h%d" % i for i in range(1, 13))]
+
+    @classmethod
+    def named_heuristic(cls, name: str) -> Any:
+        """The function behind a name in heuristics()."""
+        if name == "default":
+            return default_heuristic
+        from .franka_cabinet_heuristics import HUMAN_HEURISTICS
+
+        return HUMAN_HEURISTICS[name]
+
+
+# -- scene pieces ------------------------------------------------------------------------------------------------
+def _robot(drives: Mapping[str, Any]) -> ActorSpec:
+    arm, finger = drives["arm"], drives["finger"]
+
+    def drive(joints: str, gains: Mapping[str, Any], effort: float, velocity: float) -> DriveSpec:
+        return DriveSpec(
+            joints,
+            stiffness=float(gains["stiffness"]),
+            damping=float(gains["damping"]),
+            armature=float(gains["armature"]),
+            effort_limit=effort,
+            velocity_limit=velocity if gains["limit_velocity"] else None,
+        )
+
+    return ActorSpec(
+        name="franka",
+        asset=ASSETS / "panda.xml",
+        position=(1.0, 0.0, 0.0),
+        orientation=(0.0, 0.0, 1.0, 0.0),  # faces -x, towards the cabinet
+        gravity=False,
+        drives=(
+            drive("panda_joint[1-4]", arm, 87.0, ARM_VELOCITY_LIMITS[0]),
+            drive("panda_joint[5-7]", arm, 12.0, ARM_VELOCITY_LIMITS[1]),
+            drive("panda_finger_joint.", finger, 200.0, FINGER_VELOCITY_LIMIT),
+        ),
+        # Robot and cabinet never touch themselves (published collision filters; the cabinet's parts overlap).
+        collision_group=1,
+        collision_mask=2 | 4,
+    )
+
+
+def _cabinet(physics: Mapping[str, Any], load: float) -> ActorSpec:
+    return ActorSpec(
+        name="cabinet",
+        asset=ASSETS / "cabinet.xml",
+        position=(0.0, 0.0, 0.4),
+        drives=(
+            DriveSpec(
+                "drawer_top_joint",
+                mode="none",
+                damping=float(physics["drawer_damping"]),
+                armature=0.005,
+                inelastic_stop=bool(physics["inelastic_stop"]),
+            ),
+        ),
+        collision_group=2,
+        collision_mask=1 | 4,
+        body_mass={"drawer_top": 5.33 + load},
+    )
+
+
+def _props(count: int) -> List[ActorSpec]:
+    """A 4 x 4 grid of loose cubes in the top drawer, 9 cm apart (published)."""
+
+    def place(i: int) -> Tuple[float, float, float]:
+        return (0.0515 - 0.135 + 0.09 * (i // 4), -0.135 + 0.09 * (i % 4), 0.7172)
+
+    return [
+        ActorSpec("prop%02d" % i, ASSETS / "prop.xml", place(i), fixed=False, collision_group=4, collision_mask=7)
+        for i in range(count)
+    ]
+
+
+TASK = FrankaCabinet
