@@ -1,0 +1,148 @@
+"""The rendering process of runs/video.py: ``python -m hepo_isaac.runs.video_worker job.json result.json``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+
+SHEET_FRAMES = 12
+SHEET_COLUMNS = 4
+
+
+class InputError(Exception):
+    """The model, the motion or the camera is wrong; another backend would not help."""
+
+
+def render(folder: Path, job: dict[str, Any]) -> None:
+    """Render the job that lies in ``folder`` (model.xml, qpos.npy)."""
+    import mujoco
+
+    xml = (folder / "model.xml").read_text(encoding="utf-8")
+    try:
+        model = mujoco.MjModel.from_xml_string(xml)
+    except ValueError as error:
+        raise InputError("the model does not compile: %s" % " ".join(str(error).split())) from error
+    qpos = np.load(str(folder / "qpos.npy"))
+    if qpos.shape[1] != model.nq:
+        raise InputError("qpos has %d numbers per frame and the model has nq = %d" % (qpos.shape[1], model.nq))
+    out = Path(job["out"])
+    # video codecs want even sizes
+    width, height = job["width"] // 2 * 2, job["height"] // 2 * 2
+    model.vis.global_.offwidth = max(width, model.vis.global_.offwidth)
+    model.vis.global_.offheight = max(height, model.vis.global_.offheight)
+    camera = make_camera(mujoco, model, job["camera"])
+    if out.suffix == ".png":
+        rows = np.unique(np.linspace(0, len(qpos) - 1, min(SHEET_FRAMES, len(qpos))).round().astype(int))
+        frames = list(draw(mujoco, model, qpos[rows], camera, width, height))
+        write(out, [contact_sheet(frames)], job["fps"])
+    else:
+        write(out, draw(mujoco, model, qpos, camera, width, height), job["fps"])
+
+
+def make_camera(mujoco: Any, model: Any, wanted: dict[str, Any]) -> Any:
+    """A named camera's id, or a free camera placed by ``wanted`` (default: the whole model in view)."""
+    if "name" in wanted:
+        index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, wanted["name"])
+        if index < 0:
+            raise InputError("the model has no camera called %r" % wanted["name"])
+        return index
+    unknown = sorted(set(wanted) - {"lookat", "distance", "azimuth", "elevation"})
+    if unknown:
+        raise InputError("unknown camera setting %s; valid: name, lookat, distance, azimuth, elevation" % unknown[0])
+    camera = mujoco.MjvCamera()
+    mujoco.mjv_defaultFreeCamera(model, camera)
+    if "lookat" in wanted:
+        camera.lookat[:] = wanted["lookat"]
+    for name in ("distance", "azimuth", "elevation"):
+        if name in wanted:
+            setattr(camera, name, float(wanted[name]))
+    return camera
+
+
+def draw(mujoco: Any, model: Any, qpos: np.ndarray, camera: Any, width: int, height: int) -> Iterator[np.ndarray]:
+    """Yield one (height, width, 3) uint8 frame per row of ``qpos``."""
+    data = mujoco.MjData(model)
+    with mujoco.Renderer(model, height, width) as renderer:
+        for row in qpos:
+            data.qpos[:] = row
+            # positions only: a full forward pass would also solve contacts that nobody sees
+            mujoco.mj_kinematics(model, data)
+            mujoco.mj_comPos(model, data)
+            mujoco.mj_camlight(model, data)
+            mujoco.mj_tendon(model, data)
+            renderer.update_scene(data, camera)
+            yield renderer.render().copy()
+
+
+def contact_sheet(frames: list[np.ndarray]) -> np.ndarray:
+    """Frames in rows of four, a thin white line between them."""
+    height, width, _ = frames[0].shape
+    columns = min(SHEET_COLUMNS, len(frames))
+    rows = (len(frames) + columns - 1) // columns
+    gap = 4
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
+    for index, frame in enumerate(frames):
+        top, left = index // columns * (height + gap), index % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = frame
+    return sheet
+
+
+def write(out: Path, frames: Any, fps: float) -> None:
+    """Write a film or a picture beside the target first, so that a failure leaves no half file."""
+    import imageio.v2 as imageio
+
+    part = out.with_name(".part_" + out.name)
+    try:
+        if out.suffix == ".mp4":
+            # every player shows yuv420p; H.264's native 4:4:4 is black in many
+            options: dict[str, Any] = {
+                "codec": "libx264",
+                "quality": 7,
+                "macro_block_size": 2,
+                "pixelformat": "yuv420p",
+            }
+            append(imageio.get_writer(str(part), fps=fps, ffmpeg_log_level="error", **options), frames)
+        elif out.suffix == ".gif":
+            append(imageio.get_writer(str(part), mode="I", duration=1000.0 / fps, loop=0), frames)
+        else:
+            imageio.imwrite(str(part), frames[0])
+        part.replace(out)
+    finally:
+        if part.exists():
+            part.unlink()
+
+
+def append(writer: Any, frames: Any) -> None:
+    """Write frames one at a time (a film of thousands need not fit in memory)."""
+    with writer:
+        for frame in frames:
+            writer.append_data(frame)
+
+
+def classify(error: BaseException) -> tuple[str, str]:
+    """Whose fault it is: "input" (would fail on every backend) or "gl" (try the next one)."""
+    message = " ".join(("%s: %s" % (type(error).__name__, error)).split())[:300]
+    if isinstance(error, InputError):
+        return "input", str(error)
+    if isinstance(error, ImportError) and "imageio" in str(error):
+        return "input", "imageio is not installed: pip install 'hepo-isaac[video]'"
+    return "gl", message
+
+
+def main() -> None:
+    """Run the job and leave the outcome in the result file."""
+    job_file, result_file = Path(sys.argv[1]), Path(sys.argv[2])
+    kind, message = "ok", ""
+    try:
+        render(job_file.parent, json.loads(job_file.read_text(encoding="utf-8")))
+    except Exception as error:
+        kind, message = classify(error)
+    result_file.write_text(json.dumps({"kind": kind, "message": message}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
