@@ -1,0 +1,1 @@
+"""Physics engines behind one contract: SceneSpec in, batched float32 tensors out."""
