@@ -26,7 +26,7 @@ class StackedAdam:
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
         self.exp_avg = torch.zeros_like(flat, requires_grad=False)
         self.exp_avg_sq = torch.zeros_like(flat, requires_grad=False)
-        self.steps = torch.zeros(flat.shape[0], 1, device=flat.device)
+        self.steps = torch.zeros(flat.shape[0], 1, dtype=flat.dtype, device=flat.device)
 
     @torch.no_grad()
     def step(self, max_grad_norm: float) -> Tensor:

@@ -8,6 +8,7 @@ from rl_games import torch_runner
 from rl_games.common import env_configurations, vecenv
 
 from hepo_isaac.agents.agent import HepoAgent
+from hepo_isaac.agents.player import HepoPlayer
 
 AGENT_NAME = "hepo_continuous"
 VECENV_TYPE = "HEPO_ISAAC"
@@ -73,3 +74,43 @@ def run_training(
     runner.load({"params": runner_params(cfg, [int(cfg["seed"])])})
     runner.run({"train": True, "play": False, "checkpoint": None, "sigma": None})
     return created[0]
+
+
+def run_evaluation(
+    cfg: Mapping[str, Any],
+    vec_env: Any,
+    checkpoint: Dict[str, Any],
+    episodes: int,
+    deterministic: bool = True,
+    policy: str = "pi",
+    record: bool = False,
+) -> Dict[str, Any]:
+    """Play whole episodes of one policy through rl-games' Runner.
+
+    Args:
+        cfg: resolved configuration, see runner_params.  vec_env: environments that start all episodes at step 0.
+        checkpoint: the agent part of a checkpoint.  policy: "pi" or "pi_h".
+        record: keep env 0's first episodes as engine states for a film.
+
+    Returns:
+        Lists with one entry per episode (return_task, return_heuristic, episode_length and the task's metrics) and
+        ``trajectory``.
+    """
+    register_env(vec_env)
+    created: List[HepoPlayer] = []
+
+    def build(params: Dict[str, Any]) -> HepoPlayer:
+        player = HepoPlayer(params, vec_env)
+        player.set_weights(checkpoint)
+        created.append(player)
+        return player
+
+    params = runner_params(cfg, [int(cfg["seed"])])
+    params["config"]["player"] = {
+        "episodes": episodes, "deterministic": deterministic, "policy": policy, "record": record
+    }
+    runner = torch_runner.Runner()
+    runner.player_factory.register_builder(AGENT_NAME, build)
+    runner.load({"params": params})
+    runner.run({"train": False, "play": True, "checkpoint": None, "sigma": None})
+    return created[0].result

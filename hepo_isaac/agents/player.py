@@ -1,0 +1,95 @@
+"""HepoPlayer: rl-games' player for a trained policy, counting whole episodes."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+import torch
+from torch import Tensor
+
+from hepo_isaac.agents.config import train_config
+from hepo_isaac.agents.learner import Learner
+from hepo_isaac.errors import UserError
+from hepo_isaac.methods.method import method_from_config
+
+
+class HepoPlayer:
+    """Runs one policy of a checkpoint; created by rl-games' Runner through ``player_factory``.
+
+    Args:
+        params: rl-games' parameters as for the agent; ``params["config"]["player"]`` holds episodes (how many to
+            count), deterministic (act with the mean), policy (name) and record (keep the engine state of env 0 for
+            a film).
+        vec_env: the environments, all starting at the beginning of an episode.
+    """
+
+    def __init__(self, params: Dict[str, Any], vec_env: Any) -> None:
+        config = params["config"]
+        self._settings = config["player"]
+        self._env = vec_env
+        self._device = torch.device(config["device"])
+        info = vec_env.get_env_info()
+        method = method_from_config(config["method"])
+        name = self._settings["policy"]
+        if name not in method.policy_names:
+            raise UserError("algo %s has no policy %r; it has: %s" % (method.name, name, ", ".join(method.policy_names)))
+        self._policy = method.policy_names.index(name)
+        generators = [torch.Generator(self._device).manual_seed(int(config["seeds"][0]))]
+        self._generator = generators[0]
+        # The number of envs only sizes training batches, which a player never makes.
+        train = train_config(config["train"])
+        envs = method.num_policies * train.minibatch_size
+        self._learner = Learner(
+            method, train, envs, info["observation_space"].shape[0], info["action_space"].shape[0], generators,
+            self._device,
+        )
+        self.result: Dict[str, Any] = {}
+
+    def set_weights(self, weights: Dict[str, Any]) -> None:
+        """Take policies and normalisers from the agent part of a checkpoint."""
+        generators = self._learner.generators
+        states = [g.get_state() for g in generators]
+        self._learner.load_state_dict(weights["learner"])
+        for generator, state in zip(generators, states):
+            generator.set_state(state)  # an evaluation's randomness comes from its own seed
+
+    def restore(self, filename: str) -> None:
+        """rl-games' hook."""
+        self.set_weights(torch.load(filename, map_location=self._device, weights_only=True)["agent"])
+
+    @torch.no_grad()
+    def run(self) -> None:
+        """Play until every env has finished its share of episodes; leaves per-episode lists in ``result``:
+        return_task, return_heuristic, episode_length, one list per metric, and ``trajectory``."""
+        env = self._env
+        obs = env.reset()
+        n = obs.shape[0]
+        share = -(-int(self._settings["episodes"]) // n)
+        sums, length = torch.zeros(n, 2, device=self._device), torch.zeros(n, device=self._device)
+        finished = torch.zeros(n, device=self._device)
+        episodes: Dict[str, List[Tensor]] = {}
+        trajectory: List[Dict[str, Tensor]] = []
+        for _ in range(share * int(env.get_env_info()["max_episode_length"])):
+            if self._settings["record"] and not bool(finished[0]):
+                trajectory.append(env.env.sim.render_state(0))
+            obs, rewards, done, infos = env.step(self._act(obs))
+            sums += rewards
+            length += 1.0
+            # An evaluation may read the host; episodes beyond an env's share would favour short ones.
+            rows = (done & (finished < share)).nonzero().flatten()
+            values = {"return_task": sums[:, 0], "return_heuristic": sums[:, 1], "episode_length": length}
+            for name, value in {**values, **infos["metrics"]}.items():
+                episodes.setdefault(name, []).append(value[rows].to(torch.float32).cpu())
+            finished += done
+            sums[done], length[done] = 0.0, 0.0
+            if bool((finished >= share).all()):
+                break
+        self.result = {name: torch.cat(parts).tolist() for name, parts in episodes.items()}
+        self.result["trajectory"] = trajectory
+
+    def _act(self, obs: Tensor) -> Tensor:
+        if self._settings["deterministic"]:
+            return self._learner.act_deterministic(obs, self._policy)
+        stacked = obs.unsqueeze(0).expand(self._learner.num_policies, -1, -1)
+        noise = torch.randn(obs.shape[0], self._learner.num_actions, generator=self._generator, device=self._device)
+        return self._learner.act(stacked, noise.unsqueeze(0).expand(len(stacked), -1, -1))[0][self._policy]

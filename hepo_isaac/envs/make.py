@@ -1,0 +1,32 @@
+"""Build a TaskEnv from a resolved configuration: scene, engine, task."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+import torch
+
+from hepo_isaac.envs.task_env import TaskEnv
+from hepo_isaac.locate import task_class
+from hepo_isaac.sim.registry import make_simulation
+
+# The environments' random stream must not be the policies': both start from the run's seed.
+ENV_STREAM = 0x9E3779B9
+
+
+def make_env(cfg: Mapping[str, Any], random_start: bool = True) -> TaskEnv:
+    """Environments of ``cfg["task"]`` on the engine of ``cfg["sim"]``.
+
+    Args:
+        cfg: resolved configuration with keys task, sim, device, num_envs and seed.
+        random_start: see TaskEnv; evaluations start all episodes at their beginning.
+
+    Raises:
+        UserError: unknown task, engine or heuristic, or an engine that this machine cannot run.
+    """
+    task_type = task_class(cfg["task"]["name"])
+    sim_cfg = {str(k): v for k, v in cfg["sim"].items()}
+    engine = sim_cfg.pop("name")
+    sim = make_simulation(engine, task_type.scene(cfg["task"], engine), int(cfg["num_envs"]), cfg["device"], **sim_cfg)
+    generator = torch.Generator(sim.device).manual_seed(int(cfg["seed"]) ^ ENV_STREAM)
+    return TaskEnv(task_type(cfg["task"], sim, generator), sim, generator, random_start)

@@ -1,0 +1,267 @@
+"""The stacked update against a plain restatement with separate torch modules, and what HEPO's data sharing does."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Normal
+
+from hepo_isaac.agents.config import train_config
+from hepo_isaac.agents.learner import Learner
+from hepo_isaac.agents.rollout import RolloutBuffer
+from hepo_isaac.methods.method import method_from_config
+from tests.toy import METHODS, TRAIN
+
+CPU = torch.device("cpu")
+N, T, O, A = 8, 8, 3, 2
+
+
+def make_learner(algo="hepo", seeds=(0,), num_envs=N, method=None, **train):
+    settings = {**TRAIN, **train}
+    return Learner(
+        method_from_config({**METHODS[algo], **(method or {})}), train_config(settings), num_envs, O, A,
+        [torch.Generator().manual_seed(s) for s in seeds], CPU,
+    )
+
+
+def make_rollout(learner, seed=0, rewards=None, num_envs=N):
+    """Random experience whose log-probabilities, means and values really are the learner's."""
+    g = torch.Generator().manual_seed(seed)
+    p = learner.num_policies
+    buffer = RolloutBuffer(T, p, num_envs, O, A, 2, 1, CPU)
+    buffer.start()
+    for t in range(T):
+        obs = torch.randn(p, num_envs // p, O, generator=g)
+        buffer.obs[t] = obs
+        noise = torch.randn(p, num_envs // p, A, generator=g)
+        buffer.actions[t], buffer.log_prob[t], buffer.mean[t], buffer.values[t] = learner.act(obs, noise)
+        buffer.rewards[t] = torch.randn(p, num_envs // p, 2, generator=g)
+        ends = torch.rand(p, num_envs // p, generator=g)
+        buffer.terminated[t], buffer.time_out[t] = ends < 0.05, ends > 0.95
+        buffer.keep_final_obs(t, torch.randn(p, num_envs // p, O, generator=g))
+    if rewards is not None:
+        buffer.rewards.copy_(rewards(buffer.rewards))
+    return buffer, torch.randn(p, num_envs // p, O, generator=g)
+
+
+class PlainPolicy(nn.Module):
+    """One policy as ordinary modules."""
+
+    def __init__(self, net, policy):
+        super().__init__()
+        state = net.policy_state(policy)
+        self.l1, self.l2, self.mu, self.v = nn.Linear(O, 32), nn.Linear(32, 16), nn.Linear(16, A), nn.Linear(16, 2)
+        for layer, name in ((self.l1, "actor_mlp.0"), (self.l2, "actor_mlp.2"), (self.mu, "mu"), (self.v, "value")):
+            layer.weight.data = state["a2c_network.%s.weight" % name].clone()
+            layer.bias.data = state["a2c_network.%s.bias" % name].clone()
+        self.log_std = nn.Parameter(state["a2c_network.sigma"].clone())
+
+    def forward(self, obs):
+        x = nn.functional.elu(self.l2(nn.functional.elu(self.l1(obs))))
+        return Normal(self.mu(x), self.log_std.exp()), self.v(x)
+
+
+def plain_update(learner, batch, rates):
+    """HEPO's single full-batch step, one policy at a time, as anyone would write it."""
+    alpha = learner.multiplier.value.item()
+    policies = [PlainPolicy(learner.net, p) for p in range(2)]
+    for k, (policy, weights) in enumerate(zip(policies, ((1.0, 1.0 / (1.0 + alpha)), (0.0, 1.0)))):
+        loss = 0.0
+        for owner in (k, 1 - k):
+            advantage = (batch.advantages[owner] * torch.tensor(weights)).sum(-1)
+            dist, value = policy(batch.obs[owner])
+            ratio = (dist.log_prob(batch.actions[owner]).sum(-1) - batch.log_prob[owner]).exp()
+            surrogate = torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
+            if owner != k:
+                surrogate = torch.where(advantage < 0, torch.max(surrogate, 3.0 * advantage), surrogate)
+            loss = loss - 0.5 * surrogate.mean()
+            if owner == k:
+                clipped = batch.values[k] + (value - batch.values[k]).clamp(-0.2, 0.2)
+                errors = torch.max((value - batch.targets[k]) ** 2, (clipped - batch.targets[k]) ** 2)
+                loss = loss + 2.0 * errors.mean(0).sum()
+                mean = dist.mean
+                loss = loss + 1e-4 * (
+                    (mean - 1.1).clamp_min(0) ** 2 + (mean + 1.1).clamp_max(0) ** 2
+                ).sum(-1).mean()
+        optimizer = torch.optim.Adam(policy.parameters(), lr=rates[k])
+        loss.backward()
+        nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimizer.step()
+    return policies
+
+
+def test_stacked_update_equals_two_separate_networks():
+    learner = make_learner(
+        minibatch_size=N * T, mini_epochs=1, lr_schedule="fixed", method={"off_policy_fraction": 1.0,
+                                                                         "multiplier": {"init": 0.7}}
+    )
+    batch = learner.prepare(*make_rollout(learner))
+    expected = plain_update(learner, copy.deepcopy(batch), [1e-3, 1e-3])
+    before = learner.net.flat.detach().clone()
+    learner.update(batch)
+    assert (learner.net.flat - before).abs().max() > 5e-4  # the step did something
+    for k, policy in enumerate(expected):
+        got = PlainPolicy(learner.net, k)
+        for (name, a), (_, b) in zip(got.named_parameters(), policy.named_parameters()):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-6, msg=lambda m, n=name: "%s: %s" % (n, m))
+
+
+class TestSharing:
+    def test_partner_rows_carry_the_actors_log_prob(self):
+        """rho is 1 on own rows before the first step, and pi_k / pi_owner on the other's."""
+        learner = make_learner()
+        batch = learner.prepare(*make_rollout(learner))
+        mean, _, log_std = learner.net(batch.obs)
+        own = Normal(mean, log_std.exp().unsqueeze(1)).log_prob(batch.actions).sum(-1)
+        torch.testing.assert_close(own, batch.log_prob, rtol=1e-4, atol=1e-5)
+        packed, widths = batch.packed(), batch.widths()
+        own_rows, foreign = learner._minibatch_indices()[0]
+        for k in range(2):
+            taken = packed.index_select(0, foreign[k])
+            expected = set(batch.log_prob[1 - k].tolist())
+            assert set(taken[:, sum(widths[:2])].tolist()) <= expected
+            mine = packed.index_select(0, own_rows[k])[:, sum(widths[:2])].tolist()
+            assert set(mine) <= set(batch.log_prob[k].tolist())
+
+    @pytest.mark.parametrize("fraction, rows", [(1.0, 32), (0.5, 16)])
+    def test_every_minibatch_has_a_fixed_share_of_each_owner(self, fraction, rows):
+        learner = make_learner(minibatch_size=64, num_envs=16, method={"off_policy_fraction": fraction})
+        pairs = learner._minibatch_indices()
+        assert [tuple(o.shape) for o, _ in pairs] == [(2, 32)] * 2
+        assert [tuple(f.shape) for _, f in pairs] == [(2, rows)] * 2
+        seen = torch.cat([o for o, _ in pairs], 1)
+        assert sorted(seen[0].tolist()) == list(range(64)) and sorted(seen[1].tolist()) == list(range(64, 128))
+
+    def test_alpha_moves_after_the_policy_update(self):
+        """The policy update of an iteration uses the old alpha."""
+        def task_pays_the_reference(rewards):
+            rewards[..., 0] = torch.tensor([0.0, 1.0]).view(1, 2, 1)
+            return rewards
+
+        learner = make_learner()
+        weights = []
+        step = learner._minibatch_step
+        learner._minibatch_step = lambda *a: (weights.append(a[3].clone()), step(*a))[1]
+        learner.update(learner.prepare(*make_rollout(learner, rewards=task_pays_the_reference)))
+        assert learner.multiplier.value.item() == pytest.approx(0.01, rel=1e-4)  # pi is worse: alpha rises
+        assert all(w.tolist() == [[1.0, 1.0], [0.0, 1.0]] for w in weights)
+
+    def test_whitening_per_owner_does_not_leak_the_gap(self):
+        """One owner's rows all better than the other's: per-owner advantages stay centred, joint ones do not."""
+        def lucky_half(rewards):
+            rewards[..., 0] += torch.tensor([5.0, 0.0]).view(1, 2, 1)
+            return rewards
+
+        per_owner = make_learner()
+        joint = make_learner(method={"standardize_per_owner": False})
+        mean = per_owner.prepare(*make_rollout(per_owner, rewards=lucky_half)).advantages[..., 0].mean(1)
+        assert mean.abs().max().item() < 1e-5
+        mean = joint.prepare(*make_rollout(joint, rewards=lucky_half)).advantages[..., 0].mean(1)
+        assert mean[0].item() > 0.2 and mean[1].item() < -0.2
+
+
+class TestDegenerate:
+    def test_no_task_reward_means_no_gap_and_pi_follows_h(self):
+        def no_task(rewards):
+            rewards[..., 0] = 0.0
+            return rewards
+
+        learner = make_learner(method={"multiplier": {"init": 0.5}})
+        for seed in range(3):
+            batch = learner.prepare(*make_rollout(learner, seed, no_task))
+            assert batch.advantages[..., 0].abs().max().item() == 0.0
+            learner.update(batch)
+        assert learner.multiplier.gradient.item() == 0.0
+        assert learner.multiplier.value.item() == 0.5
+
+    def test_no_heuristic_leaves_pi_on_the_task(self):
+        def no_heuristic(rewards):
+            rewards[..., 1] = 0.0
+            return rewards
+
+        learner = make_learner()
+        batch = learner.prepare(*make_rollout(learner, rewards=no_heuristic))
+        assert batch.advantages[..., 1].abs().max().item() == 0.0
+        assert batch.advantages[..., 0].std().item() > 0.5
+
+    def test_equal_rewards_double_the_advantage(self):
+        """h = r and alpha = 0: pi's mixture is twice pi_H's advantage, up to what the two critics differ."""
+        def equal(rewards):
+            rewards[..., 1] = rewards[..., 0]
+            return rewards
+
+        learner = make_learner()
+        learner.net.flat.data[:] = learner.net.flat.data[:1]
+        learner.net.flat.data[:, -A - 2 : -A] = 0.0  # value biases
+        buffer, last = make_rollout(learner, rewards=equal)
+        buffer.values.zero_()
+        batch = learner.prepare(buffer, last)
+        torch.testing.assert_close(batch.advantages[..., 0], batch.advantages[..., 1], rtol=1e-3, atol=1e-3)
+
+    def test_sum_reward_channel(self):
+        learner = make_learner("ppo_jh", method={"heuristic_weight": 0.5})
+        got = learner.channels(torch.tensor([[1.0, 4.0]]))
+        assert got.tolist() == [[1.0, 3.0]]
+        assert learner.policy_weights().tolist() == [[0.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    "algo, alpha, expected",
+    [
+        ("ppo_h", 0.0, [[0.0, 1.0]]),
+        ("ppo_j", 0.0, [[1.0, 0.0]]),
+        ("ppo_jh", 0.0, [[0.0, 1.0]]),
+        ("hepo", 0.0, [[1.0, 1.0], [0.0, 1.0]]),
+        ("hepo", 3.0, [[1.0, 0.25], [0.0, 1.0]]),
+    ],
+)
+def test_what_each_policy_maximises(algo, alpha, expected):
+    learner = make_learner(algo)
+    learner.multiplier.value.fill_(alpha)
+    assert learner.policy_weights().tolist() == expected
+
+
+def test_ppo_does_not_fit_a_critic_it_never_uses():
+    learner = make_learner("ppo_h", minibatch_size=N * T)
+    batch = learner.prepare(*make_rollout(learner))
+    batch.targets[..., 0] = 100.0  # a critic on r would chase this
+    head = slice(-A - 2, -A)  # value biases
+    before = learner.net.flat[:, head].detach().clone()
+    learner.update(batch)
+    moved = (learner.net.flat[:, head] - before).abs()
+    assert moved[0, 0].item() == 0.0 and moved[0, 1].item() > 0.0
+
+
+def test_runs_side_by_side_do_not_leak():
+    """Poisoning one run's rewards leaves the other bit-identical."""
+    def poison(rewards):
+        rewards[:, 2:] *= 1e3
+        return rewards
+
+    flats = []
+    for change in (None, poison):
+        learner = make_learner(seeds=(3, 4), num_envs=16)
+        learner.update(learner.prepare(*make_rollout(learner, rewards=change, num_envs=16)))
+        flats.append(learner.net.flat.detach().clone())
+    assert torch.equal(flats[0][:2], flats[1][:2])
+    assert not torch.equal(flats[0][2:], flats[1][2:])
+
+
+def test_moving_value_statistics_keeps_predictions():
+    learner = make_learner()
+    buffer, last = make_rollout(learner)
+    learner.prepare(buffer, last)
+    obs = learner.normalize_obs(buffer.rows(buffer.obs))
+    before = learner.value_norm.denormalize(learner.net(obs)[1])
+    buffer.rewards.mul_(7.0).add_(3.0)
+    learner.prepare(buffer, last)
+    after = learner.value_norm.denormalize(learner.net(obs)[1])
+    torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-3)
+
+
+def test_minibatch_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match="minibatch_size=60 does not divide.*64"):
+        make_learner(minibatch_size=60)
