@@ -1,0 +1,162 @@
+"""The ``hepo-isaac`` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from hepo_isaac import __version__
+from hepo_isaac.errors import UserError, unknown
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run ``hepo-isaac <argv>``; returns the exit code."""
+    from hepo_isaac.runs.launch import report_errors
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return report_errors(lambda: _dispatch(arguments))
+
+
+def _dispatch(arguments: List[str]) -> int:
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        raise unknown("command", arguments[0], COMMANDS)
+    if not arguments or arguments[0] in ("-h", "--help", "--version"):
+        _parser().parse_args(arguments or ["--help"])
+        return 0
+    # everything after the command is key=value settings, or the command's own flags: not argparse's business
+    return COMMANDS[arguments[0]][0](arguments[1:])
+
+
+def _parser() -> argparse.ArgumentParser:
+    lines = ["  %-8s %s" % (name, text) for name, (_, text) in COMMANDS.items()]
+    parser = argparse.ArgumentParser(
+        prog="hepo-isaac",
+        usage="hepo-isaac <command> [key=value …]",
+        epilog="commands:\n" + "\n".join(lines),
+        description="HEPO reinforcement learning on massively parallel robot simulation.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version="hepo-isaac " + __version__)
+    return parser
+
+
+def _train(arguments: List[str]) -> int:
+    from hepo_isaac.runs.launch import main as launch
+
+    return launch(arguments)
+
+
+def _eval(arguments: List[str]) -> int:
+    return _played("eval", arguments, ())
+
+
+def _play(arguments: List[str]) -> int:
+    return _played("play", arguments, ("video=true",))
+
+
+def _played(command: str, arguments: List[str], extra: Tuple[str, ...]) -> int:
+    """``run=<folder or checkpoint> episodes=… [any setting]`` in terms of train.py's settings."""
+    from hepo_isaac.runs.launch import main as launch
+
+    names = {"run": "checkpoint", "episodes": "eval.episodes", "deterministic": "eval.deterministic"}
+    settings: Dict[str, str] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise UserError(
+                "hepo-isaac %s takes key=value, got %r; e.g. hepo-isaac %s run=runs/… episodes=20"
+                % (command, argument, command)
+            )
+        settings[names.get(key, key)] = value
+    if not settings.get("checkpoint"):
+        raise UserError("hepo-isaac %s needs run=<run folder or checkpoint>" % command)
+    if command == "play":
+        settings.setdefault("eval.episodes", "1")
+    # quoted, so that a path may hold what Hydra's grammar gives a meaning to
+    settings["checkpoint"] = "'%s'" % settings["checkpoint"].strip("'\"").replace("'", "\\'")
+    return launch(["test=true", *extra, *("%s=%s" % pair for pair in settings.items())])
+
+
+def _tasks(arguments: List[str]) -> int:
+    """Print what there is to train on."""
+    from rich.console import Console
+    from rich.table import Table
+
+    _refuse_arguments("tasks", arguments)
+    table = Table(
+        title="tasks",
+        caption="obs/act: observations and actions; steps: per episode; budgets: environments × iterations",
+    )
+    for column in ("task", "obs/act", "steps", "heuristics", "engines", "budgets"):
+        table.add_column(column, no_wrap=column != "heuristics")
+    for row in task_rows():
+        table.add_row(*row)
+    Console().print(table)
+    return 0
+
+
+def task_rows() -> List[List[str]]:
+    """One row per task: name, sizes, heuristics, engines, budgets."""
+    from hepo_isaac.locate import group_names, task_class, task_names
+    from hepo_isaac.overrides import compose
+
+    rows = []
+    for name in task_names():
+        cls, cfg = task_class(name), compose(["task=" + name])
+        engines = cfg.task.get("engines", [e for e in group_names("sim") if e != "auto"])
+        budgets = []
+        for budget, values in cfg.task.budgets.items():
+            train: Any = values.get("train", {})
+            iterations = train.get("max_iterations", cfg.train.max_iterations)
+            budgets.append("%s: %s × %s" % (budget, values.num_envs, iterations))
+        rows.append(
+            [
+                name,
+                "%d/%d" % (cls.num_obs, cls.num_actions),
+                str(cfg.task.episode_length),
+                _shorten(cls.heuristics()),
+                "\n".join(engines),
+                "\n".join(budgets),
+            ]
+        )
+    return rows
+
+
+def _shorten(names: List[str]) -> str:
+    """Write h1, h2, …, h12 as "h1 … h12"."""
+    numbered = [n for n in names if n[:1] == "h" and n[1:].isdigit()]
+    if len(numbered) < 4:
+        return ", ".join(names)
+    return ", ".join([n for n in names if n not in numbered] + ["%s … %s" % (numbered[0], numbered[-1])])
+
+
+def _doctor(arguments: List[str]) -> int:
+    from hepo_isaac.runs.doctor import main as doctor
+
+    _refuse_arguments("doctor", arguments)
+    return doctor()
+
+
+def _bench(arguments: List[str]) -> int:
+    from hepo_isaac.runs.bench import main as bench
+
+    return int(bench(arguments) or 0)
+
+
+def _refuse_arguments(command: str, arguments: List[str]) -> None:
+    if arguments:
+        raise UserError("hepo-isaac %s takes no arguments, got %r" % (command, arguments[0]))
+
+
+COMMANDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
+    "train": (_train, "train, as python train.py does: task=FrankaCabinet algo=hepo …"),
+    "eval": (_eval, "play episodes and print their returns: run=<run folder or checkpoint> episodes=100"),
+    "play": (_play, "film the trained policy, no display needed: run=<run folder or checkpoint>"),
+    "tasks": (_tasks, "list the tasks"),
+    "doctor": (_doctor, "what is installed, what will be used, what is missing and how to mend it"),
+    "bench": (_bench, "speed, as ratios to bare physics and to PPO"),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,290 @@
+"""From what the user typed to the settings of one run: resolve what is ``auto``, refuse what cannot work.
+
+``resolve`` and ``validate`` are functions of their arguments and of cfg/ alone; ``check_machine`` looks at what is
+installed. hepo_isaac/overrides.py reads the command line before Hydra does.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any, List, Mapping, Sequence
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hepo_isaac.errors import UserError, unknown
+from hepo_isaac.locate import cfg_dir, group_names, task_class
+
+GROUPS = ("task", "algo", "sim", "budget")
+WANDB_MODES = ("offline", "online", "disabled")
+
+
+def override_keys(overrides: Sequence[str]) -> List[str]:
+    """Dotted keys that the overrides set; choices of a group (task=…) are not among them."""
+    keys = [o.lstrip("+~").split("=", 1)[0].split("@", 1)[0] for o in overrides]
+    return [k for k in keys if k and k not in GROUPS and not k.startswith("hydra")]
+
+
+def resolve(cfg: DictConfig, user_overrides: Sequence[str], cuda: bool) -> DictConfig:
+    """Settle everything that is ``auto``; returns a new configuration.
+
+    Args:
+        cfg: what Hydra composed.
+        user_overrides: the command line as ``key=value`` strings: what they set, no budget changes.
+        cuda: whether torch sees a CUDA device.
+
+    Raises:
+        UserError: the task lacks the budget, or an engine option does not exist.
+    """
+    mine = override_keys(user_overrides)
+    out: DictConfig = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[assignment]
+    out.sim = _resolve_sim(cfg, mine, cuda)
+    out.device = _resolve_device(str(cfg.device), str(out.sim.name), cuda)
+    budget_envs = _apply_budget(out, cfg, mine)
+    _fit_minibatch(out, mine, budget_envs)
+    if out.torch_threads == "auto":
+        out.torch_threads = usable_cores()
+    if out.heuristic == "default":
+        out.heuristic = task_class(out.task.name).heuristics()[0]
+    OmegaConf.set_struct(out, True)
+    return out
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _resolve_sim(cfg: DictConfig, mine: Sequence[str], cuda: bool) -> DictConfig:
+    """The engine's own file plus what the user set on ``sim=auto``."""
+    if cfg.sim.name != "auto":
+        return cfg.sim
+    wants_cuda = cuda if cfg.device == "auto" else str(cfg.device).startswith("cuda")
+    name = "mujoco_warp" if wants_cuda else "mujoco_batch"
+    options: Any = OmegaConf.load(cfg_dir() / "sim" / (name + ".yaml"))
+    for key in [k[len("sim.") :] for k in mine if k.startswith("sim.")]:
+        if key not in options:
+            raise UserError(
+                "sim.%s is no option of %s, which sim=auto chose here; its options: %s"
+                % (key, name, ", ".join(k for k in options if k != "name") or "none")
+            )
+        options[key] = cfg.sim[key]
+    return options
+
+
+def _resolve_device(device: str, engine: str, cuda: bool) -> str:
+    """The engine decides: physics and learning share one device."""
+    if device == "auto":
+        on_gpu = cuda if engine == "isaacgym" else engine == "mujoco_warp"
+        return "cuda:0" if on_gpu else "cpu"
+    return "cuda:0" if device == "cuda" else device
+
+
+def _apply_budget(out: DictConfig, cfg: DictConfig, mine: Sequence[str]) -> Any:
+    """Lay the budget over task and algo, and the user's own settings over the budget; returns its num_envs."""
+    if out.budget.name == "auto":
+        out.budget.name = "demo" if out.device == "cpu" else "paper"
+    budgets = out.task.pop("budgets", {})
+    if out.budget.name not in budgets:
+        raise unknown("budget of %s" % out.task.name, out.budget.name, budgets)
+    budget = budgets[out.budget.name]
+    budget_envs = budget.get("num_envs", out.num_envs)
+    if out.num_envs != "auto":
+        budget.pop("num_envs", None)
+    OmegaConf.set_struct(out, True)
+    try:
+        out.merge_with(budget)
+    except OmegaConfBaseException as error:
+        raise UserError(
+            "task.budgets.%s of %s: %s" % (out.budget.name, out.task.name, str(error).splitlines()[0])
+        ) from error
+    finally:
+        OmegaConf.set_struct(out, False)
+    for key in mine:
+        # What the budget can change, and the user set: theirs again. (sim, device and budgets are settled.)
+        if key.startswith(("train.", "algo.", "task.")) and not key.startswith("task.budgets"):
+            OmegaConf.update(out, key, OmegaConf.select(cfg, key), merge=False)
+    return budget_envs
+
+
+def _fit_minibatch(out: DictConfig, mine: Sequence[str], budget_envs: Any) -> None:
+    """Scale a minibatch_size that no longer divides the batch with the number of environments.
+
+    So ``num_envs=64`` alone just works; a minibatch_size that the user typed is theirs, and validate judges it.
+    """
+    size = out.train.minibatch_size
+    if "train.minibatch_size" in mine or not _positive(out.num_envs, out.train.horizon_length, size, budget_envs):
+        return
+    batch = out.num_envs * out.train.horizon_length
+    if batch % size:
+        wanted = round(size * out.num_envs / budget_envs)
+        out.train.minibatch_size = nearest_divisors(batch, wanted, num_policies(out.algo))[0]
+
+
+def _positive(*values: Any) -> bool:
+    return all(isinstance(v, int) and v > 0 for v in values)
+
+
+def num_policies(algo: Mapping[str, Any]) -> int:
+    """Policies that an algorithm trains: one per objective."""
+    return len(algo["objectives"])
+
+
+def nearest_divisors(batch: int, wanted: int, policies: int, count: int = 2) -> List[int]:
+    """Up to ``count`` minibatch sizes that split ``batch`` evenly, with equal shares per policy, nearest first."""
+    fitting = [d for d in range(policies, batch + 1, policies) if batch % d == 0]
+    return sorted(fitting, key=lambda d: (abs(d - wanted), -d))[:count] or [batch]
+
+
+# ---- what cannot work -------------------------------------------------------------------------------------------
+
+
+def validate(cfg: DictConfig, training: bool = True) -> None:
+    """Refuse a resolved configuration that cannot work; an evaluation needs less of it than a training.
+
+    Raises:
+        UserError: one sentence with the setting, what is wrong and what would do.
+    """
+    _check_counts(cfg)
+    if training:
+        _check_train(cfg.train)
+        _check_method(cfg)
+        _check_batch(cfg)
+    check_heuristic(cfg.task.name, str(cfg.heuristic))
+    engines = list(cfg.task.get("engines", group_names("sim")))
+    if cfg.sim.name not in engines:
+        raise UserError(
+            "task=%s does not run on sim=%s; it runs on: %s" % (cfg.task.name, cfg.sim.name, ", ".join(engines))
+        )
+    if cfg.wandb.mode not in WANDB_MODES:
+        raise unknown("wandb.mode", str(cfg.wandb.mode), WANDB_MODES)
+    if cfg.test and not cfg.checkpoint:
+        raise UserError("test=true needs checkpoint=<file or run folder>")
+
+
+def _at_least(cfg: Any, key: str, least: float, what: str = "") -> None:
+    value = OmegaConf.select(cfg, key)
+    if value is not None and not value >= least:  # NaN is refused too
+        raise UserError("%s must be %s, got %s" % (key, what or "at least %g" % least, value))
+
+
+def _check_counts(cfg: DictConfig) -> None:
+    for key in ("num_envs", "torch_threads", "checkpoint_every", "eval.episodes", "task.episode_length"):
+        _at_least(cfg, key, 1)
+    for key in ("seed", "keep_checkpoints", "sim.threads"):
+        _at_least(cfg, key, 0)
+    for key in ("max_iterations", "horizon_length", "minibatch_size", "mini_epochs"):
+        _at_least(cfg, "train." + key, 1)
+
+
+def _check_train(train: DictConfig) -> None:
+    def positive(key: str) -> None:
+        if key in train and not float(train[key]) > 0:
+            raise UserError("train.%s must be positive, got %s" % (key, train[key]))
+
+    for key in ("learning_rate", "min_lr", "max_lr", "kl_threshold", "e_clip", "grad_norm"):
+        positive(key)
+    for key in ("critic_coef", "entropy_coef", "bounds_loss_coef"):
+        if key in train and not float(train[key]) >= 0:
+            raise UserError("train.%s must not be negative, got %s" % (key, train[key]))
+    for key in ("gamma", "tau", "max_bad_fraction"):
+        if key in train and not 0 <= float(train[key]) <= 1:
+            raise UserError("train.%s must be between 0 and 1, got %s" % (key, train[key]))
+    if float(train.get("min_lr", 0)) > float(train.get("max_lr", 1)):
+        raise UserError("train.min_lr=%s is above train.max_lr=%s" % (train.min_lr, train.max_lr))
+    units = list(train.network.units)
+    if not units or not all(isinstance(u, int) and u > 0 for u in units):
+        raise UserError("train.network.units must be a list of positive whole numbers, got %s" % units)
+
+
+def _check_method(cfg: DictConfig) -> None:
+    """Let the dataclasses that will hold these settings judge them, after what they do not check."""
+    from hepo_isaac.agents.config import train_config
+    from hepo_isaac.methods.method import method_from_config
+
+    multiplier = cfg.algo.get("multiplier") or {}
+    for key in ("init", "minimum", "lr"):
+        if key in multiplier and not float(multiplier[key]) >= 0:
+            raise UserError(
+                "algo.multiplier.%s must not be negative (alpha is a Lagrange multiplier of J(pi) >= J(pi_H), "
+                "and a negative one would reward violating it), got %s" % (key, multiplier[key])
+            )
+    try:
+        method_from_config(OmegaConf.to_container(cfg.algo, resolve=True))  # type: ignore[arg-type]
+        train_config(OmegaConf.to_container(cfg.train, resolve=True))  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise UserError(str(error)) from error
+
+
+def _check_batch(cfg: DictConfig) -> None:
+    """Environments split evenly over the policies, and the batch over the minibatches."""
+    envs, policies = int(cfg.num_envs), num_policies(cfg.algo)
+    if envs % policies:
+        raise UserError(
+            "num_envs=%d cannot be split over the %d policies of algo=%s; use an even number, e.g. %d or %d"
+            % (envs, policies, cfg.algo.name, max(envs - 1, 2), envs + 1)
+        )
+    batch, size = envs * int(cfg.train.horizon_length), int(cfg.train.minibatch_size)
+    if batch % size or size % policies:
+        near = nearest_divisors(batch, size, policies)
+        raise UserError(
+            "train.minibatch_size=%d does not divide the batch num_envs * train.horizon_length = %d * %d = %d%s; "
+            "nearest that do: %s"
+            % (
+                size,
+                envs,
+                cfg.train.horizon_length,
+                batch,
+                " into equal shares for %d policies" % policies if policies > 1 else "",
+                ", ".join(map(str, near)),
+            )
+        )
+
+
+def check_heuristic(task: str, name: str) -> None:
+    """Refuse a heuristic that the task does not have or that cannot be imported."""
+    import torch
+
+    from hepo_isaac.envs.heuristic import resolve_heuristic
+
+    if ":" not in name and name not in task_class(task).heuristics():
+        raise unknown("heuristic of %s" % task, name, [*task_class(task).heuristics(), "package.module:function"])
+    if ":" in name:
+        resolve_heuristic(task_class(task), name, torch.device("cpu"))
+
+
+def check_machine(cfg: DictConfig, cuda: bool) -> None:
+    """Refuse an engine or device that this machine does not have, with the command that installs it."""
+    engine, device = str(cfg.sim.name), str(cfg.device)
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise UserError("unknown device %r; valid: auto, cpu, cuda, cuda:0, cuda:1, …" % device)
+    if engine == "mujoco_warp":
+        if not cuda:
+            raise UserError(
+                "sim=mujoco_warp needs an NVIDIA GPU, and torch sees no CUDA device here (hepo-isaac doctor "
+                "says why); sim=mujoco_batch runs on the CPU"
+            )
+        if kind == "cpu":
+            raise UserError(
+                "sim=mujoco_warp runs on CUDA, not on device=cpu; leave device=auto or use sim=mujoco_batch"
+            )
+        if importlib.util.find_spec("mujoco_warp") is None:
+            raise UserError(
+                "sim=mujoco_warp needs MuJoCo Warp, which is not installed: pip install -c constraints.txt -e "
+                "'.[cuda]' (or pip install 'hepo-isaac[cuda]'); sim=mujoco_batch runs on the CPU"
+            )
+    if engine == "isaacgym" and importlib.util.find_spec("isaacgym") is None:
+        raise UserError(
+            "sim=isaacgym needs NVIDIA Isaac Gym Preview 4, which is not installed: download it from "
+            "developer.nvidia.com/isaac-gym and, under Python 3.8, pip install -e isaacgym/python"
+        )
+    if engine == "mujoco_batch" and kind == "cuda":
+        raise UserError(
+            "sim=mujoco_batch simulates on the CPU, not on device=%s; use sim=mujoco_warp or device=cpu" % device
+        )
+    if kind == "cuda" and not cuda:
+        raise UserError(
+            "device=%s: torch sees no CUDA device here (hepo-isaac doctor says why); use device=cpu" % device
+        )

@@ -1,0 +1,10 @@
+"""Train or evaluate: ``python train.py task=FrankaCabinet algo=hepo`` and any override of cfg/ (see README.md)."""
+
+from __future__ import annotations
+
+import sys
+
+from hepo_isaac.runs.launch import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
