@@ -78,7 +78,7 @@ class MetricsCsv:
         if new:
             self._widen(new)
         if self._file is None:
-            self._file = open(self.path, "a", encoding="utf-8", newline="")
+            self._file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115 (open between rows)
         start = self.path.stat().st_size
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow([_cell(n, metrics.get(n)) for n in self._header])

@@ -14,7 +14,9 @@ from hepo_isaac.runs.running import RunningMeans, policy_of, success_metric
 Columns = Dict[str, np.ndarray]
 Band = Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 COLOURS = {"pi": "#0b6fb8", "pi_h": "#d9730d"}
-LABELS = {"pi": "π  (enhanced policy)", "pi_h": "π_H  (heuristic policy)"}
+LABELS = {"pi": "π", "pi_h": "π_H  (trained on the heuristic alone)"}
+BAND_NOTE = "line: mean of the seeds    band: lowest to highest seed"
+NOTE = "bold: mean of the last 100 episodes    faint: single iterations"
 CYCLE = ("#0b6fb8", "#d9730d", "#2a9d4a", "#b5387a", "#7a5cc4", "#8c6d1f", "#444444")
 
 
@@ -39,14 +41,14 @@ def plot_run(folder: str | Path, out: Path | None = None, success: str | None = 
     third = third_panel(columns, success)
     if third == "alpha":
         axes[2].plot(columns["env_steps"], columns["alpha"], color="#2a9d4a", linewidth=1.8)
-        _dress(axes[2], "Multiplier α", "weight of the task reward: (1+α) r + h")
+        _dress(axes[2], "Multiplier α", "α in  (1 + α) r + h")
         axes[2].set_ylim(*_alpha_limits(columns["alpha"]))
     elif third is not None:
         prefix = "/".join(third.split("/")[:-1]) + "/"
         _panel_policies(axes[2], columns, prefix, third.split("/")[1], "mean at episode end")
     else:
         _panel_policies(axes[2], columns, "episode_length/", "Episode length", "control steps")
-    return _finish(figure, axes, _title(run), out or run.plot_file)
+    return _finish(figure, axes, _title(run), out or run.plot_file, NOTE)
 
 
 def third_panel(columns: Columns, success: str | None = None) -> str | None:
@@ -121,10 +123,16 @@ def plot_runs(
     figure, axes = _figure(len(panels))
     for number, (label, group) in enumerate(runs.items()):
         for axis, (key, _, _) in zip(axes, panels):
-            _draw_band(axis, group, key, "%s  (%d seeds)" % (label, len(group)), CYCLE[number % len(CYCLE)])
+            _draw_band(
+                axis,
+                group,
+                key,
+                "%s  (%d seed%s)" % (label, len(group), "" if len(group) == 1 else "s"),
+                CYCLE[number % len(CYCLE)],
+            )
     for axis, (_, name, unit) in zip(axes, panels):
         _dress(axis, name, unit)
-    return _finish(figure, axes, title, out)
+    return _finish(figure, axes, title, out, BAND_NOTE)
 
 
 def _recorded(folder: Path) -> Columns:
@@ -185,7 +193,7 @@ def _dress(axis: Any, title: str, unit: str) -> None:
         axis.spines[side].set_visible(False)
 
 
-def _finish(figure: Any, axes: Any, title: str, out: Path) -> Path:
+def _finish(figure: Any, axes: Any, title: str, out: Path, note: str = "") -> Path:
     """One legend for all panels, engineering units on x, write the file."""
     from matplotlib.ticker import EngFormatter
 
@@ -198,6 +206,7 @@ def _finish(figure: Any, axes: Any, title: str, out: Path) -> Path:
                 handles.append(handle)
                 labels.append(label)
     figure.suptitle(title, x=0.01, ha="left", fontsize=13)
+    figure.text(0.99, 0.95, note, ha="right", fontsize=9, color="#555555")
     if handles:
         figure.legend(handles, labels, loc="lower center", ncol=min(len(labels), 5), frameon=False, fontsize=11)
     figure.tight_layout(rect=(0, 0.07, 1, 0.97 if title else 1.0))

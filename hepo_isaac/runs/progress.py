@@ -12,12 +12,16 @@ from typing import Any, Mapping, Sequence, TextIO
 from hepo_isaac.runs.running import RunningMeans, success_metric
 
 _ASCII = {"π": "pi", "α": "alpha", "–": "-"}
+_TEXTS = ("fields[left]", "description")
 PLAIN_INTERVAL_S = 30.0
+MIN_BAR = 6
 
 
 def printable(text: str, stream: TextIO) -> str:
     """``text`` with Greek letters spelled out where ``stream`` has no encoding for them."""
-    encoding = getattr(stream, "encoding", None) or "ascii"
+    encoding = getattr(stream, "encoding", None)
+    if encoding is None:  # a text buffer: holds any character
+        return text
     try:
         text.encode(encoding)
         return text
@@ -35,11 +39,13 @@ def duration(seconds: float) -> str:
     return "%d:%02d:%02d" % (whole // 3600, whole // 60 % 60, whole % 60)
 
 
-def number(value: float, digits: int = 3) -> str:
-    """A value in ``digits`` significant digits; a dash where nothing is known yet."""
+def number(value: float) -> str:
+    """A value in at most three decimals, so that it does not jump about; a dash where nothing is known yet."""
     if not math.isfinite(value):
         return "–"
-    return "%.0f" % value if abs(value) >= 10.0**digits else "%.*g" % (digits, value)
+    if value != 0 and abs(value) < 1e-3:
+        return "%.0e" % value
+    return "%.*f" % (3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0, value)
 
 
 def rate(value: float) -> str:
@@ -88,6 +94,7 @@ class Progress:
         self._eta = Eta(total)
         self._bar: Any = None
         self._row: Any = None
+        self._blocks: Any = None
         self._last_plain = -math.inf
 
     def start(self, header: Sequence[tuple[str, str]], iteration: int) -> None:
@@ -105,16 +112,29 @@ class Progress:
             self._start_bar(iteration)
 
     def _start_bar(self, iteration: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar
+        from rich.table import Column
 
-        facts = TextColumn("{task.description}")
-        columns = [TextColumn("iteration"), MofNCompleteColumn(), BarColumn(bar_width=None), facts]
+        texts = [TextColumn("{task.%s}" % name, table_column=Column(no_wrap=True)) for name in _TEXTS]
+        self._blocks = BarColumn(bar_width=MIN_BAR)
+        columns = [texts[0], self._blocks, texts[1]]
         # two redraws a second: the bar's own thread must not compete with the physics threads
-        self._bar = Bar(*columns, console=Console(file=self.stream), refresh_per_second=2, expand=True)
-        self._row = self._bar.add_task("", total=self.total, completed=iteration)
+        self._bar = Bar(*columns, console=_console(file=self.stream), refresh_per_second=2)
+        left, right = self._lay_out(iteration, ["ETA –"])
+        self._row = self._bar.add_task(right, total=self.total, completed=iteration, left=left)
         self._bar.start()
+
+    def _lay_out(self, iteration: int, facts: list[str]) -> tuple[str, str]:
+        """Texts left and right of the bar; the bar takes what they leave, and on a narrow terminal facts give way."""
+        left = "%*d/%d" % (len(str(self.total)), iteration, self.total)
+        for kept in range(len(facts), -1, -1):
+            right = printable(("  " if kept == len(facts) else " ").join(facts[:kept]), self.stream)
+            room = self._bar.console.width - len(left) - len(right) - 3
+            if room >= MIN_BAR:
+                break
+        self._blocks.bar_width = max(MIN_BAR, min(60, room))
+        return left, right
 
     def update(self, metrics: Mapping[str, float], running: RunningMeans) -> None:
         """Show one finished iteration."""
@@ -125,25 +145,24 @@ class Progress:
         left = self._eta.update(iteration, now)
         if self._bar is not None:
             facts = self._facts(metrics, running, left)
-            text = "  ".join("%s %s" % pair for pair in facts.items())
-            self._bar.update(self._row, completed=iteration, description=printable(text, self.stream))
+            before, after = self._lay_out(iteration, facts)
+            self._bar.update(self._row, completed=iteration, left=before, description=after)
         elif now - self._last_plain >= PLAIN_INTERVAL_S or iteration >= self.total:
             self._last_plain = now
             facts = self._facts(metrics, running, left)
-            text = "  ".join("%s %s" % pair for pair in facts.items())
-            self.say("iteration %d/%d  %s" % (iteration, self.total, text))
+            self.say("  ".join(["iteration %d/%d" % (iteration, self.total)] + facts))
 
-    def _facts(self, metrics: Mapping[str, float], running: RunningMeans, left: float) -> dict[str, str]:
-        """What is worth a place on the one line."""
-        facts = {"ETA": duration(left), "steps/s": rate(float(metrics.get("env_steps_per_second", math.nan)))}
-        facts["J(π)"] = number(running.mean("return_task/pi"))
+    def _facts(self, metrics: Mapping[str, float], running: RunningMeans, left: float) -> list[str]:
+        """What is worth a place on the one line, the most important first."""
+        speed = rate(float(metrics.get("env_steps_per_second", math.nan)))
+        facts = ["ETA " + duration(left), speed + " steps/s", "J(π) " + number(running.mean("return_task/pi"))]
         if "return_task/pi_h" in metrics:
-            facts["J(π_H)"] = number(running.mean("return_task/pi_h"))
+            facts.append("J(π_H) " + number(running.mean("return_task/pi_h")))
         if "alpha" in metrics:
-            facts["α"] = number(float(metrics["alpha"]))
+            facts.append("α " + number(float(metrics["alpha"])))
         key = success_metric(metrics, self._success)
         if key is not None:
-            facts[key.split("/")[1]] = number(running.mean(key))
+            facts.append("%s %s" % (key.split("/")[1], number(running.mean(key))))
         return facts
 
     def say(self, *lines: str) -> None:
@@ -167,7 +186,6 @@ class Progress:
 
     def table(self, title: str, rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
         """Print a table below everything."""
-        from rich.console import Console
         from rich.table import Table
 
         table = Table(title=printable(title, self.stream), title_justify="left")
@@ -176,13 +194,21 @@ class Progress:
         for row in rows:
             table.add_row(*[printable(cell, self.stream) for cell in row])
         # a file or a pipe gets no control characters, and lines wide enough not to be folded
-        console = (
-            Console(file=self.stream)
-            if self._fancy
-            else Console(file=self.stream, width=100, force_terminal=False, color_system=None)
-        )
+        plain: dict[str, Any] = {"width": 100, "force_terminal": False, "color_system": None}
+        console = _console(file=self.stream, **({} if self._fancy else plain))
         with contextlib.suppress(OSError, ValueError):
             console.print(table)
+
+
+def _console(**options: Any) -> Any:
+    """A rich console that falls silent when its reader goes away; rich's own would end the process."""
+    from rich.console import Console
+
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+
+    return Quiet(**options)
 
 
 def _is_terminal(stream: TextIO) -> bool:

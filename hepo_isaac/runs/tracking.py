@@ -78,7 +78,7 @@ class WandbSink:
         self._warn = warn
         self._queue: queue.Queue[dict[str, float] | None] = queue.Queue(maxsize=1000)
         self._dead = threading.Event()
-        self._closed = False
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="wandb-sink", daemon=True)
         self._thread.start()
 
@@ -91,27 +91,27 @@ class WandbSink:
 
     def close(self, timeout: float = 10.0) -> None:
         """Give W&B up to ``timeout`` seconds to upload what is queued, then leave it."""
-        if self._closed:
+        if self._closing.is_set():
             return
-        self._closed = True
-        try:
+        self._closing.set()
+        # None only wakes a waiting thread; a full queue means that it is not waiting
+        with contextlib.suppress(queue.Full):
             self._queue.put_nowait(None)
-        except queue.Full:
-            self._dead.set()
         self._thread.join(timeout)
         if self._thread.is_alive():
             self._warn("W&B did not finish within %g s; the run goes on without it" % timeout)
             self._dead.set()
 
     def _work(self) -> None:
-        """The thread: start W&B, log until None comes, finish."""
+        """The thread: start W&B, log until closed and empty, finish."""
         try:
             run = self._start()
             while not self._dead.is_set():
                 row = self._queue.get()
-                if row is None:
+                if row is not None:
+                    run.log(row, step=int(row["iteration"]))
+                if self._closing.is_set() and self._queue.empty():
                     break
-                run.log(row, step=int(row["iteration"]))
             run.finish()
         except ImportError:
             self._give_up("W&B logging is on but wandb is not installed: pip install 'hepo-isaac[wandb]'")

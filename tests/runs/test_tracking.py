@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import csv
+import math
+import sys
+import threading
+import time
+import types
+from pathlib import Path
+
+import pytest
+
+from hepo_isaac.runs.metrics_csv import MetricsCsv, read_metrics
+from hepo_isaac.runs.tracking import TensorBoardSink, Tracker, WandbSink, make_tracker
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.reader(file))
+
+
+def row(iteration, **more):
+    return {"iteration": iteration, "env_steps": 64 * iteration, **more}
+
+
+def test_every_row_is_on_disk_at_once(tmp_path):
+    sink = MetricsCsv(tmp_path / "metrics.csv")
+    sink.write(row(1, x=0.1))
+    assert rows(tmp_path / "metrics.csv") == [["iteration", "env_steps", "x"], ["1", "64", "0.1"]]
+    sink.close()
+
+
+def test_numbers_survive_exactly_and_nan_stays_nan(tmp_path):
+    sink = MetricsCsv(tmp_path / "metrics.csv")
+    sink.write(row(1, x=1 / 3, y=math.nan, z=math.inf))
+    sink.close()
+    found = read_metrics(tmp_path / "metrics.csv")
+    assert found["x"][0] == 1 / 3
+    assert math.isnan(found["y"][0])
+    assert math.isinf(found["z"][0])
+
+
+def test_columns_grow_and_may_be_absent(tmp_path):
+    path = tmp_path / "metrics.csv"
+    sink = MetricsCsv(path)
+    sink.write(row(1, a=1.0))
+    sink.write(row(2, b=2.0, a=1.5))
+    sink.write(row(3, b=3.0))
+    sink.close()
+    assert rows(path) == [
+        ["iteration", "env_steps", "a", "b"],
+        ["1", "64", "1.0", ""],
+        ["2", "128", "1.5", "2.0"],
+        ["3", "192", "", "3.0"],
+    ]
+    assert math.isnan(read_metrics(path)["a"][2])
+
+
+def test_resume_drops_rows_after_the_checkpoint_and_a_torn_line(tmp_path):
+    path = tmp_path / "metrics.csv"
+    sink = MetricsCsv(path)
+    for i in range(1, 8):
+        sink.write(row(i, x=float(i)))
+    sink.close()
+    with open(path, "a") as file:
+        file.write("8,512,0.12")  # killed in the middle of 0.123
+    assert read_metrics(path)["iteration"].tolist() == [1, 2, 3, 4, 5, 6, 7]
+    sink = MetricsCsv(path, resume_iteration=5)
+    sink.write(row(6, x=60.0))
+    sink.close()
+    found = read_metrics(path)
+    assert found["iteration"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert found["x"].tolist() == [1, 2, 3, 4, 5, 60]
+
+
+def test_a_torn_last_line_is_dropped_even_without_resume(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("iteration,env_steps\n1,64\n2,1")
+    sink = MetricsCsv(path)
+    sink.write(row(2))
+    sink.close()
+    assert rows(path) == [["iteration", "env_steps"], ["1", "64"], ["2", "128"]]
+
+
+class FullDisk:
+    """Accepts half of what is written, then fails."""
+
+    def __init__(self, path):
+        self._file = open(path, "a")  # noqa: SIM115
+
+    def write(self, text):
+        self._file.write(text[: len(text) // 2])
+
+    def flush(self):
+        self._file.flush()
+        raise OSError(28, "No space left on device")
+
+    def close(self):
+        self._file.close()
+
+
+def test_a_full_disk_costs_one_row_and_one_warning(tmp_path):
+    warnings = []
+    sink = MetricsCsv(tmp_path / "metrics.csv")
+    tracker = Tracker(sink, warn=warnings.append)
+    tracker.write(row(1, x=1.0))
+    sink.close()
+    sink._file = FullDisk(tmp_path / "metrics.csv")
+    tracker.write(row(2, x=2.0))
+    tracker.write(row(3, x=3.0))
+    tracker.close()
+    assert read_metrics(tmp_path / "metrics.csv")["iteration"].tolist() == [1, 3]
+    assert len(warnings) == 1
+    assert "No space left" in warnings[0]
+
+
+def test_a_failing_extra_is_dropped_with_one_warning(tmp_path):
+    class Broken:
+        calls = 0
+
+        def write(self, metrics):
+            Broken.calls += 1
+            raise RuntimeError("no")
+
+        def close(self):
+            raise RuntimeError("no")
+
+    warnings = []
+    tracker = Tracker(MetricsCsv(tmp_path / "m.csv"), {"TensorBoard": Broken()}, warnings.append)
+    for i in range(1, 6):
+        tracker.write(row(i))
+    tracker.close()
+    assert Broken.calls == 1
+    assert len(warnings) == 1
+    assert len(rows(tmp_path / "m.csv")) == 6
+
+
+def test_tensorboard_can_be_read_back(tmp_path):
+    sink = TensorBoardSink(tmp_path)
+    sink.write(row(1, **{"return_task/pi": 0.5, "unknown": math.nan}))
+    sink.close()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path)).Reload()
+    point = events.Scalars("return_task/pi")[0]
+    assert (point.step, point.value) == (64, 0.5)
+    assert "unknown" not in events.Tags()["scalars"]
+
+
+# ---- W&B ----------------------------------------------------------------------------------------------------------
+
+
+class FakeRun:
+    def __init__(self, log=None, finish=None):
+        self.rows = []
+        self._log, self._finish = log, finish
+        self.finished = False
+
+    def log(self, metrics, step):
+        if self._log:
+            self._log()
+        self.rows.append((step, metrics))
+
+    def finish(self):
+        if self._finish:
+            self._finish()
+        self.finished = True
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Put a fake wandb module in place; returns what wandb.init was called with."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    calls = []
+
+    def put(run, init=None):
+        def begin(**options):
+            calls.append(options)
+            if init:
+                init()
+            return run
+
+        module = types.ModuleType("wandb")
+        module.init = begin
+        module.Settings = lambda **options: options
+        module.util = types.SimpleNamespace(generate_id=lambda: "id%d" % len(calls))
+        monkeypatch.setitem(sys.modules, "wandb", module)
+        return calls
+
+    return put
+
+
+def fail():
+    raise RuntimeError("wandb is down")
+
+
+def leave():
+    raise SystemExit(1)
+
+
+def log_some(sink, count=50):
+    began = time.monotonic()
+    for i in range(1, count + 1):
+        sink.write(row(i, x=1.0, y=math.nan))
+    return time.monotonic() - began
+
+
+def test_wandb_gets_the_rows(tmp_path, install):
+    run = FakeRun()
+    calls = install(run)
+    sink = WandbSink({"project": "p"}, tmp_path, {"task": "Fake"})
+    log_some(sink, 3)
+    sink.close()
+    assert [step for step, _ in run.rows] == [1, 2, 3]
+    assert "y" not in run.rows[0][1]
+    assert run.finished
+    assert calls[0]["project"] == "p"
+    assert calls[0]["mode"] == "offline"
+
+
+def test_wandb_resumes_the_same_run(tmp_path, install):
+    calls = install(FakeRun())
+    for _ in range(2):
+        WandbSink({}, tmp_path).close()
+    assert calls[0]["id"] == calls[1]["id"]
+
+
+@pytest.mark.parametrize("trouble", [fail, leave])
+@pytest.mark.parametrize("where", ["init", "log", "finish"])
+def test_wandb_raising_anywhere_is_one_warning(tmp_path, install, trouble, where):
+    warnings = []
+    install(FakeRun(**({} if where == "init" else {where: trouble})), trouble if where == "init" else None)
+    sink = WandbSink({}, tmp_path, warn=warnings.append)
+    log_some(sink)
+    time.sleep(0.05)
+    log_some(sink)
+    sink.close()
+    assert len(warnings) == 1
+    assert "the run goes on" in warnings[0]
+
+
+@pytest.mark.parametrize("where", ["init", "log", "finish"])
+def test_wandb_hanging_anywhere_costs_no_time(tmp_path, install, where):
+    release = threading.Event()
+    warnings = []
+    install(FakeRun(**({} if where == "init" else {where: release.wait})), release.wait if where == "init" else None)
+    sink = WandbSink({}, tmp_path, warn=warnings.append)
+    assert log_some(sink, 3000) < 1.0
+    began = time.monotonic()
+    sink.close(timeout=0.2)
+    assert time.monotonic() - began < 1.0
+    release.set()
+    assert len(warnings) == 1
+
+
+def test_wandb_missing_is_one_line_with_the_command(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # makes the import fail
+    warnings = []
+    sink = WandbSink({}, tmp_path, warn=warnings.append)
+    log_some(sink)
+    sink.close()
+    assert warnings == ["W&B logging is on but wandb is not installed: pip install 'hepo-isaac[wandb]'"]
+
+
+def test_wandb_without_a_key_never_asks(tmp_path, install, monkeypatch):
+    calls = install(FakeRun())
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    warnings = []
+    WandbSink({}, tmp_path, warn=warnings.append).close()
+    assert calls[0]["mode"] == "offline"
+    assert "offline" in warnings[0]
+
+
+def test_wandb_is_off_by_default(folder, install):
+    calls = install(FakeRun())
+    for options in (None, {}, {"enabled": False, "project": "p"}):
+        make_tracker(folder, tensorboard=False, wandb=options).close()
+    assert calls == []
+    make_tracker(folder, tensorboard=False, wandb={"enabled": True, "project": "p", "entity": None}).close()
+    assert calls[0]["project"] == "p"
+    assert "entity" not in calls[0]
+    assert Path(calls[0]["dir"]) == folder.path
