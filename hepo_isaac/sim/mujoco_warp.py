@@ -1,0 +1,365 @@
+"""The CUDA engine: mujoco_warp, thousands of worlds on one GPU.
+
+The whole control step (commands, physics steps, fresh poses and velocities, every contract tensor) is one CUDA graph,
+captured at the first step; ``graph=False`` runs the same code eagerly. No method asks the host about device data.
+Physics is float32 and, because contacts are pooled and summed in any order, not bit-reproducible on a GPU.
+``device="cpu"`` runs the same kernels on the host, slowly and without graphs: it serves the parity tests.
+"""
+
+# ruff: noqa: D102  (docstrings are inherited from Simulation)
+from __future__ import annotations
+
+import gc
+from contextlib import contextmanager, nullcontext
+from typing import Any, Callable, ContextManager, Dict, Iterator, Optional, Sequence
+
+import mujoco_warp as mjw
+import numpy as np
+import torch
+import warp as wp
+from torch import Tensor
+
+from hepo_isaac.sim import mujoco_warp_kernels as kernels
+from hepo_isaac.sim.math import rotate_inverse, xyzw_to_wxyz
+from hepo_isaac.sim.mujoco_common import MAX_VALUE, NEEDS_SET_CONST, MujocoSimulation, sensor_layout
+from hepo_isaac.sim.spec import SceneSpec
+
+# Overflow bits that mean lost contacts or constraints. The solver's iteration limits share the bit set, but ending a
+# solve at its limit is ordinary.
+_BUFFERS = int(
+    mjw.OverflowType.NEFC
+    | mjw.OverflowType.NJMAX_NNZ
+    | mjw.OverflowType.BROADPHASE
+    | mjw.OverflowType.NARROWPHASE
+    | mjw.OverflowType.CCD
+    | mjw.OverflowType.HFIELD
+    | mjw.OverflowType.CONTACT_MATCH
+    | mjw.OverflowType.NVMAX
+)
+# set_const writes these; one left shared by all worlds would silently take world 0's value.
+_DERIVED = ("body_subtreemass", "body_invweight0", "dof_invweight0", "actuator_acc0")
+_MODES = {"position": 0, "velocity": 1, "effort": 2}
+
+
+class MujocoWarpSimulation(MujocoSimulation):
+    """Simulation contract on mujoco_warp.
+
+    Args:
+        spec: the scene. ``spec.options["mujoco_warp"]`` may hold ``nconmax`` (contacts per world, pooled over all of
+            them) and ``njmax`` (constraint rows of any one world); without them mujoco_warp's own guess is used,
+            which is often too small: watch ``overflow_count``.
+        num_envs: number of worlds N.
+        device: "cuda:k", or "cpu" for tests.
+        graph: replay a captured CUDA graph (needs CUDA's memory pools) instead of launching kernel by kernel.
+    """
+
+    def __init__(self, spec: SceneSpec, num_envs: int, device: str = "cuda:0", graph: bool = True) -> None:
+        wp.config.log_level = wp.LOG_WARNING  # compiling says so once, in our own words
+        wp.init()
+        self._set_up(spec, num_envs, torch.device(device))
+        self._wp_device = wp.device_from_torch(self.device)
+        on_gpu = self._wp_device.is_cuda
+        self.graph = bool(graph and on_gpu and wp.is_mempool_enabled(self._wp_device))
+        self._graphs: Dict[str, Any] = {}
+        with self._stream():
+            sizes = {k: int(v) for k, v in spec.options.get("mujoco_warp", {}).items() if k in ("nconmax", "njmax")}
+            self.wp_model = mjw.put_model(self.model)
+            self.wp_data = mjw.make_data(self.model, nworld=num_envs, **sizes)
+            # Bits are still set in data.overflow; only the printing from inside kernels is off.
+            self.wp_model.opt.warn_overflow = 0
+            # Loops inside a graph need driver 12.4; without them the solver runs its full number of iterations.
+            self.wp_model.opt.graph_conditional = on_gpu and wp.is_conditional_graph_supported()
+            self._bind()
+            self._settle(torch.ones(num_envs, dtype=torch.bool, device=self.device))
+        self.dof_target_pos.copy_(self.dof_pos)
+
+    # -- set-up ------------------------------------------------------------------------------------------------
+    @contextmanager
+    def _stream(self) -> Iterator[None]:
+        """Make Warp launch on torch's current stream, so that the two never need to wait for each other."""
+        if not self._wp_device.is_cuda:
+            with wp.ScopedDevice(self._wp_device):
+                yield
+            return
+        stream = wp.stream_from_torch(torch.cuda.current_stream(self.device))
+        with wp.ScopedStream(stream, sync_enter=False):
+            yield
+
+    def _bind(self) -> None:
+        """Torch views of Warp's arrays, and Warp views of the contract's tensors."""
+        d, scene = self.wp_data, self.scene
+        self._qpos, self._qvel = wp.to_torch(d.qpos), wp.to_torch(d.qvel)
+        self._xfrc, self._overflow = wp.to_torch(d.xfrc_applied), wp.to_torch(d.overflow)
+        self._warmstart, self._time = wp.to_torch(d.qacc_warmstart), wp.to_torch(d.time)
+        self._default_qpos = self._qpos[0].clone()
+        self._mask = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        self._error = self._act_error.to(torch.float32).reshape(-1, self.model.nu).contiguous()
+
+        def ints(values: Any) -> wp.array:
+            return wp.array(np.asarray(values, dtype=np.int32), dtype=int, device=self._wp_device)
+
+        act_of = {a.dof: i for i, a in enumerate(scene.actuators)}
+        self._k_dof_q, self._k_dof_v = ints(scene.qpos_adr), ints(scene.qvel_adr)
+        self._k_act_dof = ints([a.dof for a in scene.actuators])
+        self._k_act_mode = ints([_MODES[a.mode] for a in scene.actuators])
+        self._k_dof_act = ints([act_of.get(dof, -1) for dof in range(len(self.dof_names))])
+        self._k_body, self._k_body_root = ints(scene.body_ids), ints(self.model.body_rootid[scene.body_ids])
+        self._k_actor_q, self._k_actor_v = ints(scene.actor_qpos), ints(scene.actor_qvel)
+        flat = {"force_sensor": self.force_sensor.view(self.num_envs, -1)}
+        flat["contact_force"] = self.contact_force.view(self.num_envs, -1)
+        for name in ("dof_pos", "dof_vel", "dof_force", "dof_target_pos", "body_state", "root_state", "bad_envs"):
+            flat[name] = getattr(self, name)
+        flat.update(target_vel=self._target_vel, effort=self._effort, mask=self._mask)
+        flat["overflow_count"] = self.overflow_count.view(1)
+        self._w = {name: wp.from_torch(tensor) for name, tensor in flat.items()}
+        self._w["error"] = wp.from_torch(self._error)
+
+    def _launch(self, kernel: Any, dim: Any, *args: Any) -> None:
+        wp.launch(kernel, dim=dim, inputs=list(args), device=self._wp_device)
+
+    # -- commands ----------------------------------------------------------------------------------------------
+    def apply_body_force(self, force: Tensor, torque: Optional[Tensor] = None) -> None:
+        self._xfrc[:, self._body, :3] = force
+        if torque is not None:
+            self._xfrc[:, self._body, 3:] = torque
+
+    # -- lifecycle ---------------------------------------------------------------------------------------------
+    def step(self) -> None:
+        with self._stream():
+            self._run("step", self._advance)
+
+    def _advance(self) -> None:
+        """One control step; everything in here is captured."""
+        m, d, w, n = self.wp_model, self.wp_data, self._w, self.num_envs
+        d.overflow.zero_()
+        if self.model.nu:
+            commands = (w["dof_target_pos"], w["target_vel"], w["effort"])
+            mapping = (self._k_dof_q, self._k_act_dof, self._k_act_mode, w["error"])
+            self._launch(kernels.write_controls, (n, self.model.nu), d.qpos, *mapping, *commands, d.ctrl)
+        for _ in range(self.spec.substeps):
+            mjw.step(m, d)
+        d.xfrc_applied.zero_()
+        self._refresh()
+        split, end = sensor_layout(self.spec)
+        served = (w["dof_force"], w["force_sensor"], w["contact_force"])
+        self._launch(kernels.refresh_forces, n, d.actuator_force, d.sensordata, self._k_dof_act, split, end, *served)
+        self._launch(
+            kernels.flag_bad, n, d.qpos, d.qvel, d.overflow, _BUFFERS, MAX_VALUE, w["bad_envs"], w["overflow_count"]
+        )
+
+    def _refresh(self) -> None:
+        """Poses and velocities of the present qpos and qvel: mjw.step leaves them one physics step old."""
+        m, d, w, n = self.wp_model, self.wp_data, self._w, self.num_envs
+        mjw.kinematics(m, d)
+        mjw.com_pos(m, d)
+        if self.spec.body_velocities:
+            mjw.com_vel(m, d)
+        joints = (self._k_dof_q, self._k_dof_v, w["dof_pos"], w["dof_vel"])
+        self._launch(kernels.refresh_dofs, (n, len(self.dof_names)), d.qpos, d.qvel, *joints)
+        poses = (d.xpos, d.xquat, d.cvel, d.subtree_com, self._k_body, self._k_body_root)
+        velocities = self.spec.body_velocities
+        self._launch(kernels.refresh_bodies, (n, len(self.body_names)), *poses, velocities, w["body_state"])
+        roots = (self._k_actor_q, self._k_actor_v, w["root_state"])
+        self._launch(kernels.refresh_roots, (n, len(self.actor_names)), d.qpos, d.qvel, *roots)
+
+    def set_state(
+        self,
+        mask: Tensor,
+        dof_pos: Optional[Tensor] = None,
+        dof_vel: Optional[Tensor] = None,
+        root_state: Optional[Tensor] = None,
+        dof_target_pos: Optional[Tensor] = None,
+    ) -> None:
+        # A diverged world may hold NaN in any component, so it starts afresh.
+        self._restore(mask & self.bad_envs)
+        column = mask[:, None]
+        for values, state, index in ((dof_pos, self._qpos, self._dof_q), (dof_vel, self._qvel, self._dof_v)):
+            if values is not None:
+                state[:, index] = torch.where(column, values, state[:, index])
+        if root_state is not None:
+            self._write_roots(column, root_state)
+        if dof_target_pos is not None:
+            self.dof_target_pos.copy_(torch.where(column, dof_target_pos, self.dof_target_pos))
+        self._settle(mask)
+
+    def reset(self, mask: Tensor) -> None:
+        self._restore(mask)
+        default = self._default_qpos[self._dof_q]
+        self.dof_target_pos.copy_(torch.where(mask[:, None], default, self.dof_target_pos))
+        self._settle(mask)
+
+    def _restore(self, mask: Tensor) -> None:
+        column = mask[:, None]
+        self._qpos.copy_(torch.where(column, self._default_qpos, self._qpos))
+        self._qvel.copy_(torch.where(column, torch.zeros_like(self._qvel), self._qvel))
+
+    def _write_roots(self, column: Tensor, root: Tensor) -> None:
+        for actor, (q, v) in enumerate(zip(self.scene.actor_qpos, self.scene.actor_qvel)):
+            if q < 0:
+                continue
+            state = root[:, actor]
+            quat = state[:, 3:7]
+            pose = torch.cat((state[:, :3], xyzw_to_wxyz(quat)), 1)
+            twist = torch.cat((state[:, 7:10], rotate_inverse(quat, state[:, 10:13])), 1)
+            self._qpos[:, q : q + 7] = torch.where(column, pose, self._qpos[:, q : q + 7])
+            self._qvel[:, v : v + 6] = torch.where(column, twist, self._qvel[:, v : v + 6])
+
+    def _settle(self, mask: Tensor) -> None:
+        """Forget what belongs to the old episodes of masked worlds and recompute everything derived."""
+        self._mask.copy_(mask)
+        with self._stream():
+            self._run("settle", self._settle_body)
+
+    def _settle_body(self) -> None:
+        d, w = self.wp_data, self._w
+        solver = (d.qacc_warmstart, d.qfrc_applied, d.xfrc_applied, d.time, d.overflow)
+        served = (w["dof_force"], w["force_sensor"], w["contact_force"])
+        self._launch(
+            kernels.settle, self.num_envs, w["mask"], *solver, w["bad_envs"], w["target_vel"], w["effort"], *served
+        )
+        self._refresh()
+
+    # -- CUDA graphs -------------------------------------------------------------------------------------------
+    def _run(self, name: str, body: Callable[[], None]) -> None:
+        """Replay ``body`` from its graph, or run it where there are no graphs or torch is capturing one itself."""
+        if not self.graph or torch.cuda.is_current_stream_capturing():
+            with self._joined_capture():
+                body()
+            return
+        if name not in self._graphs:
+            self._graphs[name] = self._capture(body)
+        wp.capture_launch(self._graphs[name])
+
+    def _joined_capture(self) -> ContextManager[Any]:
+        """Tell Warp when its launches are becoming part of a graph that torch captures."""
+        if not self._wp_device.is_cuda or not torch.cuda.is_current_stream_capturing():
+            return nullcontext()
+        return wp.ScopedCapture(device=self._wp_device, stream=self._wp_device.stream, external=True)
+
+    def _capture(self, body: Callable[[], None]) -> Any:
+        """Compile by running ``body`` once, undo what it did, and capture it.
+
+        CUDA cannot capture its default stream, on which torch usually runs, so a stream of its own is used. A garbage
+        collection during capture could free device memory, which CUDA forbids there.
+        """
+        kept = {name: tensor.clone() for name, tensor in self._everything().items()}
+        body()
+        torch.cuda.synchronize(self.device)
+        collecting = gc.isenabled()
+        gc.collect()
+        gc.disable()
+        try:
+            with wp.ScopedStream(wp.Stream(self._wp_device)), wp.ScopedCapture(device=self._wp_device) as capture:
+                body()
+        finally:
+            if collecting:
+                gc.enable()
+        for name, tensor in self._everything().items():
+            tensor.copy_(kept[name])
+        return capture.graph
+
+    def _everything(self) -> Dict[str, Tensor]:
+        """All tensors that make up the state, by name."""
+        return {
+            "qpos": self._qpos,
+            "qvel": self._qvel,
+            "qacc_warmstart": self._warmstart,
+            "xfrc_applied": self._xfrc,
+            "time": self._time,
+            "target_vel": self._target_vel,
+            "effort": self._effort,
+            "dof_target_pos": self.dof_target_pos,
+            "dof_force": self.dof_force,
+            "contact_force": self.contact_force,
+            "force_sensor": self.force_sensor,
+            "bad_envs": self.bad_envs,
+            "overflow_count": self.overflow_count,
+        }
+
+    # -- matrices and randomisation ----------------------------------------------------------------------------
+    def jacobian(self, body: str) -> Tensor:
+        d = self.wp_data
+        return self._jacobian(body, wp.to_torch(d.cdof), wp.to_torch(d.xpos), wp.to_torch(d.subtree_com))
+
+    def mass_matrix(self) -> Tensor:
+        with self._stream():
+            mjw.crb(self.wp_model, self.wp_data)
+        return self._dense_mass(wp.to_torch(self.wp_data.M))
+
+    def _model_array(self, field: str) -> Tensor:
+        """A live (N, ...) view; a field that all worlds share so far is copied for each and the graphs go stale."""
+        holder, name = (self.wp_model.opt, "gravity") if field == "opt.gravity" else (self.wp_model, field)
+        array = getattr(holder, name)
+        if array.shape[0] != self.num_envs or array.strides[0] == 0:
+            values = np.broadcast_to(array.numpy()[:1], (self.num_envs, *array.numpy().shape[1:])).copy()
+            array = wp.array(values, dtype=array.dtype, device=self._wp_device)
+            array._is_batched = True
+            setattr(holder, name, array)
+            self._graphs.clear()
+        view = wp.to_torch(array)
+        if field not in _DERIVED:
+            self._randomized[field] = view
+        return view
+
+    def randomize(self, field: str, mask: Tensor, values: Tensor, names: Sequence[str] = ()) -> None:
+        writes = self._plan(field, names, values)
+        with self._stream():
+            self._apply_writes(writes, mask, values)
+            self._note_gains(field, names, mask, values)
+            self._follow_gains()
+            if field in NEEDS_SET_CONST:
+                self._set_const()
+                self._refresh()
+
+    def _follow_gains(self) -> None:
+        error = self._act_error.to(torch.float32).reshape(-1, self.model.nu)
+        if error.shape == self._error.shape:
+            self._error.copy_(error)
+        else:
+            self._error = error.contiguous()
+            self._w["error"] = wp.from_torch(self._error)
+            self._graphs.clear()
+
+    def _set_const(self) -> None:
+        for name in _DERIVED:
+            self._model_array(name)
+        mjw.set_const(self.wp_model, self.wp_data)
+
+    # -- checkpoints and pictures ------------------------------------------------------------------------------
+    def get_state(self) -> Dict[str, Any]:
+        saved: Dict[str, Any] = {name: tensor.clone() for name, tensor in self._everything().items()}
+        saved["engine"] = "mujoco_warp"
+        saved["model"] = {name: view.clone() for name, view in self._randomized.items()}
+        saved["gains"] = (self._kp.clone(), self._kv.clone())
+        return saved
+
+    def load_state(self, state: Dict[str, Any]) -> None:
+        qpos = state.get("qpos")
+        if state.get("engine") != "mujoco_warp" or qpos is None or qpos.shape != self._qpos.shape:
+            raise ValueError(
+                "engine state of %r with shape %s does not fit mujoco_warp with shape %s"
+                % (state.get("engine"), None if qpos is None else tuple(qpos.shape), tuple(self._qpos.shape))
+            )
+        with self._stream():
+            self._load_model(state["model"])
+            self._kp, self._kv = (gain.clone().to(self.device) for gain in state["gains"])
+            self._act_error = self._error_bound()
+            self._follow_gains()
+            for name, tensor in self._everything().items():
+                tensor.copy_(state[name])
+            self._refresh()
+
+    def _load_model(self, fields: Dict[str, Tensor]) -> None:
+        """Restore randomised parameters; those set here but not in the checkpoint go back to the scene's."""
+        for name in set(self._randomized) | set(fields):
+            view = self._model_array(name)
+            default = self.model.opt.gravity if name == "opt.gravity" else getattr(self.model, name)
+            view.copy_(fields[name] if name in fields else torch.as_tensor(default).expand_as(view))
+        if set(self._randomized) & set(NEEDS_SET_CONST):
+            self._set_const()
+
+    def render_state(self, env: int) -> Dict[str, Tensor]:
+        return {"qpos": self._qpos[env].to("cpu", torch.float64, copy=True)}
+
+    def close(self) -> None:
+        self._graphs.clear()

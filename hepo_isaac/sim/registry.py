@@ -1,0 +1,139 @@
+"""Engine names: what there is, what a command line means by "auto", and how to build one.
+
+Nothing here imports an engine until one is asked for, so that a machine without it can still list and explain.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any, List, Tuple
+
+import torch
+
+from hepo_isaac.errors import UserError, unknown
+from hepo_isaac.sim.base import Simulation
+from hepo_isaac.sim.spec import SceneSpec
+
+ENGINES = ("mujoco_batch", "mujoco_warp", "isaacgym")
+# Warp's host device runs the CUDA engine's kernels without a GPU, far slower than mujoco_batch: for tests only, and
+# therefore never chosen by "auto" nor by a plain "cpu".
+WARP_CPU = "warp-cpu"
+
+
+def available_engines() -> List[str]:
+    """Every engine name that ``sim=`` knows, installed or not."""
+    return list(ENGINES)
+
+
+def resolve_engine(name: str, device: str) -> Tuple[str, torch.device]:
+    """Turn ``sim=`` and ``device=``, each possibly "auto", into an engine and a device that work together.
+
+    ``device`` is "auto", "cpu", "cuda", "cuda:k", or "warp-cpu" (mujoco_warp's kernels on the host, for tests).
+
+    Raises:
+        UserError: the name is unknown, the pair does not fit, or something it needs is missing; the message says what
+            to install or to choose instead.
+    """
+    if name != "auto" and name not in ENGINES:
+        raise unknown("sim", name, ("auto", *ENGINES))
+    if name == "isaacgym":
+        raise _no_isaacgym()
+    wanted = _device(device)
+    if name == "auto":
+        name = "mujoco_warp" if _warp_wanted(device, wanted) else "mujoco_batch"
+    if name == "mujoco_batch":
+        return name, _cpu(device, wanted)
+    return name, _warp_device(device, wanted)
+
+
+def make_simulation(name: str, spec: SceneSpec, num_envs: int, device: torch.device, **options: Any) -> Simulation:
+    """Build ``num_envs`` copies of ``spec`` on an engine and device that ``resolve_engine`` returned.
+
+    options: the engine's own: ``threads`` for mujoco_batch, ``graph`` for mujoco_warp.
+    """
+    if name == "mujoco_batch":
+        from hepo_isaac.sim.mujoco_batch import MujocoBatchSimulation
+
+        return MujocoBatchSimulation(spec, num_envs, **options)
+    if name == "mujoco_warp":
+        from hepo_isaac.sim.mujoco_warp import MujocoWarpSimulation
+
+        return MujocoWarpSimulation(spec, num_envs, device=str(device), **options)
+    if name == "isaacgym":
+        raise _no_isaacgym()
+    raise unknown("sim", name, ENGINES)
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _device(text: str) -> torch.device:
+    """The device ``text`` names; "auto" stands for the first GPU if torch sees one."""
+    if text in ("auto", "cuda"):
+        found = torch.cuda.is_available() or text == "cuda"
+        return torch.device("cuda:0" if found else "cpu")
+    if text == WARP_CPU:
+        return torch.device("cpu")
+    try:
+        parsed = torch.device(text)
+    except RuntimeError:
+        parsed = None
+    if parsed is None or parsed.type not in ("cpu", "cuda"):
+        raise UserError("unknown device %r: use device=auto, device=cpu or device=cuda:0" % text)
+    return parsed
+
+
+def _warp_wanted(text: str, device: torch.device) -> bool:
+    if text == WARP_CPU:
+        return True
+    if device.type != "cuda":
+        return False
+    return text != "auto" or _installed("mujoco_warp")
+
+
+def _cpu(text: str, device: torch.device) -> torch.device:
+    if text != "auto" and (device.type != "cpu" or text == WARP_CPU):
+        raise UserError(
+            "sim=mujoco_batch runs on the CPU, but device=%s was asked for: use device=cpu, or sim=mujoco_warp for a GPU"
+            % text
+        )
+    return torch.device("cpu")
+
+
+def _warp_device(text: str, device: torch.device) -> torch.device:
+    if not _installed("mujoco_warp") or not _installed("warp"):
+        raise UserError(
+            "sim=mujoco_warp needs the packages mujoco-warp and warp-lang, which are not installed: run"
+            " pip install 'hepo-isaac[cuda]', or use sim=mujoco_batch device=cpu"
+        )
+    if text == WARP_CPU:
+        return device
+    if device.type == "cpu":
+        reason = "torch sees none" if text == "auto" else "device=%s was asked for" % text
+        raise UserError(
+            "sim=mujoco_warp needs an NVIDIA GPU, but %s: use sim=mujoco_batch device=cpu, or on a machine with a GPU"
+            " run pip install 'hepo-isaac[cuda]' with a CUDA build of torch" % reason
+        )
+    if not torch.cuda.is_available():
+        raise UserError(
+            "device=%s was asked for, but torch sees no NVIDIA GPU: use sim=mujoco_batch device=cpu, or install the"
+            " NVIDIA driver and a CUDA build of torch with pip install 'hepo-isaac[cuda]'" % text
+        )
+    if (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            "device=%s does not exist, torch sees %d GPU(s): use device=cuda:0" % (text, torch.cuda.device_count())
+        )
+    return torch.device("cuda", device.index or 0)
+
+
+def _no_isaacgym() -> UserError:
+    if _installed("isaacgym"):
+        return UserError(
+            "sim=isaacgym: the package isaacgym is installed, but this release has no adapter for it yet: use"
+            " sim=mujoco_warp or sim=mujoco_batch"
+        )
+    return UserError(
+        "sim=isaacgym needs Isaac Gym Preview 4, a manual download from NVIDIA for Python 3.8 that pip cannot fetch:"
+        " unpack it and run pip install -e isaacgym/python, or use sim=mujoco_warp or sim=mujoco_batch"
+    )
