@@ -21,24 +21,27 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def _dispatch(arguments: List[str]) -> int:
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         raise unknown("command", arguments[0], COMMANDS)
-    if not arguments or arguments[0] in ("-h", "--help", "--version"):
-        _parser().parse_args(arguments or ["--help"])
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _parser().print_help()
         return 0
+    if arguments[0] == "--version":
+        print("hepo-isaac " + __version__)
+        return 0
+    if arguments[0] not in COMMANDS:
+        raise UserError("unknown option %s; hepo-isaac --help lists the commands" % arguments[0])
     # everything after the command is key=value settings, or the command's own flags: not argparse's business
     return COMMANDS[arguments[0]][0](arguments[1:])
 
 
 def _parser() -> argparse.ArgumentParser:
     lines = ["  %-8s %s" % (name, text) for name, (_, text) in COMMANDS.items()]
-    parser = argparse.ArgumentParser(
+    return argparse.ArgumentParser(
         prog="hepo-isaac",
         usage="hepo-isaac <command> [key=value …]",
         epilog="commands:\n" + "\n".join(lines),
         description="HEPO reinforcement learning on massively parallel robot simulation.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version="hepo-isaac " + __version__)
-    return parser
 
 
 def _train(arguments: List[str]) -> int:

@@ -1,0 +1,233 @@
+"""resolve, validate and check_machine: what a command line becomes, and every mistake refused with its name."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from hepo_isaac import config
+from hepo_isaac.config import check_machine, nearest_divisors, override_keys, resolve, validate
+from hepo_isaac.errors import UserError
+from hepo_isaac.locate import group_names, task_names
+from hepo_isaac.overrides import compose
+
+
+def settle(*overrides, cuda=False):
+    return resolve(compose(overrides), overrides, cuda)
+
+
+def refusal(*overrides, cuda=False):
+    """The message with which an otherwise well-formed command line is refused."""
+
+    def judge():
+        cfg = settle(*overrides, cuda=cuda)
+        check_machine(cfg, cuda)
+        validate(cfg)
+
+    with pytest.raises(UserError) as caught:
+        judge()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# ---- resolve ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", task_names())
+@pytest.mark.parametrize("algo", group_names("algo"))
+@pytest.mark.parametrize("cuda", [False, True])
+def test_every_task_and_algo_has_both_budgets_and_is_valid(task, algo, cuda):
+    cfg = settle("task=" + task, "algo=" + algo, cuda=cuda)
+    validate(cfg)
+    assert cfg.task.name == task
+    assert cfg.algo.name == algo
+    assert cfg.budget.name == ("paper" if cuda else "demo")
+    assert cfg.sim.name == ("mujoco_warp" if cuda else "mujoco_batch")
+    assert cfg.device == ("cuda:0" if cuda else "cpu")
+
+
+@pytest.mark.parametrize("task", task_names())
+@pytest.mark.parametrize("budget", ["paper", "demo"])
+def test_a_budget_overrides_task_and_algo(task, budget):
+    plain = compose(["task=" + task])
+    wanted = plain.task.budgets[budget]
+    cfg = settle("task=" + task, "budget=" + budget)
+    assert cfg.num_envs == wanted.num_envs
+    for key, value in wanted.get("train", {}).items():
+        assert cfg.train[key] == value
+    assert "budgets" not in cfg.task
+
+
+def test_the_command_line_overrides_the_budget():
+    cfg = settle("budget=demo", "num_envs=64", "train.max_iterations=7", "train.learning_rate=1")
+    assert (cfg.num_envs, cfg.train.max_iterations, cfg.train.learning_rate) == (64, 7, 1)
+
+
+def test_a_value_that_only_looks_like_the_default_still_beats_the_budget():
+    default = compose([]).train.max_iterations
+    assert compose([]).task.budgets.demo.train.max_iterations != default
+    assert settle("budget=demo", "train.max_iterations=%d" % default).train.max_iterations == default
+
+
+def test_a_budget_may_only_set_what_exists():
+    cfg = compose([])
+    OmegaConf.set_struct(cfg, False)
+    cfg.task.budgets.demo.train.gama = 0.5
+    with pytest.raises(UserError, match=r"task\.budgets\.demo"):
+        resolve(cfg, [], False)
+
+
+def test_resolve_leaves_its_argument_alone():
+    cfg = compose([])
+    before = OmegaConf.to_yaml(cfg)
+    resolve(cfg, [], False)
+    assert OmegaConf.to_yaml(cfg) == before
+
+
+def test_resolving_twice_changes_nothing():
+    once = settle("num_envs=64")
+    cfg = OmegaConf.create(OmegaConf.to_container(once))
+    cfg.task.budgets = {once.budget.name: {"num_envs": 64}}
+    again = resolve(cfg, [], False)
+    assert OmegaConf.to_container(again, resolve=True) == OmegaConf.to_container(once, resolve=True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "cuda", "engine", "device", "budget"),
+    [
+        (["device=cpu"], True, "mujoco_batch", "cpu", "demo"),
+        (["sim=mujoco_batch"], True, "mujoco_batch", "cpu", "demo"),
+        (["device=cuda"], True, "mujoco_warp", "cuda:0", "paper"),
+        (["device=cuda:1"], True, "mujoco_warp", "cuda:1", "paper"),
+        (["budget=paper"], False, "mujoco_batch", "cpu", "paper"),
+        (["sim=isaacgym"], True, "isaacgym", "cuda:0", "paper"),
+        (["sim=isaacgym"], False, "isaacgym", "cpu", "demo"),
+    ],
+)
+def test_engine_device_and_budget_agree(overrides, cuda, engine, device, budget):
+    cfg = settle(*overrides, cuda=cuda)
+    assert (cfg.sim.name, cfg.device, cfg.budget.name) == (engine, device, budget)
+
+
+def test_options_on_sim_auto_reach_the_engine_that_has_them():
+    assert settle("sim.threads=3").sim.threads == 3
+    assert "threads" not in settle(cuda=True).sim
+    assert "mujoco_warp" in refusal("sim.threads=3", cuda=True)
+
+
+def test_a_minibatch_nobody_typed_follows_the_number_of_envs():
+    cfg = settle("num_envs=100")
+    validate(cfg)
+    assert (100 * cfg.train.horizon_length) % cfg.train.minibatch_size == 0
+
+
+def test_automatic_threads_and_heuristic_are_settled():
+    cfg = settle()
+    assert isinstance(cfg.torch_threads, int)
+    assert cfg.torch_threads >= 1
+    assert cfg.heuristic != "auto"
+    assert cfg.task.heuristic == cfg.heuristic
+
+
+def test_override_keys():
+    given = ["task=A", "+x.y=1", "~z", "hydra.verbose=true", "train.gamma=0.9", "num_envs=4"]
+    assert override_keys(given) == ["x.y", "z", "train.gamma", "num_envs"]
+
+
+def test_nearest_divisors_fit():
+    assert nearest_divisors(512, 100, 1) == [128, 64]
+    assert all(512 % d == 0 and d % 2 == 0 for d in nearest_divisors(512, 3, 2))
+    assert nearest_divisors(6, 3, 2) == [2, 6]
+
+
+# ---- validate ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["num_envs=511"], ["num_envs=511", "510", "512", "hepo"]),
+        (["num_envs=0"], ["num_envs", "at least 1"]),
+        (["num_envs=-4"], ["num_envs", "at least 1"]),
+        (["seed=-1"], ["seed"]),
+        (["train.minibatch_size=1000", "num_envs=64"], ["train.minibatch_size=1000", "64 * 16 = 1024", "1024", "512"]),
+        (["train.minibatch_size=1", "num_envs=64"], ["2 policies", "2"]),
+        (["train.max_iterations=0"], ["train.max_iterations"]),
+        (["train.learning_rate=-1"], ["train.learning_rate", "positive"]),
+        (["train.learning_rate=nan"], ["train.learning_rate"]),
+        (["train.gamma=1.1"], ["train.gamma", "between 0 and 1"]),
+        (["train.min_lr=1"], ["train.min_lr=1", "train.max_lr"]),
+        (["train.bounds_loss_coef=-1"], ["train.bounds_loss_coef"]),
+        (["train.network.units=[]"], ["train.network.units"]),
+        (["train.network.units=[64,-1]"], ["train.network.units"]),
+        (["train.lr_schedule=sometimes"], ["lr_schedule", "sometimes"]),
+        (["algo.multiplier.init=-0.5"], ["algo.multiplier.init", "-0.5", "negative"]),
+        (["algo.multiplier.minimum=-0.99"], ["algo.multiplier.minimum", "negative"]),
+        (["algo.multiplier.lr=-1"], ["algo.multiplier.lr"]),
+        (["algo.contrast=guess"], ["contrast", "guess"]),
+        (["heuristic=defualt"], ["heuristic", "defualt", "did you mean 'default'"]),
+        (["heuristic=no_such_module:f"], ["no_such_module"]),
+        (["heuristic=os.path:no_such_function"], ["no_such_function"]),
+        (["heuristic=os:sep"], ["os:sep", "function"]),
+        (["sim.threads=-1"], ["sim.threads"]),
+        (["wandb.mode=onlin"], ["wandb.mode", "online"]),
+        (["test=true"], ["checkpoint="]),
+        (["checkpoint_every=0"], ["checkpoint_every"]),
+        (["eval.episodes=0"], ["eval.episodes"]),
+    ],
+)
+def test_refused_values(overrides, names):
+    message = refusal(*overrides)
+    for name in names:
+        assert name in message
+
+
+def test_one_policy_takes_an_odd_number_of_envs():
+    validate(settle("algo=ppo_h", "num_envs=511"))
+
+
+def test_a_task_refuses_an_engine_it_does_not_support(monkeypatch):
+    monkeypatch.setitem(sys.modules, "isaacgym", fake_module("isaacgym"))
+    cfg = settle("sim=isaacgym")
+    cfg.task.engines = ["mujoco_batch"]
+    with pytest.raises(UserError, match=r"does not run on sim=isaacgym; it runs on: mujoco_batch"):
+        validate(cfg)
+
+
+def test_a_users_heuristic_is_imported(monkeypatch):
+    module = types.ModuleType("users_heuristics")
+    module.lazy = lambda state: torch.zeros(1)
+    monkeypatch.setitem(sys.modules, "users_heuristics", module)
+    cfg = settle("heuristic=users_heuristics:lazy")
+    validate(cfg)
+    assert cfg.task.heuristic == "users_heuristics:lazy"
+
+
+# ---- check_machine ----------------------------------------------------------------------------------------------
+
+
+def fake_module(name):
+    module = types.ModuleType(name)
+    module.__spec__ = types.SimpleNamespace(name=name)
+    return module
+
+
+def test_engines_that_this_machine_lacks(monkeypatch):
+    monkeypatch.setattr(config.importlib.util, "find_spec", lambda name: None)
+    assert "CUDA" in refusal("sim=mujoco_warp")
+    assert "pip install" in refusal("sim=mujoco_warp", cuda=True)
+    assert "pip install" in refusal(cuda=True)
+    assert "Isaac Gym" in refusal("sim=isaacgym")
+    assert "Isaac Gym" in refusal("sim=isaacgym", cuda=True)
+
+
+def test_devices_that_do_not_fit():
+    assert "device=cuda" in refusal("device=cuda", "sim=mujoco_batch", cuda=True)
+    assert "mujoco_warp" in refusal("device=cpu", "sim=mujoco_warp", cuda=True)
+    assert "no CUDA device" in refusal("device=cuda:1")
+    assert "unknown device 'gpu'" in refusal("device=gpu")

@@ -1,0 +1,23 @@
+"""Settings of the whole test suite: slow tests are opt-in, every process keeps to one torch thread."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+# Before torch is imported, and inherited by subprocesses: tests run side by side on few cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow") or "slow" in config.getoption("-m"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)

@@ -1,0 +1,135 @@
+"""The arrows of the architecture, the syntax of Python 3.8 and the size of files, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted([*(ROOT / "hepo_isaac").rglob("*.py"), *(ROOT / "tasks").rglob("*.py"), ROOT / "train.py"])
+MAX_LINES = 500
+
+# layer -> layers it may import. The top-level modules errors and locate know nothing and serve everyone.
+BASE = {"errors"}
+ALLOWED = {
+    "errors": set(),
+    "locate": BASE,
+    "sim": {"sim"} | BASE,
+    "envs": {"envs", "sim", "locate"} | BASE,
+    "tasks": {"tasks", "envs", "sim"} | BASE,
+    "methods": {"methods"},
+    "agents": {"agents", "methods", "envs"} | BASE,
+}
+# layer -> other people's packages it must not know
+FORBIDDEN = {
+    "sim": {"rl_games", "hydra", "omegaconf"},
+    "envs": {"mujoco", "mujoco_warp", "warp", "isaacgym", "hydra", "omegaconf"},
+    "tasks": {"mujoco", "mujoco_warp", "warp", "isaacgym", "rl_games", "gymnasium", "hydra", "omegaconf"},
+    "methods": {"mujoco", "mujoco_warp", "warp", "isaacgym", "rl_games", "gymnasium", "hydra", "omegaconf"},
+    "agents": {"mujoco", "mujoco_warp", "warp", "isaacgym", "hydra", "omegaconf"},
+}
+# Engines and rl-games must be importable only where they are used, so nothing below may import them when loaded.
+LAZY = {"mujoco_warp", "warp", "isaacgym", "wandb", "matplotlib", "imageio"}
+
+
+def imports(tree, package):
+    """Every imported module as (dotted name, at module level?); relative imports resolved against ``package``."""
+    top = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in top
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parents, base]).rstrip(".")
+            yield base, id(node) in top
+            if base == "hepo_isaac":
+                for alias in node.names:
+                    yield "hepo_isaac." + alias.name, id(node) in top
+
+
+def package_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts[:-1])
+
+
+def layer_of(module):
+    """Layer of a dotted module of ours, or None for other people's and for hepo_isaac itself."""
+    parts = module.split(".")
+    if parts[0] == "tasks":
+        return "tasks"
+    return parts[1] if parts[0] == "hepo_isaac" and len(parts) > 1 else None
+
+
+def layer_of_file(path):
+    return layer_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+
+
+def violations(source, layer, package):
+    """What is wrong with the imports of one file."""
+    found = []
+    for module, at_top in imports(ast.parse(source), package):
+        other = layer_of(module)
+        if layer in ALLOWED and other is not None and other != "__version__" and other not in ALLOWED[layer]:
+            found.append("%s imports %s" % (layer, module))
+        if module.split(".")[0] in FORBIDDEN.get(layer, ()):
+            found.append("%s imports %s" % (layer, module))
+        if at_top and module.split(".")[0] in LAZY and layer != "sim":
+            found.append("%s is imported when the module loads" % module)
+        if layer == "tasks" and module.split(".")[0] == "tasks" and not package.startswith("tasks"):
+            found.append("a task must import its siblings relatively")
+    return found
+
+
+def test_there_is_something_to_check():
+    assert {layer_of_file(p) for p in SOURCES} >= {"sim", "envs", "methods", "agents", "tasks", "runs", "cli"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_arrows_run_one_way(path):
+    assert violations(path.read_text(encoding="utf-8"), layer_of_file(path), package_of(path)) == []
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(ROOT / "tasks")], ids=lambda p: p.name)
+def test_tasks_import_their_siblings_relatively(path):
+    """In a wheel they live in hepo_isaac.tasks, where ``import tasks`` finds nothing."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            assert not any(a.name.split(".")[0] == "tasks" for a in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            assert (node.module or "").split(".")[0] != "tasks"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_python_38_syntax_and_size(path):
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text, filename=str(path), feature_version=(3, 8))
+    assert len(text.splitlines()) <= MAX_LINES
+    if tree.body[1:]:
+        # without it, annotations such as Dict[str, int] | None are evaluated, and fail in 3.8
+        assert "from __future__ import annotations" in text
+    for node in ast.walk(tree):
+        assert not (isinstance(node, ast.Call) and any(k.arg == "strict" for k in node.keywords)), "zip(strict=)"
+        # parse() with feature_version lets these through
+        assert not (hasattr(ast, "Match") and isinstance(node, ast.Match))
+
+
+@pytest.mark.parametrize(
+    ("layer", "package", "source"),
+    [
+        ("sim", "hepo_isaac.sim", "from hepo_isaac.envs.task import Task"),
+        ("sim", "hepo_isaac.sim", "def f():\n    from hepo_isaac import runs"),
+        ("sim", "hepo_isaac.sim", "from ..agents import agent"),
+        ("tasks", "tasks", "import mujoco"),
+        ("tasks", "tasks", "from hepo_isaac.methods import losses"),
+        ("methods", "hepo_isaac.methods", "import hepo_isaac.sim.spec"),
+        ("envs", "hepo_isaac.envs", "from hepo_isaac.agents.config import TrainConfig"),
+        ("agents", "hepo_isaac.agents", "from hepo_isaac.runs.observer import RunObserver"),
+        ("runs", "hepo_isaac.runs", "import wandb"),
+    ],
+)
+def test_the_check_finds_what_it_is_for(layer, package, source):
+    assert violations(source, layer, package)
