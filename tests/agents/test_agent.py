@@ -1,0 +1,227 @@
+"""The agent through rl-games' Runner: learning, exact resume, no host reads, failure handling."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from rl_games.common.algo_observer import AlgoObserver
+
+from hepo_isaac.agents.register import run_evaluation, run_training
+from hepo_isaac.errors import UnstablePhysicsError, UserError
+from hepo_isaac.envs.rl_games import RlGamesVecEnv
+from tests.host_reads import HostReads
+from tests.tasks.franka import make as make_franka
+from tests.toy import METHODS, TRAIN, PointMass
+
+
+class Recorder(AlgoObserver):
+    """Keeps the metrics; optionally a state to start from, and an iteration to stop at."""
+
+    def __init__(self, state=None, stop_at=None):
+        super().__init__()
+        self.rows, self.state, self.stop_at = [], state, stop_at
+        self.finished, self.failure, self.agent = False, None, None
+
+    def after_init(self, algo):
+        self.agent = algo
+        if self.state is not None:
+            algo.set_full_state_weights(self.state)
+
+    def on_iteration(self, agent, metrics):
+        self.rows.append(dict(metrics))
+        return agent.iteration == self.stop_at
+
+    def on_finish(self, agent):
+        self.finished = True
+
+    def on_failure(self, agent, error):
+        self.failure = error
+
+
+def settings(algo="hepo", num_envs=16, seed=0, method=None, **train):
+    return {
+        "num_envs": num_envs, "device": "cpu", "torch_threads": 1, "seed": seed,
+        "algo": {**METHODS[algo], **(method or {})}, "train": {**TRAIN, **train},
+    }
+
+
+def train(algo="hepo", env=None, observer=None, seed=0, num_envs=16, method=None, **options):
+    observer = observer or Recorder()
+    env = env or PointMass(num_envs, seed=seed)
+    run_training(settings(algo, num_envs, seed, method, **options), env, observer)
+    return observer
+
+
+@pytest.mark.parametrize("algo", sorted(METHODS))
+def test_every_method_runs_and_reports(algo):
+    recorder = train(algo)
+    assert recorder.finished and len(recorder.rows) == 5
+    row = recorder.rows[-1]
+    policies = ["pi", "pi_h"] if algo == "hepo" else ["pi"]
+    for policy in policies:
+        for key in ("return_task", "return_heuristic", "episode_length", "episode/at_goal", "terms/distance",
+                    "learning_rate", "kl", "sigma", "loss_actor", "loss_critic", "clip_fraction_own"):
+            assert math.isfinite(row["%s/%s" % (key, policy)]), key
+    assert ("alpha" in row) == (algo == "hepo")
+    assert row["env_steps"] == 5 * 16 * 8 and row["iteration"] == 5
+
+
+@pytest.mark.parametrize("algo, judged", [("ppo_j", "return_task"), ("ppo_jh", "return_task"),
+                                          ("ppo_h", "return_heuristic"), ("hepo", "return_task")])
+def test_learning(algo, judged):
+    """From random starts the point learns to sit where its method wants it: 0 for r, 0.6 for ppo_h's h."""
+    offset = 0.6 if algo == "ppo_h" else 0.0
+    scores = []
+    for iterations in (1, 100):
+        agent = train(algo, PointMass(64, seed=1, offset=offset), num_envs=64, max_iterations=iterations,
+                      minibatch_size=128, mini_epochs=4, kl_threshold=0.016).agent
+        result = run_evaluation(settings(algo, 64), PointMass(64, seed=2, offset=offset),
+                                agent.get_full_state_weights(), episodes=64)
+        scores.append(sum(result[judged]) / len(result[judged]))
+    before, after = scores
+    if judged == "return_heuristic":
+        assert after > 0.5 * before, scores  # a cost, at least halved
+    else:
+        assert before < 0.2 and after > 0.4, scores
+
+
+def test_no_host_read_inside_an_iteration():
+    """Collect and learn on toy and real environment; the flush at the end is the only place that may read."""
+    for env, num_envs in ((PointMass(16), 16), (RlGamesVecEnv(make_franka(16)), 16)):
+        agent = train(env=env, num_envs=num_envs, max_iterations=2).agent
+        with HostReads() as reads:
+            agent.learn(agent.collect())
+        assert reads.found == []
+
+
+def test_the_counter_of_host_reads_counts():
+    with HostReads() as reads:
+        x = torch.ones(3)
+        float(x.sum())
+        x[x > 0]
+        if (x > 0).all():
+            pass
+    assert len(reads.found) >= 3
+
+
+@pytest.mark.parametrize("make_env", [lambda: PointMass(16, seed=3), lambda: RlGamesVecEnv(make_franka(16, seed=3))],
+                         ids=["toy", "franka"])
+def test_resume_is_bit_exact(make_env):
+    """6 iterations in one go equal 3 + 3 through a checkpoint, in every parameter, alpha, normaliser and env."""
+    whole = train(env=make_env(), max_iterations=6)
+    half = train(env=make_env(), max_iterations=6, observer=Recorder(stop_at=3))
+    state = half.agent.get_full_state_weights()
+    rest = train(env=make_env(), max_iterations=6, observer=Recorder(state=state), seed=99)
+    a, b = whole.agent.get_full_state_weights(), rest.agent.get_full_state_weights()
+    _assert_equal(a, b)
+    keys = [k for k in whole.rows[-1] if k.split("/")[0] not in ("env_steps_per_second", "rollout_s", "update_s")]
+    for mine, theirs in zip(whole.rows[3:], rest.rows):
+        for key in keys:
+            assert mine[key] == theirs[key] or (math.isnan(mine[key]) and math.isnan(theirs[key])), key
+
+
+def _assert_equal(a, b, path="state"):
+    assert type(a) is type(b), path
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            _assert_equal(a[key], b[key], "%s.%s" % (path, key))
+    elif isinstance(a, (list, tuple)):
+        for i, (x, y) in enumerate(zip(a, b)):
+            _assert_equal(x, y, "%s[%d]" % (path, i))
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+def test_checkpoint_holds_only_plain_data(tmp_path):
+    state = train().agent.get_full_state_weights()
+    torch.save(state, tmp_path / "x.pt")
+    _assert_equal(torch.load(tmp_path / "x.pt", weights_only=True), state)
+
+
+def test_two_runs_are_equal_and_another_seed_differs():
+    a, b, c = (train(seed=s).agent.learner.net.flat for s in (4, 4, 5))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+def test_seed_zero_is_a_seed():
+    a, b = (train(seed=0).agent.learner.net.flat for _ in range(2))
+    assert torch.equal(a, b)
+
+
+def test_each_env_keeps_its_policy():
+    """pi drives the first half, pi_H the second, and episodes are counted for their owner."""
+    env = PointMass(16)
+    recorder = Recorder()
+    train(env=env, observer=recorder)
+    agent = recorder.agent
+    agent.meter.take()
+    agent.meter.sums.zero_()
+    env.rewards = lambda: torch.stack((torch.cat((torch.ones(8), 5 * torch.ones(8))), torch.zeros(16)), 1)
+    agent.collect()
+    totals = agent.meter.sums[:, 0] / agent.meter.length.clamp_min(1)
+    active = agent.meter.length > 0
+    assert set((totals[:8][active[:8]]).tolist()) <= {1.0} | set(totals[:8].tolist())
+    means = agent.buffer.rewards[..., 0]
+    assert (means[:, 0] == 1.0).all() and (means[:, 1] == 5.0).all()
+
+
+def test_time_limit_bootstraps_the_final_observation():
+    """h = -1 every step, episodes end only by the time limit: the exact value of every state is -1/(1-gamma)."""
+    env = PointMass(32, episode_length=8)
+    env.rewards = lambda: torch.stack((torch.zeros(32), -torch.ones(32)), 1)
+    agent = train("ppo_h", env, num_envs=32, max_iterations=150, gamma=0.9, minibatch_size=256, mini_epochs=4,
+                  learning_rate=3e-3, lr_schedule="fixed").agent
+    values = agent.learner.values(env._obs().unsqueeze(0))[0, :, 1]
+    assert values.mean().item() == pytest.approx(-10.0, abs=1.0)
+
+
+def test_diverging_worlds_stop_the_run_with_a_saved_state():
+    env = PointMass(16)
+    step = env.step
+
+    def failing(actions):
+        env.bad += 1
+        return step(actions)
+
+    env.step = failing
+    recorder = Recorder()
+    with pytest.raises(UnstablePhysicsError, match="8 of 16 worlds diverged in iteration 1.*max_bad_fraction"):
+        train(env=env, observer=recorder)
+    assert isinstance(recorder.failure, UnstablePhysicsError) and recorder.rows[0]["bad_worlds"] == 8
+
+
+def test_few_diverging_worlds_are_reported_and_training_goes_on():
+    env = PointMass(16)
+    step, calls = env.step, []
+
+    def failing(actions):
+        calls.append(1)
+        if len(calls) == 9:
+            env.bad += 1
+        return step(actions)
+
+    env.step = failing
+    recorder = train(env=env, max_bad_fraction=0.1)
+    assert [r["bad_worlds"] for r in recorder.rows] == [0, 1, 0, 0, 0]
+
+
+def test_nan_from_a_heuristic_names_it():
+    env = PointMass(16)
+    statistics = env.statistics
+    env.statistics = lambda: {**statistics(), "heuristic_nonfinite": torch.tensor(3)}
+    with pytest.raises(UserError, match="heuristic toy returned NaN or infinity in 3 cases"):
+        train(env=env)
+
+
+def test_player_counts_whole_episodes():
+    recorder = train(num_envs=16)
+    result = run_evaluation(settings(), PointMass(16, episode_length=10), recorder.agent.get_full_state_weights(),
+                            episodes=40, deterministic=False, policy="pi_h")
+    assert len(result["return_task"]) == 48  # 3 per env
+    with pytest.raises(UserError, match="has no policy 'pi_x'; it has: pi, pi_h"):
+        run_evaluation(settings(), PointMass(16), recorder.agent.get_full_state_weights(), 10, policy="pi_x")

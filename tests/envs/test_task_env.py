@@ -1,0 +1,170 @@
+"""The step loop with a counting task and a fake engine: time limits, resets, bad worlds."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+
+from hepo_isaac.envs.rl_games import RlGamesVecEnv
+from hepo_isaac.envs.task import Rewards
+from hepo_isaac.envs.task_env import TaskEnv
+
+N = 4
+
+
+class FakeSim(SimpleNamespace):
+    """No physics: worlds turn bad when told to."""
+
+    def __init__(self):
+        super().__init__(num_envs=N, device=torch.device("cpu"), bad_envs=torch.zeros(N, dtype=torch.bool),
+                         overflow_count=torch.zeros((), dtype=torch.int64), next_bad=())
+
+    def step(self):
+        self.bad_envs[:] = False
+        self.bad_envs[list(self.next_bad)] = True
+
+
+class Counter:
+    """Observation 0 counts steps since the reset, observation 1 holds the last action; env 3 terminates at 3."""
+
+    num_obs, num_actions, max_episode_length = 2, 1, 5
+    heuristic_name, heuristic_nonfinite = "counter", None
+
+    def __init__(self, sim):
+        self.sim = sim
+        self.count = torch.zeros(N)
+        self.action = torch.zeros(N)
+        self.resets = []
+
+    def apply(self, actions):
+        self.action = actions[:, 0].clone()
+        self.count += 1
+
+    def observe(self):
+        obs = torch.stack((self.count, self.action), 1)
+        return torch.where(self.sim.bad_envs.unsqueeze(1), torch.full_like(obs, float("nan")), obs)
+
+    def rewards(self):
+        r = torch.where(self.sim.bad_envs, torch.full((N,), float("nan")), self.count)
+        return Rewards(r, -r, {"term": r})
+
+    def metrics(self):
+        return {"late": self.count > 4}
+
+    def terminated(self):
+        return (torch.arange(N) == 3) & (self.count == 3)
+
+    def reset(self, mask):
+        self.resets.append(mask.clone())
+        self.count = torch.where(mask, torch.zeros(N), self.count)
+        self.sim.bad_envs = self.sim.bad_envs & ~mask
+
+    def get_state(self):
+        return {"count": self.count.clone()}
+
+    def load_state(self, state):
+        self.count = state["count"].clone()
+
+
+def make(random_start=False, seed=0):
+    sim = FakeSim()
+    return TaskEnv(Counter(sim), sim, torch.Generator().manual_seed(seed), random_start)
+
+
+def test_time_limit_and_termination_are_told_apart():
+    env = make()
+    env.reset()
+    results = [env.step(torch.zeros(N, 1)) for _ in range(5)]
+    assert results[2].terminated.tolist() == [False] * 3 + [True]
+    assert results[2].time_out.tolist() == [False] * 4
+    assert results[4].time_out.tolist() == [True] * 3 + [False]
+    assert results[4].done.tolist() == [True] * 3 + [False]
+
+
+def test_done_step_returns_the_new_first_observation_and_keeps_the_final_one():
+    env = make()
+    env.reset()
+    for _ in range(5):
+        result = env.step(torch.zeros(N, 1))
+    assert result.obs[:, 0].tolist() == [0, 0, 0, 2]
+    assert result.final_obs[:, 0].tolist() == [5, 5, 5, 2]
+    assert result.metrics["late"].tolist() == [1, 1, 1, 0]
+    assert env.step(torch.zeros(N, 1)).obs[:, 0].tolist() == [1, 1, 1, 3 - 3]
+
+
+def test_a_termination_at_the_time_limit_is_a_termination():
+    env = make()
+    env.reset()
+    env.progress[3] = 2
+    for _ in range(3):
+        result = env.step(torch.zeros(N, 1))
+    assert bool(result.terminated[3]) and not bool(result.time_out[3])
+
+
+def test_actions_are_clamped():
+    env = make()
+    env.reset()
+    assert env.step(torch.full((N, 1), 7.0)).obs[:, 1].tolist() == [1.0] * N
+
+
+def test_bad_world_ends_without_poison():
+    """Rewards 0, no bootstrap, finite observations, counted, and a fresh episode; the others go on."""
+    env = make()
+    env.reset()
+    env.step(torch.zeros(N, 1))
+    env.sim.next_bad = (1,)
+    result = env.step(torch.zeros(N, 1))
+    assert result.bad.tolist() == [False, True, False, False]
+    assert result.terminated.tolist() == [False, True, False, False] and not result.time_out.any()
+    assert result.rewards.task.tolist() == [2.0, 0.0, 2.0, 2.0]
+    assert result.rewards.heuristic.tolist() == [-2.0, 0.0, -2.0, -2.0]
+    assert result.rewards.terms["term"].tolist() == [2.0, 0.0, 2.0, 2.0]
+    assert torch.isfinite(result.obs).all() and torch.isfinite(result.final_obs).all()
+    assert result.counted.tolist() == [True, False, True, True]
+    assert env.bad_count.item() == 1
+    env.sim.next_bad = ()
+    assert env.step(torch.zeros(N, 1)).obs[:, 0].tolist() == [3, 1, 3, 0]
+
+
+def test_random_start_spreads_the_first_resets_and_does_not_count_them():
+    env = make(random_start=True, seed=3)
+    env.reset()
+    phases = env.progress.clone()
+    assert len(set(phases.tolist())) > 1
+    seen = torch.zeros(N, dtype=torch.bool)
+    for step in range(1, 6):
+        result = env.step(torch.zeros(N, 1))
+        first = (phases + step == 5) & (torch.arange(N) != 3)
+        assert torch.equal(result.time_out[:3], first[:3])
+        assert not (result.counted & first & (phases > 0)).any()
+        seen |= first
+    assert env.counted[:3].all()
+
+
+def test_state_round_trip():
+    env, other = make(), make(seed=5)
+    env.reset()
+    other.reset()
+    env.sim.get_state = lambda: {}
+    other.sim.load_state = lambda state: None
+    for _ in range(3):
+        env.step(torch.zeros(N, 1))
+    obs = other.load_state(env.get_state())
+    assert obs[:, 0].tolist() == [3, 3, 3, 0] and other.progress.tolist() == [3, 3, 3, 0]
+    for _ in range(2):
+        a, b = env.step(torch.zeros(N, 1)), other.step(torch.zeros(N, 1))
+        assert torch.equal(a.done, b.done) and torch.equal(a.obs, b.obs)
+
+
+def test_rl_games_adapter():
+    adapter = RlGamesVecEnv(make())
+    info = adapter.get_env_info()
+    assert info["value_size"] == 2 and info["observation_space"].shape == (2,) and info["action_space"].shape == (1,)
+    adapter.reset()
+    obs, rewards, done, infos = adapter.step(torch.zeros(N, 1))
+    assert rewards.tolist() == [[1.0, -1.0]] * N and done.dtype == torch.bool and obs.shape == (N, 2)
+    assert set(infos) >= {"time_outs", "terminated", "final_obs", "terms", "metrics", "counted"}
+    assert {name: int(v) for name, v in adapter.statistics().items()} == {
+        "bad_worlds": 0, "overflow": 0, "heuristic_nonfinite": 0,
+    }
