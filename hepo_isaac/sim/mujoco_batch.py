@@ -157,11 +157,18 @@ class MujocoBatchSimulation(MujocoSimulation):
         self._effort[rows] = 0.0
         self.batch.warning[ids] = 0
         self.bad_envs[rows] = False
-        self.batch.forward(ids.astype(np.int32), stage=_FRESH)
+        self._forward(ids)
         self._refresh(rows)
         self.dof_force[rows] = 0.0
         self.contact_force[rows] = 0.0
         self.force_sensor[rows] = 0.0
+
+    def _forward(self, ids: Optional[np.ndarray]) -> None:
+        """Recompute poses and velocities of these worlds (all if None); one that fails is a bad world."""
+        try:
+            self.batch.forward(None if ids is None else ids.astype(np.int32), stage=_FRESH)
+        except mujoco_batch.SimulationError as error:
+            self.bad_envs[torch.as_tensor(np.asarray(error.ids, dtype=np.int64))] = True
 
     def _write_roots(self, rows: Tensor, root: Tensor) -> None:
         for actor, (q, v) in enumerate(zip(self.scene.actor_qpos, self.scene.actor_qvel)):
@@ -254,12 +261,12 @@ class MujocoBatchSimulation(MujocoSimulation):
         writes = self._plan(field, names, values)
         self._apply_writes(writes, mask, values)
         self._note_gains(field, names, mask, values)
-        ids = np.flatnonzero(mask.numpy()).astype(np.int32)
+        ids = np.flatnonzero(mask.numpy())
         if len(ids):
             if field in NEEDS_SET_CONST:
-                self.batch.set_const(ids)
+                self.batch.set_const(ids.astype(np.int32))
             # The next step would go on from stages computed with the old parameters.
-            self.batch.forward(ids, stage=_FRESH)
+            self._forward(ids)
 
     # -- checkpoints and pictures ------------------------------------------------------------------------------
     _SAVED = ("dof_target_pos", "_target_vel", "_effort", "dof_force", "contact_force", "force_sensor", "bad_envs")
@@ -283,7 +290,7 @@ class MujocoBatchSimulation(MujocoSimulation):
         self.batch.state[...] = rows.numpy()
         self.batch.warning[...] = 0
         self._pushed = True  # forces applied before saving are in the rows and end with the next step
-        self.batch.forward(stage=_FRESH)
+        self._forward(None)
         self._refresh(None)
         for name in self._SAVED:
             getattr(self, name).copy_(state[name.strip("_")])

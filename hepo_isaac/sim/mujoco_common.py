@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import mujoco
 import numpy as np
@@ -58,6 +58,7 @@ class MujocoSimulation(Simulation):
         self._kp, self._kv, self._velocity_limit = (torch.tensor(x, device=device) for x in (kp, kv, limit))
         self._act_error = self._error_bound()
         self._randomized: Dict[str, Tensor] = {}
+        self._cache: Dict[Any, Any] = {}
         self._allocate()
 
     def _long(self, index: np.ndarray) -> Tensor:
@@ -111,6 +112,15 @@ class MujocoSimulation(Simulation):
     # -- matrices ----------------------------------------------------------------------------------------------
     def _jacobian(self, body: str, cdof: Tensor, xpos: Tensor, com: Tensor) -> Tensor:
         """(N, 6, D) from the DOFs' spatial motion axes cdof (N, nv, 6), angular first, about the tree's com."""
+        bid, kept = self._cached(("chain", body), lambda: self._chain(body))
+        axes = cdof[:, self._dof_v].to(torch.float32) * kept[:, None]
+        offset = (xpos[:, bid] - com[:, int(self.model.body_rootid[bid])]).to(torch.float32)
+        angular = axes[..., :3]
+        linear = axes[..., 3:] + torch.linalg.cross(angular, offset[:, None].expand_as(angular))
+        return torch.cat((linear, angular), -1).transpose(1, 2)
+
+    def _chain(self, body: str) -> Tuple[int, Tensor]:
+        """MuJoCo's id of a served body, and (D,) 1 for the joints that move it, 0 for the others."""
         bid = int(self.scene.body_ids[self.body_index(body)])
         moves = np.zeros(self.model.nv, dtype=bool)
         chain = bid
@@ -118,25 +128,28 @@ class MujocoSimulation(Simulation):
             first, count = self.model.body_dofadr[chain], self.model.body_dofnum[chain]
             moves[first : first + count] = True
             chain = int(self.model.body_parentid[chain])
-        kept = torch.as_tensor(moves[self.scene.qvel_adr], dtype=torch.float32, device=self.device)
-        axes = cdof[:, self._dof_v].to(torch.float32) * kept[:, None]
-        offset = (xpos[:, bid] - com[:, int(self.model.body_rootid[bid])]).to(torch.float32)
-        angular = axes[..., :3]
-        linear = axes[..., 3:] + torch.linalg.cross(angular, offset[:, None].expand_as(angular))
-        return torch.cat((linear, angular), -1).transpose(1, 2)
+        return bid, torch.as_tensor(moves[self.scene.qvel_adr], dtype=torch.float32, device=self.device)
 
     def _dense_mass(self, sparse: Tensor) -> Tensor:
         """(N, D, D) from MuJoCo's lower-triangular sparse rows (N, nC)."""
+        row, col, adr, dofs = self._cached("mass", self._mass_index)
+        full = torch.zeros(self.num_envs, self.model.nv, self.model.nv, device=self.device)
+        values = sparse[:, adr].to(torch.float32)
+        full[:, row, col] = values
+        full[:, col, row] = values
+        return full[:, dofs[:, None], dofs[None, :]]
+
+    def _mass_index(self) -> Tuple[Tensor, ...]:
         m = self.model
         row = np.repeat(np.arange(m.nv), m.M_rownnz)
-        order = np.concatenate([np.arange(a, a + k) for a, k in zip(m.M_rowadr, m.M_rownnz)]) if m.nv else row
-        row_, col_, adr = self._long(row), self._long(m.M_colind[order]), self._long(order)
-        full = torch.zeros(self.num_envs, m.nv, m.nv, device=self.device)
-        values = sparse[:, adr].to(torch.float32)
-        full[:, row_, col_] = values
-        full[:, col_, row_] = values
-        dofs = self._long(self.scene.qvel_adr)
-        return full[:, dofs[:, None], dofs[None, :]]
+        adr = np.concatenate([np.arange(a, a + k) for a, k in zip(m.M_rowadr, m.M_rownnz)])
+        return tuple(self._long(x) for x in (row, m.M_colind[adr], adr, self.scene.qvel_adr))
+
+    def _cached(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Index tensors that depend on the scene alone, made once: copying them to a GPU would make the host wait."""
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
 
     # -- randomisation -----------------------------------------------------------------------------------------
     def randomizable_names(self, field: str) -> List[str]:
@@ -158,16 +171,21 @@ class MujocoSimulation(Simulation):
 
     def _plan(self, field: str, names: Sequence[str], values: Tensor) -> List[ModelWrite]:
         """The model writes that set ``field``; ValueError for a name or a shape that does not fit."""
+        columns, writes = self._cached((field, tuple(names)), lambda: self._make_plan(field, names))
+        shape = (self.num_envs, columns)
+        if tuple(values.shape) != shape:
+            raise ValueError("values of %s must have shape %s, got %s" % (field, shape, tuple(values.shape)))
+        return writes
+
+    def _make_plan(self, field: str, names: Sequence[str]) -> Tuple[int, List[ModelWrite]]:
+        """Number of value columns and what to write from them."""
         valid = self.randomizable_names(field)
         chosen = list(names) or valid
         unknown = [name for name in chosen if name not in valid]
         if unknown:
             raise ValueError("%s cannot be set for %s; it can for: %s" % (field, ", ".join(unknown), ", ".join(valid)))
-        shape = (self.num_envs, 3 if field == "gravity" else len(chosen))
-        if tuple(values.shape) != shape:
-            raise ValueError("values of %s must have shape %s, got %s" % (field, shape, tuple(values.shape)))
         if field == "gravity":
-            return [self._write("opt.gravity", [0], i, [i], [1.0]) for i in range(3)]
+            return 3, [self._write("opt.gravity", [0, 1, 2], None, [0, 1, 2], [1.0] * 3)]
         m = self.model
         each = list(range(len(chosen)))
         ones = [1.0] * len(chosen)
@@ -175,19 +193,16 @@ class MujocoSimulation(Simulation):
             ids = [m.body(name).id for name in chosen]
             inertia = m.body_inertia[ids] / m.body_mass[ids, None]
             scaled = [self._write("body_inertia", ids, i, each, list(inertia[:, i])) for i in range(3)]
-            return [self._write("body_mass", ids, None, each, ones)] + scaled
+            return len(chosen), [self._write("body_mass", ids, None, each, ones)] + scaled
         if field == "friction":
             owner = {m.body(name).id: i for i, name in enumerate(chosen)}
             geoms = [g for g in range(m.ngeom) if int(m.geom_bodyid[g]) in owner]
-            return [
-                self._write(
-                    "geom_friction", geoms, 0, [owner[int(m.geom_bodyid[g])] for g in geoms], [1.0] * len(geoms)
-                )
-            ]
+            owners = [owner[int(m.geom_bodyid[g])] for g in geoms]
+            return len(chosen), [self._write("geom_friction", geoms, 0, owners, [1.0] * len(geoms))]
         dofs = [self.dof_index(name) for name in chosen]
         if field in ("dof_damping", "dof_armature"):
-            return [self._write(field, [int(self.scene.qvel_adr[d]) for d in dofs], None, each, ones)]
-        return self._plan_drive(field, dofs)
+            return len(chosen), [self._write(field, [int(self.scene.qvel_adr[d]) for d in dofs], None, each, ones)]
+        return len(chosen), self._plan_drive(field, dofs)
 
     def _plan_drive(self, field: str, dofs: Sequence[int]) -> List[ModelWrite]:
         act = {a.dof: i for i, a in enumerate(self.scene.actuators)}
@@ -210,12 +225,10 @@ class MujocoSimulation(Simulation):
         """Put the writes into the engine's per-world arrays without asking which rows the mask selects."""
         for write in writes:
             array = self._model_array(write.field)
-            if write.field == "opt.gravity":
-                array, row = array, torch.tensor([write.component], device=self.device)
-            else:
-                array, row = (array if write.component is None else array[..., write.component]), write.row
+            if write.component is not None:
+                array = array[..., write.component]
             new = (values[:, write.column].to(torch.float64) * write.factor).to(array.dtype)
-            array[:, row] = torch.where(mask[:, None], new, array[:, row])
+            array[:, write.row] = torch.where(mask[:, None], new, array[:, write.row])
 
     def _model_array(self, field: str) -> Tensor:
         """A live (N, ...) tensor over a model field."""
@@ -226,7 +239,8 @@ class MujocoSimulation(Simulation):
         if field not in ("drive_stiffness", "drive_damping"):
             return
         act = {self.dof_names[a.dof]: i for i, a in enumerate(self.scene.actuators)}
-        ids = self._long(np.array([act[n] for n in (list(names) or self.randomizable_names(field))]))
+        chosen = list(names) or self.randomizable_names(field)
+        ids = self._cached(("gains", field, tuple(names)), lambda: self._long(np.array([act[n] for n in chosen])))
         attribute = "_kp" if field == "drive_stiffness" else "_kv"
         gain = getattr(self, attribute).expand(self.num_envs, -1).clone()
         gain[:, ids] = torch.where(mask[:, None], values.to(gain.dtype), gain[:, ids])

@@ -86,6 +86,9 @@ def compile_scene(spec: SceneSpec) -> CompiledScene:
 
 def _set_options(root: mujoco.MjSpec, overrides: Mapping[str, Any]) -> None:
     for key, value in {**DEFAULT_OPTIONS, **overrides}.items():
+        if key == "memory":  # bytes for the contacts and constraints of one world (mujoco_batch)
+            root.memory = int(value)
+            continue
         if key in _ENUM_OPTIONS:
             prefix, enum = _ENUM_OPTIONS[key]
             value = getattr(enum, prefix + str(value).upper())
@@ -113,7 +116,7 @@ def _attach(root: mujoco.MjSpec, actor: ActorSpec, spec: SceneSpec) -> str:
             # counts, so that randomising it downwards has an effect.
             geom.priority = 1
     for body in child.bodies:
-        if not actor.gravity:
+        if not actor.gravity and any(spec.gravity):  # compensation costs time, so only where there is gravity
             body.gravcomp = 1.0
     _set_masses(child, actor)
     taken: Dict[str, str] = {}

@@ -54,7 +54,7 @@ class MujocoWarpSimulation(MujocoSimulation):
     """
 
     def __init__(self, spec: SceneSpec, num_envs: int, device: str = "cuda:0", graph: bool = True) -> None:
-        wp.config.log_level = wp.LOG_WARNING  # compiling says so once, in our own words
+        wp.config.log_level = wp.LOG_WARNING  # else a line for each of a hundred compiled modules
         wp.init()
         self._set_up(spec, num_envs, torch.device(device))
         self._wp_device = wp.device_from_torch(self.device)
@@ -91,6 +91,9 @@ class MujocoWarpSimulation(MujocoSimulation):
         self._qpos, self._qvel = wp.to_torch(d.qpos), wp.to_torch(d.qvel)
         self._xfrc, self._overflow = wp.to_torch(d.xfrc_applied), wp.to_torch(d.overflow)
         self._warmstart, self._time = wp.to_torch(d.qacc_warmstart), wp.to_torch(d.time)
+        self._cdof, self._xpos = wp.to_torch(d.cdof), wp.to_torch(d.xpos)
+        self._com, self._inertia = wp.to_torch(d.subtree_com), wp.to_torch(d.M)
+        self._fields: Dict[str, Tensor] = {}
         self._default_qpos = self._qpos[0].clone()
         self._mask = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         self._error = self._act_error.to(torch.float32).reshape(-1, self.model.nu).contiguous()
@@ -278,28 +281,27 @@ class MujocoWarpSimulation(MujocoSimulation):
 
     # -- matrices and randomisation ----------------------------------------------------------------------------
     def jacobian(self, body: str) -> Tensor:
-        d = self.wp_data
-        return self._jacobian(body, wp.to_torch(d.cdof), wp.to_torch(d.xpos), wp.to_torch(d.subtree_com))
+        return self._jacobian(body, self._cdof, self._xpos, self._com)
 
     def mass_matrix(self) -> Tensor:
         with self._stream():
             mjw.crb(self.wp_model, self.wp_data)
-        return self._dense_mass(wp.to_torch(self.wp_data.M))
+        return self._dense_mass(self._inertia)
 
     def _model_array(self, field: str) -> Tensor:
         """A live (N, ...) view; a field that all worlds share so far is copied for each and the graphs go stale."""
-        holder, name = (self.wp_model.opt, "gravity") if field == "opt.gravity" else (self.wp_model, field)
-        array = getattr(holder, name)
-        if array.shape[0] != self.num_envs or array.strides[0] == 0:
-            values = np.broadcast_to(array.numpy()[:1], (self.num_envs, *array.numpy().shape[1:])).copy()
-            array = wp.array(values, dtype=array.dtype, device=self._wp_device)
-            array._is_batched = True
+        if field not in self._fields:
+            holder, name = (self.wp_model.opt, "gravity") if field == "opt.gravity" else (self.wp_model, field)
+            shared = getattr(holder, name)
+            values = np.broadcast_to(shared.numpy()[:1], (self.num_envs, *shared.numpy().shape[1:])).copy()
+            array = wp.array(values, dtype=shared.dtype, device=self._wp_device)
+            array._is_batched = True  # as put_model marks fields with a leading world dimension
             setattr(holder, name, array)
             self._graphs.clear()
-        view = wp.to_torch(array)
+            self._fields[field] = wp.to_torch(array)
         if field not in _DERIVED:
-            self._randomized[field] = view
-        return view
+            self._randomized[field] = self._fields[field]
+        return self._fields[field]
 
     def randomize(self, field: str, mask: Tensor, values: Tensor, names: Sequence[str] = ()) -> None:
         writes = self._plan(field, names, values)

@@ -95,8 +95,8 @@ def _warp_wanted(text: str, device: torch.device) -> bool:
 def _cpu(text: str, device: torch.device) -> torch.device:
     if text != "auto" and (device.type != "cpu" or text == WARP_CPU):
         raise UserError(
-            "sim=mujoco_batch runs on the CPU, but device=%s was asked for: use device=cpu, or sim=mujoco_warp for a GPU"
-            % text
+            "sim=mujoco_batch runs on the CPU, but device=%s was asked for: use device=cpu, or sim=mujoco_warp for a"
+            " GPU" % text
         )
     return torch.device("cpu")
 
