@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import queue
+import secrets
 import sys
 import threading
 from pathlib import Path
@@ -131,7 +132,7 @@ class WandbSink:
         import wandb
 
         id_file = self._run_dir / "wandb_id"
-        run_id = id_file.read_text(encoding="utf-8").strip() if id_file.is_file() else wandb.util.generate_id()
+        run_id = id_file.read_text(encoding="utf-8").strip() if id_file.is_file() else secrets.token_hex(4)
         id_file.write_text(run_id + "\n", encoding="utf-8")
         options: dict[str, Any] = {
             "project": "hepo_isaac",

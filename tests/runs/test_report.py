@@ -139,7 +139,9 @@ def test_film_and_contact_sheet(tmp_path, backend):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "a.png"]
 
 
-def test_a_broken_backend_falls_through_to_the_next(tmp_path, backend):
+def test_a_broken_backend_falls_through_to_the_next(tmp_path, backend, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "glfw")  # what a desktop user may have set; it needs a display
+    monkeypatch.delenv("DISPLAY", raising=False)
     out = render_trajectory(
         PENDULUM, np.zeros((1, 1)), tmp_path / "a.png", 10, 64, 64, backends=["nope", "egl", "osmesa"]
     )

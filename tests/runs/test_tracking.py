@@ -183,7 +183,6 @@ def install(monkeypatch):
         module = types.ModuleType("wandb")
         module.init = begin
         module.Settings = lambda **options: options
-        module.util = types.SimpleNamespace(generate_id=lambda: "id%d" % len(calls))
         monkeypatch.setitem(sys.modules, "wandb", module)
         return calls
 
@@ -223,6 +222,7 @@ def test_wandb_resumes_the_same_run(tmp_path, install):
     for _ in range(2):
         WandbSink({}, tmp_path).close()
     assert calls[0]["id"] == calls[1]["id"]
+    assert len(calls[0]["id"]) == 8
 
 
 @pytest.mark.parametrize("trouble", [fail, leave])
