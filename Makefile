@@ -30,7 +30,7 @@ train: $(VENV)/.train-stamp ## train FrankaCabinet with HEPO; ARGS="…" passes 
 test: lint ## ruff, mypy and the default tests (minutes)
 	@$(PY) -m pytest -n $(JOBS) $(ARGS)
 
-test-slow: $(VENV)/.dev-stamp ## the slow tests (kernel compilation, learning)
+test-slow: $(VENV)/.slow-stamp ## the slow tests (Warp's kernels on the CPU, learning)
 	@$(PY) -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/.dev-stamp ## ruff check, ruff format --check, mypy
@@ -64,3 +64,8 @@ $(VENV)/.dev-stamp: $(SPEC) | $(PY)
 	@echo "installing hepo-isaac[dev,$(EXTRAS)] into $(VENV) (minutes the first time)"
 	@$(PIP) -e '.[dev,$(EXTRAS)]'
 	@touch $@ $(VENV)/.train-stamp
+
+# Warp's kernels can be checked without a GPU, after minutes of compilation.
+$(VENV)/.slow-stamp: $(SPEC) $(VENV)/.dev-stamp
+	@$(PIP) -e '.[dev,cuda,$(EXTRAS)]'
+	@touch $@
