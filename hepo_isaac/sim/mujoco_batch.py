@@ -3,6 +3,9 @@
 Physics runs in float64; the contract's float32 tensors are copies refreshed in place. The Batch is persistent
 and every step ends with the velocity stage, so poses and velocities belong to the new state (a plain mj_step
 leaves them one physics step old). Results are bit-identical at any number of threads.
+
+Copies between the engine and the tensors are numpy's: torch may spread such small copies over its own threads, which
+fight with the physics for the same cores (measured on two busy cores: 12 ms for a refresh that takes 0.1 ms).
 """
 
 # ruff: noqa: D102  (docstrings are inherited from Simulation)
@@ -17,8 +20,7 @@ import torch
 from mujoco import batch as mujoco_batch
 from torch import Tensor
 
-from hepo_isaac.sim.math import rotate, rotate_inverse, wxyz_to_xyzw, xyzw_to_wxyz
-from hepo_isaac.sim.mujoco_common import MAX_VALUE, NEEDS_SET_CONST, MujocoSimulation, as_index, sensor_layout
+from hepo_isaac.sim.mujoco_common import MAX_VALUE, NEEDS_SET_CONST, MujocoSimulation, sensor_layout
 from hepo_isaac.sim.spec import SceneSpec
 
 _FRESH = int(mujoco.mjtStage.mjSTAGE_VEL)
@@ -26,6 +28,17 @@ _DIVERGED = [
     int(w)
     for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
 ]
+_SERVED = (
+    "dof_pos",
+    "dof_vel",
+    "dof_force",
+    "dof_target_pos",
+    "root_state",
+    "body_state",
+    "contact_force",
+    "force_sensor",
+    "bad_envs",
+)
 _OVERFLOW = [int(w) for w in (mujoco.mjtWarning.mjWARN_CONTACTFULL, mujoco.mjtWarning.mjWARN_CNSTRFULL)]
 
 
@@ -47,41 +60,43 @@ class MujocoBatchSimulation(MujocoSimulation):
         self.dof_target_pos.copy_(self.dof_pos)
 
     # -- set-up ------------------------------------------------------------------------------------------------
-    def _view(self, name: str) -> Tensor:
-        """A live view of an engine array; derived ones are read-only, which from_numpy warns about."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.from_numpy(self.batch.bind(name))
-
     def _bind(self) -> None:
-        self._qpos, self._qvel, self._ctrl = self._view("qpos"), self._view("qvel"), self._view("ctrl")
-        self._xfrc, self._xpos, self._xquat = self._view("xfrc_applied"), self._view("xpos"), self._view("xquat")
-        self._cvel = self._view("cvel") if self.spec.body_velocities else None
-        self._com = self._view("subtree_com") if self.spec.body_velocities else None
-        self._actuator_force = self._view("actuator_force") if self.model.nu else None
-        self._sensordata = self._view("sensordata") if self.model.nsensordata else None
+        """Views of the engine's arrays (float64) and numpy views of the contract's tensors (float32)."""
+        bind = self.batch.bind
+        self._qpos, self._qvel, self._ctrl, self._xfrc = (bind(k) for k in ("qpos", "qvel", "ctrl", "xfrc_applied"))
+        self._xpos, self._xquat = bind("xpos"), bind("xquat")
+        self._cvel = bind("cvel") if self.spec.body_velocities else None
+        self._com = bind("subtree_com") if self.spec.body_velocities else None
+        self._actuator_force = bind("actuator_force") if self.model.nu else None
+        self._sensordata = bind("sensordata") if self.model.nsensordata else None
         self._extra: Dict[str, Tensor] = {}
+        self._out = {name: getattr(self, name).numpy() for name in _SERVED}
+        scene = self.scene
+        self._q, self._v, self._b = (_runs(x) for x in (scene.qpos_adr, scene.qvel_adr, scene.body_ids))
+        self._roots = self.model.body_rootid[scene.body_ids]
+        self._act = _runs(np.array([a.dof for a in scene.actuators], dtype=np.int64))
+        self._act_q = _runs(scene.qpos_adr[[a.dof for a in scene.actuators]])
         self.batch.forward(stage=_FRESH)
 
     # -- commands ----------------------------------------------------------------------------------------------
     def apply_body_force(self, force: Tensor, torque: Optional[Tensor] = None) -> None:
-        self._xfrc[:, self._body, :3] = force.to(torch.float64)
+        self._xfrc[:, self._b, :3] = force.numpy()
         if torque is not None:
-            self._xfrc[:, self._body, 3:] = torque.to(torch.float64)
+            self._xfrc[:, self._b, 3:] = torque.numpy()
         self._pushed = True
 
     def _write_controls(self) -> None:
         if not self.model.nu:
             return
         # The bound on the position error stands in for PhysX's joint-speed limit.
-        q = self._qpos[:, self._dof_q][:, self._act_dof]
-        error = self.dof_target_pos[:, self._act_dof] - q
-        ctrl = q + torch.minimum(torch.maximum(error, -self._act_error), self._act_error)
-        if "velocity" in self._modes:
-            ctrl = torch.where(self._act_mode["velocity"], self._target_vel[:, self._act_dof].to(torch.float64), ctrl)
-        if "effort" in self._modes:
-            ctrl = torch.where(self._act_mode["effort"], self._effort[:, self._act_dof].to(torch.float64), ctrl)
-        self._ctrl.copy_(ctrl)
+        q, bound = self._qpos[:, self._act_q], self._act_error.numpy()
+        error = self._out["dof_target_pos"][:, self._act] - q
+        np.minimum(error, bound, out=error)
+        np.maximum(error, -bound, out=error)
+        np.add(q, error, out=self._ctrl)
+        for mode, command in (("velocity", self._target_vel), ("effort", self._effort)):
+            if mode in self._modes:
+                np.copyto(self._ctrl, command.numpy()[:, self._act], where=self._act_mode[mode].numpy())
 
     # -- lifecycle ---------------------------------------------------------------------------------------------
     def step(self) -> None:
@@ -92,7 +107,7 @@ class MujocoBatchSimulation(MujocoSimulation):
         except mujoco_batch.SimulationError as error:
             failed = error.ids  # those worlds kept their state; the others ran on
         if self._pushed:
-            self._xfrc.zero_()
+            self._xfrc[...] = 0.0
             self._pushed = False
         self._refresh(None)
         self._flag_bad(failed)
@@ -104,17 +119,16 @@ class MujocoBatchSimulation(MujocoSimulation):
         set_state's forward pass: those warnings wait for the next step, and so does the flag.
         """
         counts = self.batch.warning[:, :, 1]  # (N, 7 kinds); [..., 0] is the last one's detail
-        size = self._qpos.abs().amax(1)
-        if self._qvel.shape[1]:
-            size = torch.maximum(size, self._qvel.abs().amax(1))
-        torch.logical_not(size <= MAX_VALUE, out=self.bad_envs)  # NaN compares false
+        bad = self._out["bad_envs"]
+        fine = (np.abs(self._qpos) <= MAX_VALUE).all(1) & (np.abs(self._qvel) <= MAX_VALUE).all(1)  # NaN compares false
+        np.logical_not(fine, out=bad)
         if counts.any():
-            overflow = torch.from_numpy((counts[:, _OVERFLOW] > 0).any(1))
-            self.bad_envs |= torch.from_numpy((counts[:, _DIVERGED] > 0).any(1)) | overflow
-            self.overflow_count += overflow.sum()
+            overflow = (counts[:, _OVERFLOW] > 0).any(1)
+            bad |= (counts[:, _DIVERGED] > 0).any(1) | overflow
+            self.overflow_count += int(overflow.sum())
             self.batch.warning[...] = 0
         if len(failed):
-            self.bad_envs[torch.as_tensor(np.asarray(failed, dtype=np.int64))] = True
+            bad[failed] = True
 
     def set_state(
         self,
@@ -127,127 +141,111 @@ class MujocoBatchSimulation(MujocoSimulation):
         ids = np.flatnonzero(mask.numpy())  # sorted, which Batch insists on
         if not len(ids):
             return
-        rows = torch.from_numpy(ids)
-        cured = rows[self.bad_envs[rows]]
+        cured = ids[self._out["bad_envs"][ids]]
         if len(cured):  # a diverged row may hold NaN in any component, so start it afresh
-            self.batch.state[cured.numpy()] = self._default_row
+            self.batch.state[cured] = self._default_row
         if dof_pos is not None:
-            self._qpos[rows[:, None], as_index(self._dof_q)] = dof_pos[rows].to(torch.float64)
+            self._qpos[ids[:, None], self.scene.qpos_adr] = dof_pos.numpy()[ids]
         if dof_vel is not None:
-            self._qvel[rows[:, None], as_index(self._dof_v)] = dof_vel[rows].to(torch.float64)
+            self._qvel[ids[:, None], self.scene.qvel_adr] = dof_vel.numpy()[ids]
         if root_state is not None:
-            self._write_roots(rows, root_state[rows].to(torch.float64))
+            self._write_roots(ids, root_state.numpy()[ids].astype(np.float64))
         if dof_target_pos is not None:
-            self.dof_target_pos[rows] = dof_target_pos[rows]
-        self._settle(ids, rows)
+            self._out["dof_target_pos"][ids] = dof_target_pos.numpy()[ids]
+        self._settle(ids)
 
     def reset(self, mask: Tensor) -> None:
         ids = np.flatnonzero(mask.numpy())
         if len(ids):
-            rows = torch.from_numpy(ids)
             self.batch.state[ids] = self._default_row
-            self.dof_target_pos[rows] = self._qpos[rows][:, self._dof_q].to(torch.float32)
-            self._settle(ids, rows)
+            self._out["dof_target_pos"][ids] = self._qpos[ids[:, None], self.scene.qpos_adr]
+            self._settle(ids)
 
-    def _settle(self, ids: np.ndarray, rows: Tensor) -> None:
+    def _settle(self, ids: np.ndarray) -> None:
         """Forget what belongs to the old episode and recompute everything derived for these rows."""
         for name in ("qacc_warmstart", "qfrc_applied", "xfrc_applied", "time"):
             self.batch.bind(name)[ids] = 0.0
-        self._target_vel[rows] = 0.0
-        self._effort[rows] = 0.0
+        for tensor in (self._target_vel, self._effort, self.dof_force, self.contact_force, self.force_sensor):
+            tensor.numpy()[ids] = 0.0
         self.batch.warning[ids] = 0
-        self.bad_envs[rows] = False
+        self._out["bad_envs"][ids] = False
         self._forward(ids)
-        self._refresh(rows)
-        self.dof_force[rows] = 0.0
-        self.contact_force[rows] = 0.0
-        self.force_sensor[rows] = 0.0
+        self._refresh(ids)
 
     def _forward(self, ids: Optional[np.ndarray]) -> None:
         """Recompute poses and velocities of these worlds (all if None); one that fails is a bad world."""
         try:
             self.batch.forward(None if ids is None else ids.astype(np.int32), stage=_FRESH)
         except mujoco_batch.SimulationError as error:
-            self.bad_envs[torch.as_tensor(np.asarray(error.ids, dtype=np.int64))] = True
+            self._out["bad_envs"][error.ids] = True
 
-    def _write_roots(self, rows: Tensor, root: Tensor) -> None:
+    def _write_roots(self, ids: np.ndarray, root: np.ndarray) -> None:
         for actor, (q, v) in enumerate(zip(self.scene.actor_qpos, self.scene.actor_qvel)):
             if q < 0:
                 continue
             state = root[:, actor]
-            quat = state[:, 3:7]
-            self._qpos[rows, q : q + 3] = state[:, :3]
-            self._qpos[rows, q + 3 : q + 7] = xyzw_to_wxyz(quat)
-            self._qvel[rows, v : v + 3] = state[:, 7:10]
-            self._qvel[rows, v + 3 : v + 6] = rotate_inverse(quat, state[:, 10:13])
+            xyz, w = state[:, 3:6], state[:, 6:7]
+            self._qpos[ids, q : q + 3] = state[:, :3]
+            self._qpos[ids, q + 3 : q + 7] = np.concatenate((w, xyz), 1)
+            self._qvel[ids, v : v + 3] = state[:, 7:10]
+            self._qvel[ids, v + 3 : v + 6] = _rotate(-xyz, w, state[:, 10:13])
 
     # -- refresh -----------------------------------------------------------------------------------------------
-    def _refresh(self, rows: Optional[Tensor]) -> None:
-        """Copy the engine's float64 arrays into the contract's tensors, for all worlds or for ``rows``."""
-
-        def put(target: Tensor, source: Tensor) -> None:
-            if rows is None:
-                target.copy_(source)
-            else:
-                target[rows] = source.to(torch.float32)
-
-        def pick(source: Tensor) -> Tensor:
-            return source if rows is None else source[rows]
-
-        put(self.dof_pos, pick(self._qpos)[:, self._dof_q])
-        put(self.dof_vel, pick(self._qvel)[:, self._dof_v])
-        put(self.body_state[..., :3], pick(self._xpos)[:, self._body])
-        put(self.body_state[..., 3:7], wxyz_to_xyzw(pick(self._xquat)[:, self._body]))
+    def _refresh(self, ids: Optional[np.ndarray]) -> None:
+        """Copy the engine's float64 arrays into the contract's tensors, for all worlds or for these."""
+        rows: Any = slice(None) if ids is None else ids
+        out = self._out
+        qpos, qvel = self._qpos[rows], self._qvel[rows]
+        out["dof_pos"][rows] = qpos[:, self._q]
+        out["dof_vel"][rows] = qvel[:, self._v]
+        body, pos, quat = out["body_state"], self._xpos[rows][:, self._b], self._xquat[rows][:, self._b]
+        body[rows, :, :3] = pos
+        body[rows, :, 3:6] = quat[..., 1:]
+        body[rows, :, 6] = quat[..., 0]
         if self._cvel is not None and self._com is not None:
-            linear, angular = self._body_velocity(pick(self._cvel), pick(self._com), pick(self._xpos))
-            put(self.body_state[..., 7:10], linear)
-            put(self.body_state[..., 10:13], angular)
-        self._refresh_roots(put, pick)
-        if rows is None:
+            # MuJoCo's cvel is about the centre of mass of the kinematic tree; move it to the body origins.
+            cvel = self._cvel[rows][:, self._b]
+            offset = pos - self._com[rows][:, self._roots]
+            body[rows, :, 7:10] = cvel[..., 3:] + _cross(cvel[..., :3], offset)
+            body[rows, :, 10:] = cvel[..., :3]
+        for actor, (q, v) in enumerate(zip(self.scene.actor_qpos, self.scene.actor_qvel)):
+            if q < 0:
+                continue  # bolted down: written once
+            root, xyz, w = out["root_state"][:, actor], qpos[:, q + 4 : q + 7], qpos[:, q + 3 : q + 4]
+            root[rows, :3] = qpos[:, q : q + 3]
+            root[rows, 3:6] = xyz
+            root[rows, 6:7] = w
+            root[rows, 7:10] = qvel[:, v : v + 3]
+            root[rows, 10:] = _rotate(xyz, w, qvel[:, v + 3 : v + 6])  # free-joint spin is body-frame
+        if ids is None:
             self._refresh_forces()
 
     def _refresh_forces(self) -> None:
         """Forces belong to the last physics step; only a full step renews them."""
-        if self._actuator_force is None:
-            self.dof_force.zero_()
-        else:
-            if self.model.nu < len(self.dof_names):
-                self.dof_force.zero_()  # passive joints
-            self.dof_force[:, self._act_dof] = self._actuator_force.to(torch.float32)
+        out, n = self._out, self.num_envs
+        if self.model.nu < len(self.dof_names):
+            out["dof_force"][...] = 0.0  # passive joints
+        if self._actuator_force is not None:
+            out["dof_force"][:, self._act] = self._actuator_force
         if self._sensordata is not None:
             # MuJoCo's sensors give what the parent does to the body, and what the body does to what it touches.
             split, end = sensor_layout(self.spec)
-            self.force_sensor.view(self.num_envs, -1).copy_(self._sensordata[:, :split]).neg_()
-            self.contact_force.view(self.num_envs, -1).copy_(self._sensordata[:, split:end]).neg_()
-
-    def _body_velocity(self, cvel: Tensor, com: Tensor, xpos: Tensor) -> Tuple[Tensor, Tensor]:
-        """MuJoCo's cvel is about the centre of mass of the kinematic tree; move it to the body origins."""
-        angular, linear = cvel[:, self._body, :3], cvel[:, self._body, 3:]
-        offset = xpos[:, self._body] - com[:, self._body_root]
-        return linear + torch.linalg.cross(angular, offset), angular
-
-    def _refresh_roots(self, put: Any, pick: Any) -> None:
-        for actor, (q, v) in enumerate(zip(self.scene.actor_qpos, self.scene.actor_qvel)):
-            target = self.root_state[:, actor]
-            if q < 0:
-                continue  # bolted down: written once
-            qpos, qvel = pick(self._qpos), pick(self._qvel)
-            quat = wxyz_to_xyzw(qpos[:, q + 3 : q + 7])
-            put(target[:, :3], qpos[:, q : q + 3])
-            put(target[:, 3:7], quat)
-            put(target[:, 7:10], qvel[:, v : v + 3])
-            put(target[:, 10:13], rotate(quat, qvel[:, v + 3 : v + 6]))  # free-joint spin is body-frame
+            np.negative(self._sensordata[:, :split], out=out["force_sensor"].reshape(n, -1), casting="same_kind")
+            np.negative(self._sensordata[:, split:end], out=out["contact_force"].reshape(n, -1), casting="same_kind")
 
     # -- matrices and randomisation ----------------------------------------------------------------------------
     def _lazy(self, name: str) -> Tensor:
         """A derived array that is not bound yet is zero until the next call, so compute it for the current state."""
         if name not in self._extra:
-            self._extra[name] = self._view(name)
+            array = self.batch.bind(name)
             self.batch.forward(stage=_FRESH)
+            with warnings.catch_warnings():  # it is read-only, and we only read it
+                warnings.simplefilter("ignore")
+                self._extra[name] = torch.from_numpy(array)
         return self._extra[name]
 
     def jacobian(self, body: str) -> Tensor:
-        return self._jacobian(body, self._lazy("cdof"), self._xpos, self._lazy("subtree_com"))
+        return self._jacobian(body, self._lazy("cdof"), self._lazy("xpos"), self._lazy("subtree_com"))
 
     def mass_matrix(self) -> Tensor:
         return self._dense_mass(self._lazy("M"))
@@ -308,4 +306,25 @@ class MujocoBatchSimulation(MujocoSimulation):
         self._act_error = self._error_bound()
 
     def render_state(self, env: int) -> Dict[str, Tensor]:
-        return {"qpos": self._qpos[env].clone()}
+        return {"qpos": torch.from_numpy(self._qpos[env].copy())}
+
+
+def _runs(index: np.ndarray) -> Any:
+    """A slice where the indices are consecutive (a view, no gather), else the indices."""
+    if len(index) and np.array_equal(index, np.arange(index[0], index[0] + len(index))):
+        return slice(int(index[0]), int(index[0]) + len(index))
+    return index
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross product of (..., 3); np.cross takes several times as long on small arrays."""
+    out = np.empty_like(a)
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        out[..., i] = a[..., j] * b[..., k] - a[..., k] * b[..., j]
+    return out
+
+
+def _rotate(xyz: np.ndarray, w: np.ndarray, vec: np.ndarray) -> np.ndarray:
+    """Rotate (n, 3) by unit quaternions with vector part (n, 3) and scalar part (n, 1)."""
+    t = 2.0 * _cross(xyz, vec)
+    return vec + w * t + _cross(xyz, t)

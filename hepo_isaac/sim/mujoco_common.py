@@ -47,7 +47,6 @@ class MujocoSimulation(Simulation):
         self._dof_q, self._dof_v = columns(scene.qpos_adr, device), columns(scene.qvel_adr, device)
         self._body = columns(scene.body_ids, device)
         self._body_root = self._long(self.model.body_rootid[scene.body_ids])
-        self._act_dof = columns(np.array([a.dof for a in scene.actuators], dtype=np.int64), device)
         self._act_mode = {
             mode: torch.tensor([a.mode == mode for a in scene.actuators], device=device)
             for mode in ("position", "velocity", "effort")
@@ -253,11 +252,6 @@ def columns(index: np.ndarray, device: torch.device) -> Union[slice, Tensor]:
     if len(index) and np.array_equal(index, np.arange(index[0], index[0] + len(index))):
         return slice(int(index[0]), int(index[0]) + len(index))
     return torch.as_tensor(index, dtype=torch.int64, device=device)
-
-
-def as_index(chosen: Union[slice, Tensor]) -> Tensor:
-    """The same columns as an index tensor."""
-    return torch.arange(chosen.start, chosen.stop) if isinstance(chosen, slice) else chosen
 
 
 def sensor_layout(spec: SceneSpec) -> Tuple[int, int]:
