@@ -231,9 +231,11 @@ class RunObserver(AlgoObserver):
         command = self.folder.resume_command()
         self.folder.set_status(INTERRUPTED, iteration=int(agent.iteration), resume=command)
         self.interrupted = True
-        self._close()
+        self._progress.close()
         reached = "stopped at iteration %d/%d, state saved; resume with:" % (agent.iteration, agent.max_iterations)
         self._progress.say(reached, "  " + command)
+        # last, because W&B may take its seconds and whoever sent SIGTERM may not have them
+        self._close()
 
     def _abort(self) -> None:
         """Second Ctrl-C: note how far the saved state reaches and get out."""

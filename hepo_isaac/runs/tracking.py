@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import queue
-import secrets
 import sys
-import threading
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
 from hepo_isaac.runs.metrics_csv import MetricsCsv
+from hepo_isaac.runs.wandb_sink import WandbSink
 
 Warn = Callable[[str], None]
 
@@ -51,118 +48,6 @@ class TensorBoardSink:
     def close(self) -> None:
         """Flush and close."""
         self._writer.close()
-
-
-class WandbSink:
-    """Weights & Biases, which may be absent, offline, slow or broken without the run noticing.
-
-    Everything of W&B, its import included, happens in a daemon thread; the run only puts dicts into a bounded queue
-    and drops them when it is full. The first failure of any kind is reported once and ends the logging.
-
-    Args:
-        options: keyword arguments of ``wandb.init`` (project, entity, group, mode, …).
-        run_dir: run folder; W&B's files go there.
-        config: the run's configuration, shown by W&B.
-        warn: told about the one failure.
-    """
-
-    def __init__(
-        self,
-        options: Mapping[str, Any],
-        run_dir: Path,
-        config: Mapping[str, Any] | None = None,
-        warn: Warn = warn_on_stderr,
-    ) -> None:
-        self._options = dict(options)
-        self._run_dir = run_dir
-        self._config = dict(config or {})
-        self._warn = warn
-        self._queue: queue.Queue[dict[str, float] | None] = queue.Queue(maxsize=1000)
-        self._dead = threading.Event()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="wandb-sink", daemon=True)
-        self._thread.start()
-
-    def write(self, metrics: Mapping[str, float]) -> None:
-        """Hand one row over; never blocks."""
-        if self._dead.is_set():
-            return
-        with contextlib.suppress(queue.Full):
-            self._queue.put_nowait({k: v for k, v in metrics.items() if math.isfinite(v)})
-
-    def close(self, timeout: float = 10.0) -> None:
-        """Give W&B up to ``timeout`` seconds to upload what is queued, then leave it."""
-        if self._closing.is_set():
-            return
-        self._closing.set()
-        # None only wakes a waiting thread; a full queue means that it is not waiting
-        with contextlib.suppress(queue.Full):
-            self._queue.put_nowait(None)
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            self._warn("W&B did not finish within %g s; the run goes on without it" % timeout)
-            self._dead.set()
-
-    def _work(self) -> None:
-        """The thread: start W&B, log until closed and empty, finish."""
-        try:
-            run = self._start()
-            while not self._dead.is_set():
-                row = self._queue.get()
-                if row is not None:
-                    run.log(row, step=int(row["iteration"]))
-                if self._closing.is_set() and self._queue.empty():
-                    break
-            run.finish()
-        except ImportError:
-            self._give_up("W&B logging is on but wandb is not installed: pip install 'hepo-isaac[wandb]'")
-        except BaseException as error:  # wandb is known to raise SystemExit and KeyboardInterrupt subclasses as well
-            self._give_up(
-                "W&B logging stopped (%s: %s); the run goes on without it"
-                % (type(error).__name__, " ".join(str(error).split())[:200])
-            )
-
-    def _give_up(self, message: str) -> None:
-        if not self._dead.is_set():
-            self._dead.set()
-            self._warn(message)
-
-    def _start(self) -> Any:
-        """Begin or continue the W&B run whose id lies in the run folder."""
-        import wandb
-
-        id_file = self._run_dir / "wandb_id"
-        run_id = id_file.read_text(encoding="utf-8").strip() if id_file.is_file() else secrets.token_hex(4)
-        id_file.write_text(run_id + "\n", encoding="utf-8")
-        options: dict[str, Any] = {
-            "project": "hepo_isaac",
-            "name": self._run_dir.name,
-            "id": run_id,
-            "resume": "allow",
-            "dir": str(self._run_dir),
-            "config": self._config,
-            "mode": self._mode(),
-            # its console capture fights with the progress bar
-            "settings": wandb.Settings(console="off", silent=True),
-        }
-        options.update(self._options)
-        return wandb.init(**options)
-
-    def _mode(self) -> str:
-        """Online only where W&B has a key: without one wandb.init would ask on the terminal and wait."""
-        if os.environ.get("WANDB_MODE"):
-            return os.environ["WANDB_MODE"]
-        if os.environ.get("WANDB_API_KEY"):
-            return "online"
-        try:
-            import netrc
-
-            if netrc.netrc().authenticators("api.wandb.ai"):
-                return "online"
-        except Exception:  # no such file, or one that cannot be read: the same as no key
-            pass
-        self._warn("W&B has no key here: logging offline; upload later with wandb sync")
-        return "offline"
 
 
 class Tracker:
@@ -235,5 +120,8 @@ def make_tracker(
     options: dict[str, Any] = dict(wandb or {})
     if options.pop("enabled", False):
         kept: list[str] = [k for k in options if options[k] is not None]
-        extras["W&B"] = WandbSink({k: options[k] for k in kept}, folder.path, config, warn)
+        try:
+            extras["W&B"] = WandbSink({k: options[k] for k in kept}, folder.path, config, warn)
+        except Exception as error:  # no process to be had, or options that are not plain values
+            warn("W&B logging is off (%s: %s)" % (type(error).__name__, error))
     return Tracker(csv, extras, warn)

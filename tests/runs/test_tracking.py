@@ -1,17 +1,16 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
-import sys
-import threading
 import time
-import types
 from pathlib import Path
 
 import pytest
 
 from hepo_isaac.runs.metrics_csv import MetricsCsv, read_metrics
-from hepo_isaac.runs.tracking import TensorBoardSink, Tracker, WandbSink, make_tracker
+from hepo_isaac.runs.tracking import TensorBoardSink, Tracker, make_tracker
+from hepo_isaac.runs.wandb_sink import WandbSink
 
 
 def rows(path):
@@ -150,51 +149,55 @@ def test_tensorboard_can_be_read_back(tmp_path):
 # ---- W&B ----------------------------------------------------------------------------------------------------------
 
 
-class FakeRun:
-    def __init__(self, log=None, finish=None):
-        self.rows = []
-        self._log, self._finish = log, finish
-        self.finished = False
+FAKE_WANDB = """
+import json, os, time
 
+def act(where):
+    if os.environ.get("FAKE_WHERE") == where:
+        trouble = os.environ["FAKE_TROUBLE"]
+        if trouble == "raise":
+            raise RuntimeError("wandb is down")
+        if trouble == "exit":
+            raise SystemExit(1)
+        if trouble == "die":
+            os._exit(1)
+        time.sleep(1000)
+
+def note(*what):
+    with open(os.environ["FAKE_LOG"], "a") as file:
+        file.write(json.dumps(what) + "\\n")
+
+def Settings(**options):
+    return options
+
+def init(**options):
+    print("noise that must not reach the user")
+    note("init", options)
+    act("init")
+    return Run()
+
+class Run:
     def log(self, metrics, step):
-        if self._log:
-            self._log()
-        self.rows.append((step, metrics))
+        act("log")
+        note("log", step, metrics)
 
     def finish(self):
-        if self._finish:
-            self._finish()
-        self.finished = True
+        act("finish")
+        note("finish")
+"""
 
 
 @pytest.fixture
-def install(monkeypatch):
-    """Put a fake wandb module in place; returns what wandb.init was called with."""
+def wandb(monkeypatch, tmp_path):
+    """Put a fake wandb before the real one; the value is a function that returns what was called so far."""
+    package = tmp_path / "packages"
+    package.mkdir()
+    (package / "wandb.py").write_text(FAKE_WANDB)
+    monkeypatch.setenv("PYTHONPATH", str(package))
+    monkeypatch.setenv("FAKE_LOG", str(tmp_path / "calls"))
     monkeypatch.setenv("WANDB_MODE", "offline")
-    calls = []
-
-    def put(run, init=None):
-        def begin(**options):
-            calls.append(options)
-            if init:
-                init()
-            return run
-
-        module = types.ModuleType("wandb")
-        module.init = begin
-        module.Settings = lambda **options: options
-        monkeypatch.setitem(sys.modules, "wandb", module)
-        return calls
-
-    return put
-
-
-def fail():
-    raise RuntimeError("wandb is down")
-
-
-def leave():
-    raise SystemExit(1)
+    log = tmp_path / "calls"
+    return lambda: [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
 
 
 def log_some(sink, count=50):
@@ -204,57 +207,62 @@ def log_some(sink, count=50):
     return time.monotonic() - began
 
 
-def test_wandb_gets_the_rows(tmp_path, install):
-    run = FakeRun()
-    calls = install(run)
-    sink = WandbSink({"project": "p"}, tmp_path, {"task": "Fake"})
+def test_wandb_gets_the_rows(tmp_path, wandb):
+    warnings = []
+    sink = WandbSink({"project": "p"}, tmp_path, {"task": "Fake"}, warnings.append)
     log_some(sink, 3)
     sink.close()
-    assert [step for step, _ in run.rows] == [1, 2, 3]
-    assert "y" not in run.rows[0][1]
-    assert run.finished
-    assert calls[0]["project"] == "p"
-    assert calls[0]["mode"] == "offline"
+    calls = wandb()
+    assert [call[0] for call in calls] == ["init", "log", "log", "log", "finish"]
+    assert [call[1] for call in calls[1:4]] == [1, 2, 3]
+    assert "y" not in calls[1][2]
+    options = calls[0][1]
+    assert (options["project"], options["mode"], options["config"]) == ("p", "offline", {"task": "Fake"})
+    assert warnings == []
 
 
-def test_wandb_resumes_the_same_run(tmp_path, install):
-    calls = install(FakeRun())
+def test_wandb_resumes_the_same_run(tmp_path, wandb):
     for _ in range(2):
         WandbSink({}, tmp_path).close()
-    assert calls[0]["id"] == calls[1]["id"]
-    assert len(calls[0]["id"]) == 8
+    first, second = [call[1]["id"] for call in wandb() if call[0] == "init"]
+    assert first == second
+    assert len(first) == 8
 
 
-@pytest.mark.parametrize("trouble", [fail, leave])
+@pytest.mark.parametrize("trouble", ["raise", "exit", "die"])
 @pytest.mark.parametrize("where", ["init", "log", "finish"])
-def test_wandb_raising_anywhere_is_one_warning(tmp_path, install, trouble, where):
+def test_wandb_failing_anywhere_is_one_warning(tmp_path, wandb, monkeypatch, trouble, where):
+    monkeypatch.setenv("FAKE_WHERE", where)
+    monkeypatch.setenv("FAKE_TROUBLE", trouble)
     warnings = []
-    install(FakeRun(**({} if where == "init" else {where: trouble})), trouble if where == "init" else None)
     sink = WandbSink({}, tmp_path, warn=warnings.append)
     log_some(sink)
-    time.sleep(0.05)
+    time.sleep(0.3)
     log_some(sink)
     sink.close()
+    if (where, trouble) == ("finish", "die"):
+        return  # everything was logged; nobody can tell how it ended
     assert len(warnings) == 1
     assert "the run goes on" in warnings[0]
 
 
 @pytest.mark.parametrize("where", ["init", "log", "finish"])
-def test_wandb_hanging_anywhere_costs_no_time(tmp_path, install, where):
-    release = threading.Event()
+def test_wandb_hanging_anywhere_costs_no_time(tmp_path, wandb, monkeypatch, where):
+    monkeypatch.setenv("FAKE_WHERE", where)
+    monkeypatch.setenv("FAKE_TROUBLE", "hang")
     warnings = []
-    install(FakeRun(**({} if where == "init" else {where: release.wait})), release.wait if where == "init" else None)
     sink = WandbSink({}, tmp_path, warn=warnings.append)
-    assert log_some(sink, 3000) < 1.0
+    assert log_some(sink, 5000) < 2.0
     began = time.monotonic()
-    sink.close(timeout=0.2)
-    assert time.monotonic() - began < 1.0
-    release.set()
+    sink.close(timeout=0.5)
+    assert time.monotonic() - began < 4.0
+    assert sink._child.returncode is not None, "the W&B process outlives the run"
     assert len(warnings) == 1
+    assert "did not finish" in warnings[0]
 
 
-def test_wandb_missing_is_one_line_with_the_command(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)  # makes the import fail
+def test_wandb_missing_is_one_line_with_the_command(tmp_path, wandb):
+    (tmp_path / "packages" / "wandb.py").write_text("raise ImportError")
     warnings = []
     sink = WandbSink({}, tmp_path, warn=warnings.append)
     log_some(sink)
@@ -262,23 +270,29 @@ def test_wandb_missing_is_one_line_with_the_command(tmp_path, monkeypatch):
     assert warnings == ["W&B logging is on but wandb is not installed: pip install 'hepo-isaac[wandb]'"]
 
 
-def test_wandb_without_a_key_never_asks(tmp_path, install, monkeypatch):
-    calls = install(FakeRun())
+def test_wandb_without_a_key_never_asks(tmp_path, wandb, monkeypatch):
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     warnings = []
     WandbSink({}, tmp_path, warn=warnings.append).close()
-    assert calls[0]["mode"] == "offline"
+    assert wandb()[0][1]["mode"] == "offline"
+    assert len(warnings) == 1
     assert "offline" in warnings[0]
 
 
-def test_wandb_is_off_by_default(folder, install):
-    calls = install(FakeRun())
+def test_wandb_is_off_by_default(folder, wandb):
     for options in (None, {}, {"enabled": False, "project": "p"}):
         make_tracker(folder, tensorboard=False, wandb=options).close()
-    assert calls == []
+    assert wandb() == []
     make_tracker(folder, tensorboard=False, wandb={"enabled": True, "project": "p", "entity": None}).close()
-    assert calls[0]["project"] == "p"
-    assert "entity" not in calls[0]
-    assert Path(calls[0]["dir"]) == folder.path
+    options = wandb()[0][1]
+    assert options["project"] == "p"
+    assert "entity" not in options
+    assert Path(options["dir"]) == folder.path
+
+
+def test_wandb_options_that_cannot_be_passed_on_are_a_warning(folder, wandb):
+    warnings = []
+    make_tracker(folder, tensorboard=False, wandb={"enabled": True, "x": object()}, warn=warnings.append).close()
+    assert len(warnings) == 1
