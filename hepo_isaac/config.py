@@ -244,14 +244,12 @@ def _check_batch(cfg: DictConfig) -> None:
 
 def check_heuristic(task: str, name: str) -> None:
     """Refuse a heuristic that the task does not have or that cannot be imported."""
-    import torch
-
     from hepo_isaac.envs.heuristic import resolve_heuristic
 
     if ":" not in name and name not in task_class(task).heuristics():
         raise unknown("heuristic of %s" % task, name, [*task_class(task).heuristics(), "package.module:function"])
     if ":" in name:
-        resolve_heuristic(task_class(task), name, torch.device("cpu"))
+        resolve_heuristic(task_class(task), name)
 
 
 def check_machine(cfg: DictConfig, cuda: bool) -> None:

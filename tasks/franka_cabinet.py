@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
-from hepo_isaac.envs.math import quat_mul, quat_rotate
+from hepo_isaac.envs.math import quat_conjugate, quat_mul, quat_rotate
 from hepo_isaac.envs.task import Rewards, Task
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, DriveSpec, SceneSpec
@@ -25,6 +25,7 @@ ASSETS = Path(__file__).parent / "assets"
 ARM_JOINTS = ["franka/panda_joint%d" % i for i in range(1, 8)]
 FINGER_JOINTS = ["franka/panda_finger_joint1", "franka/panda_finger_joint2"]
 DRAWER_JOINT = "cabinet/drawer_top_joint"
+TRACKED_BODIES = ("franka/link7", "cabinet/drawer_top", "franka/leftfinger", "franka/rightfinger")
 
 # Joint-speed limits of the Panda (datasheet), rad/s for joints 1-4 and 5-7, m/s for the fingers.
 ARM_VELOCITY_LIMITS = (2.175, 2.61)
@@ -75,26 +76,22 @@ def default_heuristic(s: CabinetState) -> Dict[str, Tensor]:
         terms: distance, rotation, around_handle, opening, fingers, action_penalty, bonus, and overreach (what the
         overwriting changed).
     """
-    d2 = ((s.gripper_pos - s.drawer_pos) ** 2).sum(-1)
+    offset = s.gripper_pos - s.drawer_pos
+    d2 = (offset * offset).sum(-1)
     distance = (1.0 / (1.0 + d2)) ** 2
     distance = torch.where(d2 <= 0.02**2, 2.0 * distance, distance)
-    # Gripper forward (z) against drawer inward (-x), gripper up (y) against drawer up (z).
-    axes = torch.eye(3, dtype=d2.dtype, device=d2.device)
-    forward = quat_rotate(s.gripper_quat, axes[2].expand_as(s.gripper_pos))
-    up = quat_rotate(s.gripper_quat, axes[1].expand_as(s.gripper_pos))
-    inward = quat_rotate(s.drawer_quat, (-axes[0]).expand_as(s.gripper_pos))
-    drawer_up = quat_rotate(s.drawer_quat, axes[2].expand_as(s.gripper_pos))
-    c1, c2 = (forward * inward).sum(-1), (up * drawer_up).sum(-1)
-    rotation = 0.5 * (c1.sign() * c1**2 + c2.sign() * c2**2)
+    # Gripper forward (z) against drawer inward (-x), gripper up (y) against drawer up (z): with R the drawer's
+    # rotation seen from the gripper these cosines are the matrix entries -R[z, x] and R[y, z].
+    x, y, z, w = quat_mul(quat_conjugate(s.gripper_quat), s.drawer_quat).unbind(-1)
+    forward, up = 2.0 * (w * y - x * z), 2.0 * (y * z - w * x)
+    rotation = 0.5 * (forward * forward.abs() + up * up.abs())
     above = s.left_finger[:, 2] - s.drawer_pos[:, 2]
     below = s.drawer_pos[:, 2] - s.right_finger[:, 2]
     straddles = ((above > 0) & (below > 0)).to(d2.dtype)
     around = 0.5 * straddles
     fingers = (0.08 - above.abs() - below.abs()) * straddles
     q = s.drawer_opening
-    bonus = (
-        0.5 * (q > 0.01).to(d2.dtype) + around * (q > 0.2).to(d2.dtype) + 2.0 * around * (q > OPEN).to(d2.dtype)
-    )
+    bonus = 0.5 * (q > 0.01) + around * (q > 0.2) + 2.0 * around * (q > OPEN)
     terms = {
         "distance": 2.0 * distance,
         "rotation": 0.5 * rotation,
@@ -105,13 +102,14 @@ def default_heuristic(s: CabinetState) -> Dict[str, Tensor]:
         "bonus": bonus,
     }
     total = torch.stack(list(terms.values())).sum(0)
-    behind = s.drawer_pos[:, 0] - 0.04
-    overreach = (s.left_finger[:, 0] < behind) | (s.right_finger[:, 0] < behind)
+    overreach = torch.minimum(s.left_finger[:, 0], s.right_finger[:, 0]) < s.drawer_pos[:, 0] - 0.04
     terms["overreach"] = torch.where(overreach, -1.0 - total, torch.zeros_like(total))
     return terms
 
 
-def integrate_targets(target: Tensor, actions: Tensor, speed: Tensor, dt: float, lower: Tensor, upper: Tensor) -> Tensor:
+def integrate_targets(
+    target: Tensor, actions: Tensor, speed: Tensor, dt: float, lower: Tensor, upper: Tensor
+) -> Tensor:
     """Next joint targets: clip(target + speed_i * dt * 7.5 * a_i) to the joint limits; open loop, as published."""
     return torch.minimum(torch.maximum(target + speed * (dt * ACTION_SCALE) * actions, lower), upper)
 
@@ -147,7 +145,7 @@ class FrankaCabinet(Task):
             substeps=int(physics["substeps"]),
             gravity=gravity,
             contact=ContactSpec(friction=1.0, solref_steps=float(physics["solref_steps"])),
-            body_states=("franka/link7", "franka/leftfinger", "franka/rightfinger", "cabinet/drawer_top"),
+            body_states=TRACKED_BODIES,
             body_velocities=False,
             options={name: dict(options) for name, options in physics["options"].items()},
         )
@@ -164,17 +162,19 @@ class FrankaCabinet(Task):
         self._lower, self._upper = sim.dof_lower[self._robot], sim.dof_upper[self._robot]
         self._speed = torch.tensor([1.0] * 7 + [FINGER_SPEED_SCALE] * 2, device=device)
         self._default = torch.tensor(DEFAULT_POSE, device=device)
-        bodies = ("franka/link7", "franka/leftfinger", "franka/rightfinger", "cabinet/drawer_top")
-        self._link7, self._left, self._right, self._drawer_body = (sim.body_index(b) for b in bodies)
-        self._gripper_offset = torch.tensor(GRIPPER_OFFSET, device=device)
-        self._gripper_yaw = torch.tensor(GRIPPER_YAW, device=device)
-        self._drawer_offset = torch.tensor(DRAWER_OFFSET, device=device)
+        assert sim.body_names == list(TRACKED_BODIES)
+        # (2q - u - l) / (u - l) as one multiply and one subtraction
+        self._obs_scale = 2.0 / (self._upper - self._lower)
+        self._obs_shift = (self._upper + self._lower) / (self._upper - self._lower)
+        self._offsets = torch.tensor([GRIPPER_OFFSET, DRAWER_OFFSET], device=device)
+        # q * yaw is linear in q: row i is basis quaternion i times the yaw.
+        self._gripper_yaw = quat_mul(torch.eye(4, device=device), torch.tensor(GRIPPER_YAW, device=device).expand(4, 4))
         self._actions = torch.zeros(sim.num_envs, 9, device=device)
         self._target = torch.zeros(sim.num_envs, len(sim.dof_names), device=device)
         self._zero_vel = torch.zeros_like(self._target)
         self._start_roots = sim.root_state.clone() if len(sim.actor_names) > 2 else None  # only loose props move
-        self._heuristic: HeuristicFunction = resolve_heuristic(type(self), str(cfg["heuristic"]), device)
-        self.heuristic_name, self.heuristic_nonfinite = self._heuristic.name, self._heuristic.nonfinite
+        self._heuristic: HeuristicFunction = resolve_heuristic(type(self), str(cfg["heuristic"]))
+        self.heuristic_name = self._heuristic.name
 
     # -- actions and resets ------------------------------------------------------------------------------------
     def apply(self, actions: Tensor) -> None:
@@ -192,34 +192,32 @@ class FrankaCabinet(Task):
         self.sim.set_state(mask, pose, self._zero_vel, root_state=self._start_roots, dof_target_pos=pose)
 
     # -- observations and rewards ------------------------------------------------------------------------------
+    def _grasp_points(self) -> Tensor:
+        """(N, 2, 3) gripper and drawer grasp points."""
+        frames = self.sim.body_state[:, :2]  # link7 and drawer, see scene()
+        return frames[..., :3] + quat_rotate(frames[..., 3:7], self._offsets)
+
     def state(self) -> CabinetState:
         """The quantities that rewards are functions of, from the engine's current tensors."""
-        body = self.sim.body_state
-        link7_pos, link7_quat = body[:, self._link7, :3], body[:, self._link7, 3:7]
-        drawer_quat = body[:, self._drawer_body, 3:7]
+        body, points = self.sim.body_state, self._grasp_points()
         return CabinetState(
-            gripper_pos=link7_pos + quat_rotate(link7_quat, self._gripper_offset.expand_as(link7_pos)),
-            gripper_quat=quat_mul(link7_quat, self._gripper_yaw.expand_as(link7_quat)),
-            drawer_pos=self._drawer_point(),
-            drawer_quat=drawer_quat,
-            left_finger=body[:, self._left, :3],
-            right_finger=body[:, self._right, :3],
+            gripper_pos=points[:, 0],
+            gripper_quat=body[:, 0, 3:7] @ self._gripper_yaw,
+            drawer_pos=points[:, 1],
+            drawer_quat=body[:, 1, 3:7],
+            left_finger=body[:, 2, :3],
+            right_finger=body[:, 3, :3],
             drawer_opening=self.sim.dof_pos[:, self._drawer],
             actions=self._actions,
         )
 
-    def _drawer_point(self) -> Tensor:
-        body = self.sim.body_state[:, self._drawer_body]
-        return body[:, :3] + quat_rotate(body[:, 3:7], self._drawer_offset.expand_as(body[:, :3]))
-
     def observe(self) -> Tensor:
         q, qd = self.sim.dof_pos, self.sim.dof_vel
-        body = self.sim.body_state[:, self._link7]
-        gripper = body[:, :3] + quat_rotate(body[:, 3:7], self._gripper_offset.expand_as(body[:, :3]))
-        scaled = (2.0 * q[:, self._robot] - self._upper - self._lower) / (self._upper - self._lower)
+        points = self._grasp_points()
         drawer = slice(self._drawer, self._drawer + 1)
+        scaled = q[:, self._robot] * self._obs_scale - self._obs_shift
         return torch.cat(
-            (scaled, 0.1 * qd[:, self._robot], self._drawer_point() - gripper, q[:, drawer], qd[:, drawer]), 1
+            (scaled, 0.1 * qd[:, self._robot], points[:, 1] - points[:, 0], q[:, drawer], qd[:, drawer]), 1
         )
 
     def rewards(self) -> Rewards:

@@ -13,7 +13,9 @@ from torch import Tensor
 class PointMass:
     """N points on a line; action 0 pushes. r = 1[|x| < 0.1] / T, h = -|x - target|; dim A actions, only one used."""
 
-    def __init__(self, num_envs: int, num_actions: int = 2, episode_length: int = 20, seed: int = 0, offset: float = 0.0):
+    def __init__(
+        self, num_envs: int, num_actions: int = 2, episode_length: int = 20, seed: int = 0, offset: float = 0.0
+    ):
         self.num_envs, self.num_actions, self.max_episode_length = num_envs, num_actions, episode_length
         self.offset = offset
         self.generator = torch.Generator().manual_seed(seed)
@@ -25,8 +27,12 @@ class PointMass:
     def get_env_info(self) -> Dict[str, Any]:
         box = gymnasium.spaces.Box(-np.ones(3, np.float32), np.ones(3, np.float32))
         act = gymnasium.spaces.Box(-np.ones(self.num_actions, np.float32), np.ones(self.num_actions, np.float32))
-        return {"observation_space": box, "action_space": act, "value_size": 2,
-                "max_episode_length": self.max_episode_length}
+        return {
+            "observation_space": box,
+            "action_space": act,
+            "value_size": 2,
+            "max_episode_length": self.max_episode_length,
+        }
 
     def _obs(self) -> Tensor:
         return torch.stack((self.x, self.x.abs(), self.clock / self.max_episode_length), 1)
@@ -47,12 +53,20 @@ class PointMass:
         time_out = self.clock >= self.max_episode_length
         terminated = (self.x.abs() > 1.5) & ~time_out
         done = time_out | terminated
-        final_obs, ends = self._obs(), {"at_goal": self.x.abs() < 0.1}
+        final_obs, ends = self._obs(), (self.x.abs() < 0.1).float().unsqueeze(1)
         fresh = 2.0 * torch.rand(self.num_envs, generator=self.generator) - 1.0
         self.x = torch.where(done, fresh, self.x)
         self.clock = torch.where(done, torch.zeros_like(self.clock), self.clock)
-        infos = {"time_outs": time_out, "terminated": terminated, "final_obs": final_obs,
-                 "terms": {"distance": rewards[:, 1]}, "metrics": ends, "counted": torch.ones_like(done)}
+        infos = {
+            "time_outs": time_out,
+            "terminated": terminated,
+            "final_obs": final_obs,
+            "terms": rewards[:, 1:],
+            "term_names": ("distance",),
+            "metrics": ends,
+            "metric_names": ("at_goal",),
+            "counted": torch.ones_like(done),
+        }
         return self._obs(), rewards, done, infos
 
     def statistics(self) -> Dict[str, Tensor]:
@@ -76,6 +90,10 @@ METHODS: Dict[str, Dict[str, Any]] = {
 }
 
 TRAIN: Dict[str, Any] = {
-    "max_iterations": 5, "horizon_length": 8, "minibatch_size": 64, "mini_epochs": 2, "learning_rate": 1e-3,
+    "max_iterations": 5,
+    "horizon_length": 8,
+    "minibatch_size": 64,
+    "mini_epochs": 2,
+    "learning_rate": 1e-3,
     "network": {"units": [32, 16], "activation": "elu"},
 }

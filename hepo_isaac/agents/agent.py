@@ -158,15 +158,12 @@ class HepoAgent(BaseAlgorithm):
             per_run[run].normal_(generator=generator)
 
     def _count(self, rewards: Tensor, done: Tensor, infos: Mapping[str, Any]) -> None:
-        terms, ends = infos["terms"], infos["metrics"]
         if self.meter is None:
-            names = ["return_task", "return_heuristic", *("terms/" + n for n in terms)]
-            self.meter = EpisodeMeter(
-                self.num_envs, self._num_stack, names, ["episode/" + n for n in ends], self._device
-            )
+            names = ["return_task", "return_heuristic", *("terms/" + n for n in infos["term_names"])]
+            ends = ["episode/" + n for n in infos["metric_names"]]
+            self.meter = EpisodeMeter(self.num_envs, self._num_stack, names, ends, self._device)
             self._restore_meter()
-        steps = [rewards[:, 0], rewards[:, 1], *terms.values()]
-        self.meter.update(steps, list(ends.values()), done, infos["counted"])
+        self.meter.update(torch.cat((rewards, infos["terms"]), 1), infos["metrics"], done, infos["counted"])
 
     def _episode_gap(self) -> Optional[Tensor]:
         """(S,) J(pi) - J(pi_H) over the episodes that ended in this rollout, 0 where a policy finished none."""

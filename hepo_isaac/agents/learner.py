@@ -33,8 +33,15 @@ from hepo_isaac.methods.method import MethodConfig
 from hepo_isaac.methods.multiplier import Multiplier
 
 # Per-policy statistics of an update, in the order they are summed.
-UPDATE_STATS = ("loss_actor", "loss_critic", "kl", "clip_fraction_own", "clip_fraction_foreign", "ess_foreign",
-                "grad_norm")
+UPDATE_STATS = (
+    "loss_actor",
+    "loss_critic",
+    "kl",
+    "clip_fraction_own",
+    "clip_fraction_foreign",
+    "ess_foreign",
+    "grad_norm",
+)
 
 
 class Learner:
@@ -211,8 +218,14 @@ class Learner:
         last, final = self._bootstrap(buffer, last_obs, flip=True)
         c = self.train
         cross = gae(
-            rewards[..., :1], cross_values[..., :1], last[..., :1], buffer.terminated, buffer.time_out, final[..., :1],
-            c.gamma, c.tau,
+            rewards[..., :1],
+            cross_values[..., :1],
+            last[..., :1],
+            buffer.terminated,
+            buffer.time_out,
+            final[..., :1],
+            c.gamma,
+            c.tau,
         )
         by_owner = buffer.rows(cross).view(self.num_runs, 2, -1)
         # contrast() wants cross[:, 0] = pi's critic on pi_H's rows.
@@ -297,9 +310,7 @@ class Learner:
             self._collect(ratio, num_own, actor, critic, kl, norm)
         return kl
 
-    def _collect(
-        self, ratio: Tensor, num_own: int, actor: Tensor, critic: Tensor, kl: Tensor, norm: Tensor
-    ) -> None:
+    def _collect(self, ratio: Tensor, num_own: int, actor: Tensor, critic: Tensor, kl: Tensor, norm: Tensor) -> None:
         clipped = ((ratio - 1.0).abs() > self.train.e_clip).to(ratio.dtype)
         own, foreign = clipped[:, :num_own].mean(1), torch.zeros_like(kl)
         ess = torch.ones_like(kl)

@@ -23,27 +23,25 @@ class EpisodeMeter:
         self.names, self.end_names = list(names), list(end_names)
         self.num_policies = num_policies
         self.sums = torch.zeros(num_envs, len(self.names), device=device)
-        self.length = torch.zeros(num_envs, device=device)
+        self.length = torch.zeros(num_envs, 1, device=device)
         columns = len(self.names) + len(self.end_names) + 2  # + length, count
         self.totals = torch.zeros(num_policies, columns, device=device)
 
-    def update(self, steps: Sequence[Tensor], ends: Sequence[Tensor], done: Tensor, counted: Tensor) -> None:
+    def update(self, steps: Tensor, ends: Tensor, done: Tensor, counted: Tensor) -> None:
         """Add one control step.
 
         Args:
-            steps: one (N,) per name.  ends: one (N,) per end name, read where an episode ends.
+            steps: (N, len(names)).  ends: (N, len(end_names)), read where an episode ends.
             done: (N,) bool.  counted: (N,) bool, False for episodes that must not enter the statistics
                 (cut short by the random start phase, or diverged).
         """
-        self.sums += torch.stack(list(steps), 1)
+        self.sums += steps
         self.length += 1.0
-        columns = [self.sums, *(e.to(self.sums.dtype).unsqueeze(1) for e in ends), self.length.unsqueeze(1)]
-        row = torch.cat([*columns, torch.ones_like(self.length).unsqueeze(1)], 1)
-        row = torch.where((done & counted).unsqueeze(1), row, torch.zeros_like(row))
+        row = torch.cat((self.sums, ends, self.length, torch.ones_like(self.length)), 1)
+        row = row * (done & counted).unsqueeze(1)
         self.totals += row.view(self.num_policies, -1, row.shape[1]).sum(1)
-        keep = (~done).unsqueeze(1)
-        self.sums = torch.where(keep, self.sums, torch.zeros_like(self.sums))
-        self.length = torch.where(keep.squeeze(1), self.length, torch.zeros_like(self.length))
+        self.sums.masked_fill_(done.unsqueeze(1), 0.0)
+        self.length.masked_fill_(done.unsqueeze(1), 0.0)
 
     def column_names(self) -> List[str]:
         """Names of the columns of ``totals``."""

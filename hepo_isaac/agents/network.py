@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
-_ACTIVATIONS = {"elu": nn.functional.elu, "relu": nn.functional.relu, "tanh": torch.tanh, "selu": nn.functional.selu}
+_ACTIVATIONS: Dict[str, Callable[[Tensor], Tensor]] = {
+    "elu": nn.functional.elu,
+    "relu": nn.functional.relu,
+    "tanh": torch.tanh,
+    "selu": nn.functional.selu,
+}
 
 
 class PolicyStack(nn.Module):

@@ -32,7 +32,9 @@ class HepoPlayer:
         method = method_from_config(config["method"])
         name = self._settings["policy"]
         if name not in method.policy_names:
-            raise UserError("algo %s has no policy %r; it has: %s" % (method.name, name, ", ".join(method.policy_names)))
+            raise UserError(
+                "algo %s has no policy %r; it has: %s" % (method.name, name, ", ".join(method.policy_names))
+            )
         self._policy = method.policy_names.index(name)
         generators = [torch.Generator(self._device).manual_seed(int(config["seeds"][0]))]
         self._generator = generators[0]
@@ -40,7 +42,12 @@ class HepoPlayer:
         train = train_config(config["train"])
         envs = method.num_policies * train.minibatch_size
         self._learner = Learner(
-            method, train, envs, info["observation_space"].shape[0], info["action_space"].shape[0], generators,
+            method,
+            train,
+            envs,
+            info["observation_space"].shape[0],
+            info["action_space"].shape[0],
+            generators,
             self._device,
         )
         self.result: Dict[str, Any] = {}
@@ -78,7 +85,8 @@ class HepoPlayer:
             # An evaluation may read the host; episodes beyond an env's share would favour short ones.
             rows = (done & (finished < share)).nonzero().flatten()
             values = {"return_task": sums[:, 0], "return_heuristic": sums[:, 1], "episode_length": length}
-            for name, value in {**values, **infos["metrics"]}.items():
+            values.update(zip(infos["metric_names"], infos["metrics"].unbind(1)))
+            for name, value in values.items():
                 episodes.setdefault(name, []).append(value[rows].to(torch.float32).cpu())
             finished += done
             sums[done], length[done] = 0.0, 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping
 
 from rl_games import torch_runner
 from rl_games.common import env_configurations, vecenv
@@ -15,7 +15,7 @@ VECENV_TYPE = "HEPO_ISAAC"
 ENV_NAME = "hepo_isaac"
 
 # The Runner reports its settings with bare prints; the run's own header says the same better.
-torch_runner.print = lambda *args, **kwargs: None  # type: ignore[attr-defined]
+torch_runner.print = lambda *args, **kwargs: None
 
 
 def runner_params(cfg: Mapping[str, Any], seeds: List[int]) -> Dict[str, Any]:
@@ -49,23 +49,19 @@ def register_env(vec_env: Any) -> None:
     env_configurations.register(ENV_NAME, {"vecenv_type": VECENV_TYPE, "env_creator": lambda **kwargs: vec_env})
 
 
-def run_training(
-    cfg: Mapping[str, Any], vec_env: Any, observer: Any, checkpoint: Optional[Dict[str, Any]] = None
-) -> HepoAgent:
+def run_training(cfg: Mapping[str, Any], vec_env: Any, observer: Any) -> HepoAgent:
     """Train through rl-games' Runner.
 
     Args:
         cfg: resolved configuration, see runner_params, plus ``seed``.
-        vec_env: an RlGamesVecEnv.  observer: a RunObserver.
-        checkpoint: the agent part of a checkpoint to continue from.
+        vec_env: an RlGamesVecEnv.  observer: a RunObserver; to continue a run, its ``after_init`` calls the agent's
+            ``set_full_state_weights``.
     """
     register_env(vec_env)
     created: List[HepoAgent] = []
 
     def build(**kwargs: Any) -> HepoAgent:
         agent = HepoAgent(**kwargs)
-        if checkpoint is not None:
-            agent.set_full_state_weights(checkpoint)
         created.append(agent)
         return agent
 
@@ -107,7 +103,10 @@ def run_evaluation(
 
     params = runner_params(cfg, [int(cfg["seed"])])
     params["config"]["player"] = {
-        "episodes": episodes, "deterministic": deterministic, "policy": policy, "record": record
+        "episodes": episodes,
+        "deterministic": deterministic,
+        "policy": policy,
+        "record": record,
     }
     runner = torch_runner.Runner()
     runner.player_factory.register_builder(AGENT_NAME, build)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Tuple
 
 import torch
 from torch import Tensor
@@ -16,8 +17,15 @@ class RolloutBuffer:
     """
 
     def __init__(
-        self, horizon: int, num_policies: int, num_envs: int, num_obs: int, num_actions: int, num_values: int,
-        timeout_slots: int, device: torch.device,
+        self,
+        horizon: int,
+        num_policies: int,
+        num_envs: int,
+        num_obs: int,
+        num_actions: int,
+        num_values: int,
+        timeout_slots: int,
+        device: torch.device,
     ) -> None:
         if num_envs % num_policies:
             raise ValueError(
@@ -76,11 +84,25 @@ class Batch:
 
     def packed(self) -> Tensor:
         """(P * M, W) all fields side by side, so that a minibatch is one gather."""
-        parts = (self.obs, self.actions, self.log_prob.unsqueeze(-1), self.mean, self.advantages, self.values,
-                 self.targets)
+        parts = (
+            self.obs,
+            self.actions,
+            self.log_prob.unsqueeze(-1),
+            self.mean,
+            self.advantages,
+            self.values,
+            self.targets,
+        )
         return torch.cat(parts, -1).flatten(0, 1)
 
-    def widths(self) -> "tuple[int, ...]":
+    def widths(self) -> Tuple[int, ...]:
         """Column counts of ``packed`` in order."""
-        return (self.obs.shape[-1], self.actions.shape[-1], 1, self.mean.shape[-1], self.advantages.shape[-1],
-                self.values.shape[-1], self.targets.shape[-1])
+        return (
+            self.obs.shape[-1],
+            self.actions.shape[-1],
+            1,
+            self.mean.shape[-1],
+            self.advantages.shape[-1],
+            self.values.shape[-1],
+            self.targets.shape[-1],
+        )

@@ -17,16 +17,11 @@ class HeuristicFunction:
     """Calls a heuristic and checks what it returns, without ever reading a value on the host.
 
     The function takes the task's state (a dataclass of (N, .) tensors) and returns h as a float32 (N,) tensor,
-    or a dict of named terms of that shape, whose sum is h.
-
-    Attributes:
-        nonfinite: () int64 on the device, how many NaN or infinite values it has returned so far in worlds whose
-            state was finite; the run checks it once per iteration.
+    or a dict of named terms of that shape, whose sum is h. Values that are not finite are counted by TaskEnv.
     """
 
-    def __init__(self, name: str, function: Callable[[Any], Any], device: torch.device) -> None:
+    def __init__(self, name: str, function: Callable[[Any], Any]) -> None:
         self.name, self._function = name, function
-        self.nonfinite = torch.zeros((), dtype=torch.int64, device=device)
 
     def __call__(self, state: Any) -> Tuple[Tensor, Dict[str, Tensor]]:
         """Returns (h (N,), terms)."""
@@ -42,7 +37,6 @@ class HeuristicFunction:
         else:
             self._check("", result, like)
             terms, h = {}, result
-        self._count_nonfinite(h, state)
         return h, terms
 
     def _check(self, what: str, value: Any, like: Tensor) -> None:
@@ -59,20 +53,14 @@ class HeuristicFunction:
             return
         raise UserError("%sheuristic %s returned %s; expected %s" % (what, self.name, got, expected))
 
-    def _count_nonfinite(self, h: Tensor, state: Any) -> None:
-        # One sum per field: it is finite unless the world itself diverged, which is not the heuristic's fault.
-        values = [getattr(state, f.name) for f in fields(state)]
-        sound = torch.cat([v.flatten(1) if v.dim() > 1 else v.unsqueeze(1) for v in values], 1).sum(1).isfinite()
-        self.nonfinite += (sound & ~h.isfinite()).sum()
 
-
-def resolve_heuristic(task: Type[Task], name: str, device: torch.device) -> HeuristicFunction:
+def resolve_heuristic(task: Type[Task], name: str) -> HeuristicFunction:
     """Find a heuristic by name or ``package.module:function``; UserError if there is none."""
     if ":" in name:
-        return HeuristicFunction(name, _import_function(name), device)
+        return HeuristicFunction(name, _import_function(name))
     if name not in task.heuristics():
         raise unknown("heuristic of %s" % task.name, name, [*task.heuristics(), "package.module:function"])
-    return HeuristicFunction(name, task.named_heuristic(name), device)
+    return HeuristicFunction(name, task.named_heuristic(name))
 
 
 def _import_function(path: str) -> Callable[[Any], Any]:
@@ -80,7 +68,9 @@ def _import_function(path: str) -> Callable[[Any], Any]:
     try:
         function = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        raise UserError("heuristic=%s cannot be imported: %s; expected package.module:function" % (path, error))
+        raise UserError(
+            "heuristic=%s cannot be imported: %s; expected package.module:function" % (path, error)
+        ) from error
     if not callable(function):
         raise UserError("heuristic=%s is a %s; expected a function" % (path, type(function).__name__))
     return function

@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def quat_rotate(quat: Tensor, vec: Tensor) -> Tensor:
-    """Rotate vec (..., 3) by quat (..., 4)."""
+    """Rotate vec (..., 3) by quat (..., 4); the two broadcast."""
     xyz, w = quat[..., :3], quat[..., 3:]
-    t = 2.0 * torch.linalg.cross(xyz, vec)
+    t = 2.0 * torch.linalg.cross(xyz, vec.expand_as(xyz))
     return vec + w * t + torch.linalg.cross(xyz, t)
 
 

@@ -6,7 +6,6 @@ from typing import Any, Dict, Tuple
 
 import gymnasium
 import numpy as np
-import torch
 from rl_games.common.ivecenv import IVecEnv
 from torch import Tensor
 
@@ -35,26 +34,27 @@ class RlGamesVecEnv(IVecEnv):
         return self.env.reset()
 
     def step(self, actions: Tensor) -> Tuple[Tensor, Tensor, Tensor, Dict[str, Any]]:
-        """Returns obs (N, O), rewards (N, 2), dones (N,) bool and infos: time_outs, terminated, final_obs, terms,
-        metrics, counted."""
+        """Returns obs (N, O), rewards (N, 2), dones (N,) bool and infos: time_outs, terminated, final_obs, counted,
+        terms and metrics (N, .) and their names."""
         result = self.env.step(actions)
         infos = {
             "time_outs": result.time_out,
             "terminated": result.terminated,
             "final_obs": result.final_obs,
-            "terms": result.rewards.terms,
-            "metrics": result.metrics,
             "counted": result.counted,
+            "terms": result.terms,
+            "metrics": result.metrics,
+            "term_names": result.term_names,
+            "metric_names": result.metric_names,
         }
-        return result.obs, result.value_rewards, result.done, infos
+        return result.obs, result.rewards, result.done, infos
 
     def statistics(self) -> Dict[str, Tensor]:
         """Counters since the start, as () tensors on the device."""
-        heuristic = self.env.task.heuristic_nonfinite
         return {
             "bad_worlds": self.env.bad_count,
             "overflow": self.env.sim.overflow_count,
-            "heuristic_nonfinite": torch.zeros_like(self.env.bad_count) if heuristic is None else heuristic,
+            "heuristic_nonfinite": self.env.heuristic_nonfinite,
         }
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Tuple
 
 import torch
 from torch import Tensor
@@ -84,8 +84,6 @@ class Task(ABC):
     def named_heuristic(cls, name: str) -> Callable[[Any], Any]:
         """The function behind a name of heuristics(): state dataclass -> (N,) tensor or dict of named terms."""
 
-    # Set by tasks whose heuristic is a HeuristicFunction: how many non-finite values it has returned, () int64.
-    heuristic_nonfinite: Optional[Tensor] = None
     heuristic_name: str = "default"
 
     def get_state(self) -> Dict[str, Any]:
@@ -98,26 +96,26 @@ class Task(ABC):
 
 @dataclass(frozen=True)
 class StepResult:
-    """What TaskEnv.step returns. N envs, O observations; every tensor is overwritten by the next step.
+    """What TaskEnv.step returns for N envs.
 
     obs: (N, O) the observation to act on next; after an episode end it is the first of the new episode.
-    final_obs: (N, O) the observation the step really ended in; differs from obs only where ``done``.
+    rewards: (N, 2) the pair [r, h], rl-games' ``value_size=2`` layout.
     terminated, time_out, done: (N,) bool. time_out and terminated exclude each other.
+    final_obs: (N, O) the observation the step really ended in; differs from obs only where ``done``.
+    terms: (N, len(term_names)) reward terms of this step.  metrics: (N, len(metric_names)).
     counted: (N,) bool, False while an env is in a first episode that a random start phase cut short.
     bad: (N,) bool, worlds that diverged in this step (they are in ``terminated`` too).
     """
 
     obs: Tensor
-    rewards: Rewards
+    rewards: Tensor
     terminated: Tensor
     time_out: Tensor
     done: Tensor
     final_obs: Tensor
-    metrics: Dict[str, Tensor]
+    terms: Tensor
+    metrics: Tensor
+    term_names: Tuple[str, ...]
+    metric_names: Tuple[str, ...]
     counted: Tensor
     bad: Tensor
-
-    @property
-    def value_rewards(self) -> Tensor:
-        """(N, 2) the pair [r, h], rl-games' ``value_size=2`` layout."""
-        return torch.stack((self.rewards.task, self.rewards.heuristic), 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ class TaskEnv:
         self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         self.counted = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
         self.bad_count = torch.zeros((), dtype=torch.int64, device=self.device)
-        self._obs: Optional[Tensor] = None
+        self.heuristic_nonfinite = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def reset(self) -> Tensor:
         """Start every env; returns the first observations (N, O)."""
@@ -45,13 +45,13 @@ class TaskEnv:
             phase = torch.randint(self.max_episode_length, shape, generator=self._generator, device=self.device)
             self.progress.copy_(phase)
             self.counted.copy_(phase == 0)
-        self._obs = self._observe()
-        return self._obs
+        return self._observe()
 
     def step(self, actions: Tensor) -> StepResult:
         """Advance one control step with actions (N, K), clamped to [-1, 1].
 
-        A world that diverged counts as terminated: its rewards are 0 and it starts a new episode.
+        A world that diverged counts as terminated: its rewards are 0 and it starts a new episode. A heuristic that
+        is not finite in a sound world counts as 0 and is reported through ``heuristic_nonfinite``.
         """
         self.task.apply(actions.clamp(-1.0, 1.0))
         self.sim.step()
@@ -60,29 +60,34 @@ class TaskEnv:
         self.bad_count += bad.sum()
         rewards = self.task.rewards()
         metrics = self.task.metrics()
-        zero = torch.zeros_like(rewards.task)
-        rewards.task = torch.where(bad, zero, rewards.task)
-        rewards.heuristic = torch.where(bad, zero, rewards.heuristic)
-        rewards.terms = {name: torch.where(bad, zero, term) for name, term in rewards.terms.items()}
-        metrics = {name: torch.where(bad, zero, value.to(zero.dtype)) for name, value in metrics.items()}
+        # Everything logged travels as one matrix: one masking, one sum per step instead of one per term.
+        values = torch.stack((rewards.task, rewards.heuristic, *rewards.terms.values(), *metrics.values()), 1)
+        sound = values.isfinite() & ~bad.unsqueeze(1)
+        self.heuristic_nonfinite += (~(sound[:, 1] | bad)).sum()
+        values = torch.where(sound, values, torch.zeros_like(values))
+        split = 2 + len(rewards.terms)
         terminated = self.task.terminated() | bad
         time_out = (self.progress >= self.max_episode_length) & ~terminated
         done = terminated | time_out
-        final_obs = self._observe()
+        final_obs = obs = self._observe()
         counted = self.counted & ~bad
-        self.task.reset(done)
-        self.progress.masked_fill_(done, 0)
-        self.counted = self.counted | done
-        self._obs = self._observe()
-        final_obs = torch.where(bad.unsqueeze(1), self._obs, final_obs)
+        if self.sim.may_select(done):
+            self.task.reset(done)
+            self.progress.masked_fill_(done, 0)
+            self.counted = self.counted | done
+            obs = self._observe()
+            final_obs = torch.where(bad.unsqueeze(1), obs, final_obs)
         return StepResult(
-            obs=self._obs,
-            rewards=rewards,
+            obs=obs,
+            rewards=values[:, :2],
             terminated=terminated,
             time_out=time_out,
             done=done,
             final_obs=final_obs,
-            metrics=metrics,
+            terms=values[:, 2:split],
+            metrics=values[:, split:],
+            term_names=tuple(rewards.terms),
+            metric_names=tuple(metrics),
             counted=counted,
             bad=bad,
         )
@@ -109,8 +114,7 @@ class TaskEnv:
         self.counted = state["counted"].to(self.device).clone()
         self.bad_count.copy_(state["bad_count"])
         self._generator.set_state(state["generator"])
-        self._obs = self._observe()
-        return self._obs
+        return self._observe()
 
     def close(self) -> None:
         """Free the engine."""

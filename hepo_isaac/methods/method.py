@@ -56,7 +56,9 @@ class MethodConfig:
         if self.sum_reward and set(self.objectives) != {"sum"}:
             raise ValueError("%s: sum_reward goes with the objective 'sum' alone" % self.name)
         if not 0.0 < self.off_policy_fraction <= 1.0:
-            raise ValueError("%s: off_policy_fraction must be in (0, 1], got %r" % (self.name, self.off_policy_fraction))
+            raise ValueError(
+                "%s: off_policy_fraction must be in (0, 1], got %r" % (self.name, self.off_policy_fraction)
+            )
         if self.dual_clip <= 1.0:
             raise ValueError("%s: dual_clip must be > 1, got %r" % (self.name, self.dual_clip))
 

@@ -112,6 +112,13 @@ class Simulation(ABC):
         ``bad_envs`` are cleared. Poses of fixed actors cannot be changed and are ignored.
         """
 
+    def may_select(self, mask: Tensor) -> bool:
+        """False only if no env is in ``mask`` (N,) and the engine can tell so without making a device wait.
+
+        Lets a CPU engine skip the work of resets in steps without any; a GPU engine always answers True.
+        """
+        return True
+
     @abstractmethod
     def reset(self, mask: Tensor) -> None:
         """Put masked envs back to the scene's initial state (joints at zero or their default, actors at their

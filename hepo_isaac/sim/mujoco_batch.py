@@ -154,6 +154,9 @@ class MujocoBatchSimulation(MujocoSimulation):
             self._out["dof_target_pos"][ids] = dof_target_pos.numpy()[ids]
         self._settle(ids)
 
+    def may_select(self, mask: Tensor) -> bool:
+        return bool(mask.numpy().any())
+
     def reset(self, mask: Tensor) -> None:
         ids = np.flatnonzero(mask.numpy())
         if len(ids):

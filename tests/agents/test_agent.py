@@ -9,8 +9,8 @@ import torch
 from rl_games.common.algo_observer import AlgoObserver
 
 from hepo_isaac.agents.register import run_evaluation, run_training
-from hepo_isaac.errors import UnstablePhysicsError, UserError
 from hepo_isaac.envs.rl_games import RlGamesVecEnv
+from hepo_isaac.errors import UnstablePhysicsError, UserError
 from tests.host_reads import HostReads
 from tests.tasks.franka import make as make_franka
 from tests.toy import METHODS, TRAIN, PointMass
@@ -42,8 +42,12 @@ class Recorder(AlgoObserver):
 
 def settings(algo="hepo", num_envs=16, seed=0, method=None, **train):
     return {
-        "num_envs": num_envs, "device": "cpu", "torch_threads": 1, "seed": seed,
-        "algo": {**METHODS[algo], **(method or {})}, "train": {**TRAIN, **train},
+        "num_envs": num_envs,
+        "device": "cpu",
+        "torch_threads": 1,
+        "seed": seed,
+        "algo": {**METHODS[algo], **(method or {})},
+        "train": {**TRAIN, **train},
     }
 
 
@@ -61,24 +65,45 @@ def test_every_method_runs_and_reports(algo):
     row = recorder.rows[-1]
     policies = ["pi", "pi_h"] if algo == "hepo" else ["pi"]
     for policy in policies:
-        for key in ("return_task", "return_heuristic", "episode_length", "episode/at_goal", "terms/distance",
-                    "learning_rate", "kl", "sigma", "loss_actor", "loss_critic", "clip_fraction_own"):
+        for key in (
+            "return_task",
+            "return_heuristic",
+            "episode_length",
+            "episode/at_goal",
+            "terms/distance",
+            "learning_rate",
+            "kl",
+            "sigma",
+            "loss_actor",
+            "loss_critic",
+            "clip_fraction_own",
+        ):
             assert math.isfinite(row["%s/%s" % (key, policy)]), key
     assert ("alpha" in row) == (algo == "hepo")
     assert row["env_steps"] == 5 * 16 * 8 and row["iteration"] == 5
 
 
-@pytest.mark.parametrize("algo, judged", [("ppo_j", "return_task"), ("ppo_jh", "return_task"),
-                                          ("ppo_h", "return_heuristic"), ("hepo", "return_task")])
+@pytest.mark.parametrize(
+    "algo, judged",
+    [("ppo_j", "return_task"), ("ppo_jh", "return_task"), ("ppo_h", "return_heuristic"), ("hepo", "return_task")],
+)
 def test_learning(algo, judged):
     """From random starts the point learns to sit where its method wants it: 0 for r, 0.6 for ppo_h's h."""
     offset = 0.6 if algo == "ppo_h" else 0.0
     scores = []
     for iterations in (1, 100):
-        agent = train(algo, PointMass(64, seed=1, offset=offset), num_envs=64, max_iterations=iterations,
-                      minibatch_size=128, mini_epochs=4, kl_threshold=0.016).agent
-        result = run_evaluation(settings(algo, 64), PointMass(64, seed=2, offset=offset),
-                                agent.get_full_state_weights(), episodes=64)
+        agent = train(
+            algo,
+            PointMass(64, seed=1, offset=offset),
+            num_envs=64,
+            max_iterations=iterations,
+            minibatch_size=128,
+            mini_epochs=4,
+            kl_threshold=0.016,
+        ).agent
+        result = run_evaluation(
+            settings(algo, 64), PointMass(64, seed=2, offset=offset), agent.get_full_state_weights(), episodes=64
+        )
         scores.append(sum(result[judged]) / len(result[judged]))
     before, after = scores
     if judged == "return_heuristic":
@@ -106,8 +131,9 @@ def test_the_counter_of_host_reads_counts():
     assert len(reads.found) >= 3
 
 
-@pytest.mark.parametrize("make_env", [lambda: PointMass(16, seed=3), lambda: RlGamesVecEnv(make_franka(16, seed=3))],
-                         ids=["toy", "franka"])
+@pytest.mark.parametrize(
+    "make_env", [lambda: PointMass(16, seed=3), lambda: RlGamesVecEnv(make_franka(16, seed=3))], ids=["toy", "franka"]
+)
 def test_resume_is_bit_exact(make_env):
     """6 iterations in one go equal 3 + 3 through a checkpoint, in every parameter, alpha, normaliser and env."""
     whole = train(env=make_env(), max_iterations=6)
@@ -160,12 +186,13 @@ def test_each_env_keeps_its_policy():
     train(env=env, observer=recorder)
     agent = recorder.agent
     agent.meter.take()
-    agent.meter.sums.zero_()
     env.rewards = lambda: torch.stack((torch.cat((torch.ones(8), 5 * torch.ones(8))), torch.zeros(16)), 1)
-    agent.collect()
-    totals = agent.meter.sums[:, 0] / agent.meter.length.clamp_min(1)
-    active = agent.meter.length > 0
-    assert set((totals[:8][active[:8]]).tolist()) <= {1.0} | set(totals[:8].tolist())
+    for _ in range(6):  # long enough for whole episodes of 20 steps under the new rewards
+        agent.collect()
+        totals = agent.meter.take()
+    columns = agent.meter.column_names()
+    task, length = columns.index("return_task"), columns.index("episode_length")
+    assert (totals[:, task] / totals[:, length]).tolist() == [1.0, 5.0]
     means = agent.buffer.rewards[..., 0]
     assert (means[:, 0] == 1.0).all() and (means[:, 1] == 5.0).all()
 
@@ -174,8 +201,17 @@ def test_time_limit_bootstraps_the_final_observation():
     """h = -1 every step, episodes end only by the time limit: the exact value of every state is -1/(1-gamma)."""
     env = PointMass(32, episode_length=8)
     env.rewards = lambda: torch.stack((torch.zeros(32), -torch.ones(32)), 1)
-    agent = train("ppo_h", env, num_envs=32, max_iterations=150, gamma=0.9, minibatch_size=256, mini_epochs=4,
-                  learning_rate=3e-3, lr_schedule="fixed").agent
+    agent = train(
+        "ppo_h",
+        env,
+        num_envs=32,
+        max_iterations=150,
+        gamma=0.9,
+        minibatch_size=256,
+        mini_epochs=4,
+        learning_rate=3e-3,
+        lr_schedule="fixed",
+    ).agent
     values = agent.learner.values(env._obs().unsqueeze(0))[0, :, 1]
     assert values.mean().item() == pytest.approx(-10.0, abs=1.0)
 
@@ -220,8 +256,14 @@ def test_nan_from_a_heuristic_names_it():
 
 def test_player_counts_whole_episodes():
     recorder = train(num_envs=16)
-    result = run_evaluation(settings(), PointMass(16, episode_length=10), recorder.agent.get_full_state_weights(),
-                            episodes=40, deterministic=False, policy="pi_h")
+    result = run_evaluation(
+        settings(),
+        PointMass(16, episode_length=10),
+        recorder.agent.get_full_state_weights(),
+        episodes=40,
+        deterministic=False,
+        policy="pi_h",
+    )
     assert len(result["return_task"]) == 48  # 3 per env
     with pytest.raises(UserError, match="has no policy 'pi_x'; it has: pi, pi_h"):
         run_evaluation(settings(), PointMass(16), recorder.agent.get_full_state_weights(), 10, policy="pi_x")

@@ -22,8 +22,13 @@ N, T, O, A = 8, 8, 3, 2
 def make_learner(algo="hepo", seeds=(0,), num_envs=N, method=None, **train):
     settings = {**TRAIN, **train}
     return Learner(
-        method_from_config({**METHODS[algo], **(method or {})}), train_config(settings), num_envs, O, A,
-        [torch.Generator().manual_seed(s) for s in seeds], CPU,
+        method_from_config({**METHODS[algo], **(method or {})}),
+        train_config(settings),
+        num_envs,
+        O,
+        A,
+        [torch.Generator().manual_seed(s) for s in seeds],
+        CPU,
     )
 
 
@@ -83,9 +88,7 @@ def plain_update(learner, batch, rates):
                 errors = torch.max((value - batch.targets[k]) ** 2, (clipped - batch.targets[k]) ** 2)
                 loss = loss + 2.0 * errors.mean(0).sum()
                 mean = dist.mean
-                loss = loss + 1e-4 * (
-                    (mean - 1.1).clamp_min(0) ** 2 + (mean + 1.1).clamp_max(0) ** 2
-                ).sum(-1).mean()
+                loss = loss + 1e-4 * ((mean - 1.1).clamp_min(0) ** 2 + (mean + 1.1).clamp_max(0) ** 2).sum(-1).mean()
         optimizer = torch.optim.Adam(policy.parameters(), lr=rates[k])
         loss.backward()
         nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
@@ -95,8 +98,10 @@ def plain_update(learner, batch, rates):
 
 def test_stacked_update_equals_two_separate_networks():
     learner = make_learner(
-        minibatch_size=N * T, mini_epochs=1, lr_schedule="fixed", method={"off_policy_fraction": 1.0,
-                                                                         "multiplier": {"init": 0.7}}
+        minibatch_size=N * T,
+        mini_epochs=1,
+        lr_schedule="fixed",
+        method={"off_policy_fraction": 1.0, "multiplier": {"init": 0.7}},
     )
     batch = learner.prepare(*make_rollout(learner))
     expected = plain_update(learner, copy.deepcopy(batch), [1e-3, 1e-3])
@@ -137,6 +142,7 @@ class TestSharing:
 
     def test_alpha_moves_after_the_policy_update(self):
         """The policy update of an iteration uses the old alpha."""
+
         def task_pays_the_reference(rewards):
             rewards[..., 0] = torch.tensor([0.0, 1.0]).view(1, 2, 1)
             return rewards
@@ -151,6 +157,7 @@ class TestSharing:
 
     def test_whitening_per_owner_does_not_leak_the_gap(self):
         """One owner's rows all better than the other's: per-owner advantages stay centred, joint ones do not."""
+
         def lucky_half(rewards):
             rewards[..., 0] += torch.tensor([5.0, 0.0]).view(1, 2, 1)
             return rewards
@@ -189,6 +196,7 @@ class TestDegenerate:
 
     def test_equal_rewards_double_the_advantage(self):
         """h = r and alpha = 0: pi's mixture is twice pi_H's advantage, up to what the two critics differ."""
+
         def equal(rewards):
             rewards[..., 1] = rewards[..., 0]
             return rewards
@@ -237,6 +245,7 @@ def test_ppo_does_not_fit_a_critic_it_never_uses():
 
 def test_runs_side_by_side_do_not_leak():
     """Poisoning one run's rewards leaves the other bit-identical."""
+
     def poison(rewards):
         rewards[:, 2:] *= 1e3
         return rewards

@@ -20,7 +20,7 @@ def _module(stack, policy):
     """The policy as ordinary torch modules, from its rl-games state dict."""
     state = stack.policy_state(policy)
     mlp = nn.Sequential(nn.Linear(5, 16), nn.ELU(), nn.Linear(16, 8), nn.ELU())
-    mlp.load_state_dict({k[len("a2c_network.actor_mlp."):]: v for k, v in state.items() if "actor_mlp" in k})
+    mlp.load_state_dict({k[len("a2c_network.actor_mlp.") :]: v for k, v in state.items() if "actor_mlp" in k})
     mu, value = nn.Linear(8, 3), nn.Linear(8, 2)
     for name, layer in (("mu", mu), ("value", value)):
         layer.weight.data, layer.bias.data = state["a2c_network.%s.weight" % name], state["a2c_network.%s.bias" % name]

@@ -11,8 +11,6 @@ from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.errors import UserError
 from tasks.franka_cabinet import FrankaCabinet
 
-CPU = torch.device("cpu")
-
 
 @dataclass
 class State:
@@ -49,9 +47,9 @@ def no_terms(s):
 
 
 def test_tensor_and_terms():
-    h, terms = HeuristicFunction("good", good, CPU)(state())
+    h, terms = HeuristicFunction("good", good)(state())
     assert h.tolist() == [2.0] * 4 and terms == {}
-    h, terms = HeuristicFunction("two", lambda s: {"a": s.speed, "b": 3 * s.speed}, CPU)(state())
+    h, terms = HeuristicFunction("two", lambda s: {"a": s.speed, "b": 3 * s.speed})(state())
     assert h.tolist() == [4.0] * 4 and set(terms) == {"a", "b"}
 
 
@@ -68,27 +66,19 @@ def test_tensor_and_terms():
 def test_wrong_results_name_the_function_and_what_was_expected(function, said):
     name = "tests.envs.test_heuristic:" + function.__name__
     with pytest.raises(UserError, match=said):
-        HeuristicFunction(name, function, CPU)(state())
+        HeuristicFunction(name, function)(state())
 
 
 def test_wrong_device_is_named():
     with pytest.raises(UserError, match="a tensor on meta; expected .* on cpu"):
-        HeuristicFunction("f", lambda s: torch.zeros(4, device="meta"), CPU)(state())
-
-
-def test_nan_is_counted_but_not_in_a_diverged_world():
-    function = HeuristicFunction("f", lambda s: torch.tensor([1.0, float("nan"), float("inf"), float("nan")]), CPU)
-    s = state()
-    s.position[3, 1] = float("nan")  # this world itself is broken
-    function(s)
-    assert function.nonfinite.item() == 2
+        HeuristicFunction("f", lambda s: torch.zeros(4, device="meta"))(state())
 
 
 def test_import_path():
-    assert resolve_heuristic(FrankaCabinet, "tests.envs.test_heuristic:good", CPU)(state())[0].shape == (4,)
+    assert resolve_heuristic(FrankaCabinet, "tests.envs.test_heuristic:good")(state())[0].shape == (4,)
     with pytest.raises(UserError, match="cannot be imported.*package.module:function"):
-        resolve_heuristic(FrankaCabinet, "no.such.module:f", CPU)
+        resolve_heuristic(FrankaCabinet, "no.such.module:f")
     with pytest.raises(UserError, match="expected a function"):
-        resolve_heuristic(FrankaCabinet, "math:pi", CPU)
+        resolve_heuristic(FrankaCabinet, "math:pi")
     with pytest.raises(UserError, match="'defualt': did you mean 'default'"):
-        resolve_heuristic(FrankaCabinet, "defualt", CPU)
+        resolve_heuristic(FrankaCabinet, "defualt")

@@ -17,8 +17,16 @@ class FakeSim(SimpleNamespace):
     """No physics: worlds turn bad when told to."""
 
     def __init__(self):
-        super().__init__(num_envs=N, device=torch.device("cpu"), bad_envs=torch.zeros(N, dtype=torch.bool),
-                         overflow_count=torch.zeros((), dtype=torch.int64), next_bad=())
+        super().__init__(
+            num_envs=N,
+            device=torch.device("cpu"),
+            bad_envs=torch.zeros(N, dtype=torch.bool),
+            overflow_count=torch.zeros((), dtype=torch.int64),
+            next_bad=(),
+        )
+
+    def may_select(self, mask):
+        return bool(mask.any())
 
     def step(self):
         self.bad_envs[:] = False
@@ -29,7 +37,7 @@ class Counter:
     """Observation 0 counts steps since the reset, observation 1 holds the last action; env 3 terminates at 3."""
 
     num_obs, num_actions, max_episode_length = 2, 1, 5
-    heuristic_name, heuristic_nonfinite = "counter", None
+    heuristic_name = "counter"
 
     def __init__(self, sim):
         self.sim = sim
@@ -89,7 +97,7 @@ def test_done_step_returns_the_new_first_observation_and_keeps_the_final_one():
         result = env.step(torch.zeros(N, 1))
     assert result.obs[:, 0].tolist() == [0, 0, 0, 2]
     assert result.final_obs[:, 0].tolist() == [5, 5, 5, 2]
-    assert result.metrics["late"].tolist() == [1, 1, 1, 0]
+    assert result.metrics[:, 0].tolist() == [1, 1, 1, 0]
     assert env.step(torch.zeros(N, 1)).obs[:, 0].tolist() == [1, 1, 1, 3 - 3]
 
 
@@ -117,14 +125,24 @@ def test_bad_world_ends_without_poison():
     result = env.step(torch.zeros(N, 1))
     assert result.bad.tolist() == [False, True, False, False]
     assert result.terminated.tolist() == [False, True, False, False] and not result.time_out.any()
-    assert result.rewards.task.tolist() == [2.0, 0.0, 2.0, 2.0]
-    assert result.rewards.heuristic.tolist() == [-2.0, 0.0, -2.0, -2.0]
-    assert result.rewards.terms["term"].tolist() == [2.0, 0.0, 2.0, 2.0]
+    assert result.rewards.tolist() == [[2.0, -2.0], [0.0, 0.0], [2.0, -2.0], [2.0, -2.0]]
+    assert result.terms[:, 0].tolist() == [2.0, 0.0, 2.0, 2.0]
+    assert env.heuristic_nonfinite.item() == 0  # not the heuristic's fault
     assert torch.isfinite(result.obs).all() and torch.isfinite(result.final_obs).all()
     assert result.counted.tolist() == [True, False, True, True]
     assert env.bad_count.item() == 1
     env.sim.next_bad = ()
     assert env.step(torch.zeros(N, 1)).obs[:, 0].tolist() == [3, 1, 3, 0]
+
+
+def test_heuristic_that_is_not_finite_in_a_sound_world_is_counted_and_defused():
+    env = make()
+    env.reset()
+    rewards = env.task.rewards
+    env.task.rewards = lambda: Rewards(rewards().task, torch.tensor([1.0, float("nan"), float("-inf"), 4.0]), {})
+    result = env.step(torch.zeros(N, 1))
+    assert result.rewards[:, 1].tolist() == [1.0, 0.0, 0.0, 4.0]
+    assert env.heuristic_nonfinite.item() == 2 and not result.bad.any()
 
 
 def test_random_start_spreads_the_first_resets_and_does_not_count_them():
@@ -146,7 +164,7 @@ def test_state_round_trip():
     env, other = make(), make(seed=5)
     env.reset()
     other.reset()
-    env.sim.get_state = lambda: {}
+    env.sim.get_state = dict
     other.sim.load_state = lambda state: None
     for _ in range(3):
         env.step(torch.zeros(N, 1))
@@ -164,7 +182,10 @@ def test_rl_games_adapter():
     adapter.reset()
     obs, rewards, done, infos = adapter.step(torch.zeros(N, 1))
     assert rewards.tolist() == [[1.0, -1.0]] * N and done.dtype == torch.bool and obs.shape == (N, 2)
-    assert set(infos) >= {"time_outs", "terminated", "final_obs", "terms", "metrics", "counted"}
+    assert infos["term_names"] == ("term",) and infos["metric_names"] == ("late",)
+    assert infos["terms"].shape == (N, 1) and infos["metrics"].shape == (N, 1)
     assert {name: int(v) for name, v in adapter.statistics().items()} == {
-        "bad_worlds": 0, "overflow": 0, "heuristic_nonfinite": 0,
+        "bad_worlds": 0,
+        "overflow": 0,
+        "heuristic_nonfinite": 0,
     }

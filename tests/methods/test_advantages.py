@@ -10,12 +10,19 @@ from hepo_isaac.methods.advantages import constrained_weights, contrast, gae, st
 
 def _gae(rewards, values, last, terminated, time_out, final, gamma=0.9, lam=0.8):
     """One env, one channel."""
+
     def column(x, dtype=torch.float32):
         return torch.tensor(x, dtype=dtype).view(-1, 1, 1)
 
     out = gae(
-        column(rewards), column(values), torch.tensor([[last]]), column(terminated, torch.bool).squeeze(-1),
-        column(time_out, torch.bool).squeeze(-1), column(final), gamma, lam,
+        column(rewards),
+        column(values),
+        torch.tensor([[last]]),
+        column(terminated, torch.bool).squeeze(-1),
+        column(time_out, torch.bool).squeeze(-1),
+        column(final),
+        gamma,
+        lam,
     )
     return out.flatten().tolist()
 

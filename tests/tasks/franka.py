@@ -25,7 +25,9 @@ def config(**physics: Any) -> Dict[str, Any]:
     return task
 
 
-def make(num_envs: int, seed: int = 0, random_start: bool = False, heuristic: str = "default", **physics: Any) -> TaskEnv:
+def make(
+    num_envs: int, seed: int = 0, random_start: bool = False, heuristic: str = "default", **physics: Any
+) -> TaskEnv:
     """FrankaCabinet on MuJoCo C with one thread."""
     cfg = config(**physics)
     cfg["heuristic"] = heuristic
@@ -47,7 +49,9 @@ def place(env: TaskEnv, dof_pos: torch.Tensor, dof_vel: torch.Tensor) -> None:
 
 # Grasp frame axes in the world for a straddling grasp: forward (z) = -x, up (y) = +z, hence x = -y.
 _GRASP = np.array([[0.0, 0.0, -1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-_YAW = np.array([[np.cos(np.pi / 4), np.sin(np.pi / 4), 0.0], [-np.sin(np.pi / 4), np.cos(np.pi / 4), 0.0], [0, 0, 1.0]])
+_YAW = np.array(
+    [[np.cos(np.pi / 4), np.sin(np.pi / 4), 0.0], [-np.sin(np.pi / 4), np.cos(np.pi / 4), 0.0], [0, 0, 1.0]]
+)
 
 
 def inverse_kinematics(model: mujoco.MjModel, start: np.ndarray, point: np.ndarray) -> np.ndarray:

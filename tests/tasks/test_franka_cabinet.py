@@ -121,8 +121,16 @@ def _restated_default(p, pq, g, gq, left, right, q, a):
 
 def _columns(state):
     """One tuple of float64 numpy values per env."""
-    fields = (state.gripper_pos, state.gripper_quat, state.drawer_pos, state.drawer_quat, state.left_finger,
-              state.right_finger, state.drawer_opening, state.actions)
+    fields = (
+        state.gripper_pos,
+        state.gripper_quat,
+        state.drawer_pos,
+        state.drawer_quat,
+        state.left_finger,
+        state.right_finger,
+        state.drawer_opening,
+        state.actions,
+    )
     return zip(*(f.double().numpy() for f in fields))
 
 
@@ -151,6 +159,7 @@ def _angle(a, b):
 
 def _human(name, batch_norm):
     """The 12 published human heuristics, restated per env."""
+
     def f(p, pq, g, gq, left, right, q, a):
         d, dp, gap, s = math.dist(p, g), p - g, math.dist(left, right), float(q > 0.39)
         quat = math.dist(pq, gq)
@@ -169,6 +178,7 @@ def _human(name, batch_norm):
             "h11": lambda: 5 * q - d,
             "h12": lambda: s + d * d / 3,
         }[name]()
+
     return f
 
 
@@ -286,6 +296,6 @@ def test_heuristic_names():
     for name in FrankaCabinet.heuristics():
         env = make(2, heuristic=name)
         env.reset()
-        assert env.step(torch.zeros(2, 9)).rewards.heuristic.shape == (2,)
+        assert env.step(torch.zeros(2, 9)).rewards.shape == (2, 2)
     with pytest.raises(UserError, match="'h13'.*h1"):
         make(2, heuristic="h13")

@@ -1,0 +1,204 @@
+"""``hepo-isaac bench``: ratios against competitors that run in the same process, in turns.
+
+Absolute numbers mean nothing on a shared machine, so every comparison alternates short blocks of both sides and
+reports the median of the block-by-block ratios with the quartiles. The bare engine replays the very controls of the
+environment block before it, from the same state.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
+import torch
+
+from hepo_isaac.envs.make import make_env
+from hepo_isaac.envs.rl_games import RlGamesVecEnv
+from hepo_isaac.envs.task_env import TaskEnv
+from hepo_isaac.overrides import compose
+from hepo_isaac.runs.launch import prepare
+
+# name -> (bound, whether the ratio must stay above or below it)
+TARGETS: Dict[str, Tuple[float, str]] = {
+    "env.step / bare engine": (0.75, ">="),
+    "HEPO rollout / PPO": (1.1, "<="),
+    "HEPO update / PPO": (2.0, "<="),
+    "HEPO iteration / PPO": (1.7, "<="),
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the benchmark and print its table; returns 0 whatever the ratios are."""
+    parser = argparse.ArgumentParser(prog="hepo-isaac bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--task", default="FrankaCabinet")
+    parser.add_argument("--env-envs", type=int, default=256, help="environments of the env.step comparison")
+    parser.add_argument("--train-envs", type=int, default=512, help="environments of the HEPO / PPO comparison")
+    parser.add_argument("--blocks", type=int, default=15, help="alternations per comparison")
+    parser.add_argument("--out", type=Path, help="also write the numbers to this JSON file")
+    args = parser.parse_args(list(arguments))
+    print("device %s, torch threads %d" % (_device_name(), torch.get_num_threads()))
+    results = bench_env(args.task, args.env_envs, args.blocks)
+    results.update(bench_algorithms(args.task, args.train_envs, args.blocks))
+    _print(results)
+    if args.out:
+        args.out.write_text(json.dumps(results, indent=2) + "\n")
+    return 0
+
+
+def _device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+
+
+def _settle(task: str, algo: str, num_envs: int) -> Dict[str, Any]:
+    overrides = ["task=%s" % task, "algo=%s" % algo, "num_envs=%d" % num_envs]
+    return prepare(compose(overrides), overrides)
+
+
+# ---- the environment against its engine --------------------------------------------------------------------------
+
+
+def bench_env(task: str, num_envs: int, blocks: int, steps: int = 60) -> Dict[str, Any]:
+    """Steps/s of the whole environment step over those of the bare physics step on the same states and controls."""
+    env = make_env(_settle(task, "hepo", num_envs))
+    env.reset()
+    generator = torch.Generator(env.device).manual_seed(0)
+    bare = _bare_step(env)
+    ratios, speeds = [], []
+    for block in range(blocks + 1):
+        actions = 2.0 * torch.rand(steps, num_envs, env.num_actions, generator=generator, device=env.device) - 1.0
+        start = env.sim.get_state()
+        controls: List[Any] = []
+
+        def step_env(i: int, actions: torch.Tensor = actions, controls: List[Any] = controls) -> None:
+            env.step(actions[i])
+            controls.append(bare.controls())
+
+        def step_bare(i: int, controls: List[Any] = controls) -> None:
+            bare.step(controls[i])
+
+        whole = _time(step_env, steps)
+        end = env.sim.get_state()
+        env.sim.load_state(start)
+        alone = _time(step_bare, steps)
+        env.sim.load_state(end)
+        if block:  # the first one warms up
+            ratios.append(alone / whole)
+            speeds.append(num_envs * steps / whole)
+    env.close()
+    return {"env.step / bare engine": _summary(ratios), "env.step steps/s": _summary(speeds)}
+
+
+class _BareBatch:
+    """MuJoCo C: Batch.step with fresh positions and velocities, and the controls it last ran with."""
+
+    def __init__(self, env: TaskEnv) -> None:
+        import mujoco
+
+        sim: Any = env.sim
+        self._batch, self._nstep = sim.batch, sim.spec.substeps
+        self._stage, self._ctrl = int(mujoco.mjtStage.mjSTAGE_VEL), sim.batch.bind("ctrl")
+
+    def controls(self) -> Any:
+        return self._ctrl.copy()
+
+    def step(self, controls: Any) -> None:
+        self._ctrl[...] = controls
+        self._batch.step(nstep=self._nstep, stage=self._stage)
+
+
+class _BareSimulation:
+    """Any other engine: Simulation.step alone (on CUDA one graph launch), replaying position targets."""
+
+    def __init__(self, env: TaskEnv) -> None:
+        self._sim = env.sim
+
+    def controls(self) -> torch.Tensor:
+        return self._sim.dof_target_pos.clone()
+
+    def step(self, controls: torch.Tensor) -> None:
+        self._sim.set_dof_target_pos(controls)
+        self._sim.step()
+
+
+def _bare_step(env: TaskEnv) -> Any:
+    return _BareBatch(env) if hasattr(env.sim, "batch") else _BareSimulation(env)
+
+
+def _time(step: Callable[[int], Any], steps: int) -> float:
+    """Seconds for ``steps`` calls."""
+    _wait()
+    start = time.perf_counter()
+    for i in range(steps):
+        step(i)
+    _wait()
+    return time.perf_counter() - start
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+# ---- HEPO against PPO ---------------------------------------------------------------------------------------------
+
+
+def bench_algorithms(task: str, num_envs: int, blocks: int) -> Dict[str, Any]:
+    """Seconds of a HEPO iteration over those of a PPO iteration: same environments, networks and settings."""
+    agents = {algo: _agent(task, algo, num_envs) for algo in ("ppo_h", "hepo")}
+    times: Dict[str, List[Tuple[float, float]]] = {algo: [] for algo in agents}
+    for block in range(blocks + 1):
+        for algo, agent in agents.items():
+            metrics = agent.train_epoch()
+            if block:
+                times[algo].append((metrics["rollout_s"], metrics["update_s"]))
+    pairs = list(zip(times["hepo"], times["ppo_h"]))
+    steps = num_envs * agents["hepo"].train_cfg.horizon_length
+    return {
+        "HEPO rollout / PPO": _summary([h[0] / p[0] for h, p in pairs]),
+        "HEPO update / PPO": _summary([h[1] / p[1] for h, p in pairs]),
+        "HEPO iteration / PPO": _summary([sum(h) / sum(p) for h, p in pairs]),
+        "PPO steps/s": _summary([steps / sum(p) for _, p in pairs]),
+        "HEPO steps/s": _summary([steps / sum(h) for h, _ in pairs]),
+    }
+
+
+def _agent(task: str, algo: str, num_envs: int) -> Any:
+    from rl_games.common.algo_observer import AlgoObserver
+
+    from hepo_isaac.agents.agent import HepoAgent
+    from hepo_isaac.agents.register import register_env, runner_params
+
+    cfg = _settle(task, algo, num_envs)
+    register_env(RlGamesVecEnv(make_env(cfg)))
+    params = runner_params(cfg, [int(cfg["seed"])])
+    params["config"]["features"] = {"observer": AlgoObserver()}
+    torch.set_num_threads(int(cfg["torch_threads"]))
+    return HepoAgent("bench", params)
+
+
+# ---- report -------------------------------------------------------------------------------------------------------
+
+
+def _summary(values: Sequence[float]) -> Dict[str, float]:
+    quartiles = torch.tensor(list(values), dtype=torch.float64).quantile(torch.tensor([0.25, 0.5, 0.75]).double())
+    return {"median": quartiles[1].item(), "q25": quartiles[0].item(), "q75": quartiles[2].item(), "n": len(values)}
+
+
+def _print(results: Dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "median", "quartiles", "target")
+    for name, row in results.items():
+        digits = "%.0f" if "steps/s" in name else "%.2f"
+        target = ""
+        if name in TARGETS:
+            bound, sense = TARGETS[name]
+            met = row["median"] >= bound if sense == ">=" else row["median"] <= bound
+            target = "%s %g %s" % (sense, bound, "met" if met else "MISSED")
+        spread = "%s – %s" % (digits % row["q25"], digits % row["q75"])
+        table.add_row(name, digits % row["median"], spread, target)
+    Console().print(table)

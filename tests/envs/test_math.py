@@ -1,0 +1,40 @@
+"""Quaternion helpers against rotation vectors whose result is known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from hepo_isaac.envs.math import quat_angle, quat_conjugate, quat_mul, quat_rotate
+
+Z90 = torch.tensor([0.0, 0.0, math.sin(math.pi / 4), math.cos(math.pi / 4)])
+X90 = torch.tensor([math.sin(math.pi / 4), 0.0, 0.0, math.cos(math.pi / 4)])
+
+
+def test_rotation_about_z_turns_x_to_y():
+    torch.testing.assert_close(quat_rotate(Z90, torch.tensor([1.0, 0.0, 0.0])), torch.tensor([0.0, 1.0, 0.0]))
+
+
+def test_product_rotates_by_the_second_first():
+    # x90 then z90: e_y -> e_z -> e_z
+    both = quat_mul(Z90, X90)
+    torch.testing.assert_close(quat_rotate(both, torch.tensor([0.0, 1.0, 0.0])), torch.tensor([0.0, 0.0, 1.0]))
+
+
+def test_rotation_equals_the_sandwich_product_and_conjugate_undoes_it_on_random_quaternions():
+    g = torch.Generator().manual_seed(0)
+    q, v = torch.randn(50, 4, generator=g), torch.randn(50, 3, generator=g)
+    q = q / q.norm(dim=1, keepdim=True)
+    rotated = quat_rotate(q, v)
+    pure = torch.cat((v, torch.zeros(50, 1)), 1)
+    sandwich = quat_mul(quat_mul(q, pure), quat_conjugate(q))[:, :3]
+    torch.testing.assert_close(sandwich, rotated, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(quat_rotate(quat_conjugate(q), rotated), v, rtol=1e-4, atol=1e-5)
+
+
+def test_angle_does_not_depend_on_the_sign_of_the_quaternion():
+    one = torch.tensor([0.0, 0.0, 0.0, 1.0])
+    assert quat_angle(Z90, one).item() == pytest.approx(math.pi / 2, rel=1e-5)
+    assert quat_angle(-Z90, one).item() == pytest.approx(math.pi / 2, rel=1e-5)
