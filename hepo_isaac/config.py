@@ -44,7 +44,8 @@ def resolve(cfg: DictConfig, user_overrides: Sequence[str], cuda: bool) -> DictC
     budget_envs = _apply_budget(out, cfg, mine)
     _fit_minibatch(out, mine, budget_envs)
     if out.torch_threads == "auto":
-        out.torch_threads = usable_cores()
+        # The networks are small: half the cores learn as fast as all of them, and do not fight the physics threads.
+        out.torch_threads = max(1, usable_cores() // 2)
     if out.heuristic == "default":
         out.heuristic = task_class(out.task.name).heuristics()[0]
     OmegaConf.set_struct(out, True)
