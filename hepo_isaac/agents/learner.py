@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hepo_isaac.agents.config import TrainConfig
+from hepo_isaac.agents.graph import CapturedStep
 from hepo_isaac.agents.network import PolicyStack
 from hepo_isaac.agents.normalizer import RunningMeanStd, ValueNormalizer
 from hepo_isaac.agents.optimizer import StackedAdam
@@ -83,6 +84,9 @@ class Learner:
         self._critic_channels = critics.repeat(self.num_runs, 1)
         self._policy_rows = torch.arange(p, device=device).unsqueeze(1) * self.rows
         self._stats = torch.zeros(p, len(UPDATE_STATS), device=device)
+        self._widths: Tuple[int, ...] = ()
+        self.optimizer.zero_grad()  # the gradient exists before anything is captured
+        self.minibatch_step = CapturedStep(self._minibatch_step, train.graph_update, device)
 
     # -- acting ------------------------------------------------------------------------------------------------
     def normalize_obs(self, obs: Tensor) -> Tensor:
@@ -235,7 +239,7 @@ class Learner:
     # -- update ------------------------------------------------------------------------------------------------
     def update(self, batch: Batch) -> Dict[str, Tensor]:
         """Mini-epochs of minibatch steps, then alpha; returns per-policy statistics (P,) by name."""
-        packed, widths = batch.packed(), batch.widths()
+        packed, self._widths = batch.packed(), batch.widths()
         old_log_std = self.net.log_std.detach().clone()
         weights = self.policy_weights()
         self._stats.zero_()
@@ -246,7 +250,7 @@ class Learner:
             for own, foreign in self._minibatch_indices():
                 rows = own if foreign is None else torch.cat((own, foreign), 1)
                 data = packed.index_select(0, rows.flatten()).view(self.num_policies, rows.shape[1], -1)
-                kl = self._minibatch_step(data, widths, own.shape[1], weights, old_log_std)
+                kl = self.minibatch_step(data, weights, old_log_std)
                 epoch_kl += kl
                 steps += 1
                 if c.lr_schedule == "minibatch":
@@ -280,12 +284,11 @@ class Learner:
         partner = (self._permutation() + self._policy_rows[self._partner]).split(size, 1)
         return [(mine, theirs[:, :share]) for mine, theirs in zip(own, partner)]
 
-    def _minibatch_step(
-        self, data: Tensor, widths: Sequence[int], num_own: int, weights: Tensor, old_log_std: Tensor
-    ) -> Tensor:
-        """One gradient step on (P, m, W) packed rows, the first ``num_own`` of them on-policy; returns KL (P,)."""
+    def _minibatch_step(self, data: Tensor, weights: Tensor, old_log_std: Tensor) -> Tensor:
+        """One gradient step on (P, m, W) packed rows, on-policy ones first; returns KL (P,) on those."""
         c = self.train
-        obs, actions, old_log_prob, old_mean, advantages, old_values, targets = data.split(tuple(widths), -1)
+        num_own = self.rows // self.minibatches
+        obs, actions, old_log_prob, old_mean, advantages, old_values, targets = data.split(self._widths, -1)
         advantage = (advantages * weights.unsqueeze(1)).sum(-1)
         self.optimizer.zero_grad()
         mean, values, log_std = self.net(obs)

@@ -149,8 +149,8 @@ class TestSharing:
 
         learner = make_learner()
         weights = []
-        step = learner._minibatch_step
-        learner._minibatch_step = lambda *a: (weights.append(a[3].clone()), step(*a))[1]
+        step = learner.minibatch_step
+        learner.minibatch_step = lambda *a: (weights.append(a[1].clone()), step(*a))[1]
         learner.update(learner.prepare(*make_rollout(learner, rewards=task_pays_the_reference)))
         assert learner.multiplier.value.item() == pytest.approx(0.01, rel=1e-4)  # pi is worse: alpha rises
         assert all(w.tolist() == [[1.0, 1.0], [0.0, 1.0]] for w in weights)
