@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
-from hepo_isaac.envs.math import quat_conjugate, quat_mul, quat_rotate
+from hepo_isaac.envs.math import quat_conjugate, quat_matrix, quat_mul, quat_rotate
 from hepo_isaac.envs.task import Rewards, Task
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, DriveSpec, SceneSpec
@@ -81,25 +81,24 @@ def default_heuristic(s: CabinetState) -> Dict[str, Tensor]:
     """
     offset = s.gripper_pos - s.drawer_pos
     d2 = (offset * offset).sum(-1)
-    distance = (1.0 / (1.0 + d2)) ** 2
-    distance = torch.where(d2 <= 0.02**2, 2.0 * distance, distance)
+    distance = (1.0 + d2) ** -2 * (1.0 + (d2 <= 0.02**2))
     # Gripper forward (z) against drawer inward (-x), gripper up (y) against drawer up (z): with R the drawer's
     # rotation seen from the gripper these cosines are the matrix entries -R[z, x] and R[y, z].
-    x, y, z, w = quat_mul(quat_conjugate(s.gripper_quat), s.drawer_quat).unbind(-1)
-    forward, up = 2.0 * (w * y - x * z), 2.0 * (y * z - w * x)
+    rotation_seen = quat_matrix(quat_mul(quat_conjugate(s.gripper_quat), s.drawer_quat))
+    forward, up = -rotation_seen[:, 2, 0], rotation_seen[:, 1, 2]
     rotation = 0.5 * (forward * forward.abs() + up * up.abs())
     above = s.left_finger[:, 2] - s.drawer_pos[:, 2]
     below = s.drawer_pos[:, 2] - s.right_finger[:, 2]
-    straddles = ((above > 0) & (below > 0)).to(d2.dtype)
+    straddles = (torch.minimum(above, below) > 0).to(d2.dtype)
     around = 0.5 * straddles
     fingers = (0.08 - above.abs() - below.abs()) * straddles
     q = s.drawer_opening
-    bonus = 0.5 * (q > 0.01) + around * (q > 0.2) + 2.0 * around * (q > OPEN)
+    bonus = 0.5 * (q > 0.01) + around * ((q > 0.2) + 2.0 * (q > OPEN))
     terms = {
         "distance": 2.0 * distance,
         "rotation": 0.5 * rotation,
         "around_handle": 0.25 * around,
-        "opening": 7.5 * (q * around + q),
+        "opening": 7.5 * q * (around + 1.0),
         "fingers": 5.0 * fingers,
         "action_penalty": -0.01 * (s.actions**2).sum(-1),
         "bonus": bonus,

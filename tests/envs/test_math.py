@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from hepo_isaac.envs.math import quat_angle, quat_conjugate, quat_mul, quat_rotate
+from hepo_isaac.envs.math import quat_angle, quat_conjugate, quat_matrix, quat_mul, quat_rotate
 
 Z90 = torch.tensor([0.0, 0.0, math.sin(math.pi / 4), math.cos(math.pi / 4)])
 X90 = torch.tensor([math.sin(math.pi / 4), 0.0, 0.0, math.cos(math.pi / 4)])
@@ -18,6 +18,7 @@ def test_rotation_about_z_turns_x_to_y():
 
 
 def test_product_rotates_by_the_second_first():
+    torch.testing.assert_close(quat_matrix(X90) @ torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.0, 0.0, 1.0]))
     # x90 then z90: e_y -> e_z -> e_z
     both = quat_mul(Z90, X90)
     torch.testing.assert_close(quat_rotate(both, torch.tensor([0.0, 1.0, 0.0])), torch.tensor([0.0, 0.0, 1.0]))
