@@ -8,6 +8,7 @@ differs in the step loop: docs/differences.md. Lengths in metres, angles in radi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
-from hepo_isaac.envs.math import quat_conjugate, quat_matrix, quat_mul, quat_rotate
+from hepo_isaac.envs.math import quat_matrix, quat_mul
 from hepo_isaac.envs.task import Rewards, Task
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, DriveSpec, SceneSpec
@@ -42,6 +43,17 @@ GRIPPER_OFFSET = (0.0, 0.04, 0.1654)  # in link7
 GRIPPER_YAW = (0.0, 0.0, -0.38268343, 0.92387953)
 DRAWER_OFFSET = (0.3, 0.01, 0.0)  # in the drawer's frame
 OPEN = 0.39  # m; the drawer stops at 0.4
+BONUS_OPENINGS = (0.01, 0.2, OPEN)  # m
+# Published scales of the default heuristic's terms; rotation's 0.5 is halved by its mean over two axes.
+TERM_WEIGHTS = {
+    "distance": 2.0,
+    "rotation": 0.25,
+    "around_handle": 0.25,
+    "opening": 7.5,
+    "fingers": 5.0,
+    "action_penalty": -0.01,
+    "bonus": 1.0,
+}
 PROP_MASS = 0.2048  # kg each
 # Buffers per world for engines that must size them beforehand: about 2.5 times the most contacts and constraint rows
 # seen in 256 worlds of random and of trained actions (rigid props 9 and 38, loose ones 72 and 290).
@@ -53,6 +65,7 @@ class CabinetState:
     """What rewards are computed from; every field is (N, .) on the device.
 
     gripper_pos, gripper_quat: gripper grasp frame.  drawer_pos, drawer_quat: drawer grasp frame.
+    drawer_seen: (N, 3, 3) the drawer's rotation matrix seen from the gripper frame.
     left_finger, right_finger: finger link origins (the base of the fingers; the tips are 5.4 cm further).
     drawer_opening: (N,) m.  actions: (N, 9) clipped to [-1, 1].
     """
@@ -61,6 +74,7 @@ class CabinetState:
     gripper_quat: Tensor
     drawer_pos: Tensor
     drawer_quat: Tensor
+    drawer_seen: Tensor
     left_finger: Tensor
     right_finger: Tensor
     drawer_opening: Tensor
@@ -72,6 +86,16 @@ def task_reward(drawer_opening: Tensor, episode_length: int) -> Tensor:
     return (drawer_opening > OPEN).to(drawer_opening.dtype) / episode_length
 
 
+@lru_cache(maxsize=None)
+def _constants(device: torch.device) -> Tuple[Tensor, Tensor]:
+    """Thresholds and weights of the default heuristic on the device, made once: copying them to a GPU in every step
+    would make the host wait. A distance of exactly 2 cm, or a finger exactly 4 cm behind, still counts (published
+    <= and >=), hence the next representable number below."""
+    inclusive = torch.nextafter(torch.tensor([-(0.02**2), -0.04]), torch.tensor(-1.0))
+    thresholds = torch.tensor([inclusive[0], 0.0, *BONUS_OPENINGS, inclusive[1]])
+    return thresholds.to(device), torch.tensor(list(TERM_WEIGHTS.values()), device=device)
+
+
 def default_heuristic(s: CabinetState) -> Dict[str, Tensor]:
     """The published shaping as named terms; h is their sum, overwritten by -1 once a finger is past the handle.
 
@@ -80,32 +104,31 @@ def default_heuristic(s: CabinetState) -> Dict[str, Tensor]:
         overwriting changed).
     """
     offset = s.gripper_pos - s.drawer_pos
-    d2 = (offset * offset).sum(-1)
-    distance = (1.0 + d2) ** -2 * (1.0 + (d2 <= 0.02**2))
-    # Gripper forward (z) against drawer inward (-x), gripper up (y) against drawer up (z): with R the drawer's
-    # rotation seen from the gripper these cosines are the matrix entries -R[z, x] and R[y, z].
-    rotation_seen = quat_matrix(quat_mul(quat_conjugate(s.gripper_quat), s.drawer_quat))
-    forward, up = -rotation_seen[:, 2, 0], rotation_seen[:, 1, 2]
-    rotation = 0.5 * (forward * forward.abs() + up * up.abs())
-    above = s.left_finger[:, 2] - s.drawer_pos[:, 2]
-    below = s.drawer_pos[:, 2] - s.right_finger[:, 2]
-    straddles = (torch.minimum(above, below) > 0).to(d2.dtype)
+    d2, q = (offset * offset).sum(-1), s.drawer_opening
+    handle_x, handle_z = s.drawer_pos[:, 0], s.drawer_pos[:, 2]
+    above, below = s.left_finger[:, 2] - handle_z, handle_z - s.right_finger[:, 2]
+    reach = torch.minimum(s.left_finger[:, 0], s.right_finger[:, 0]) - handle_x
+    # All comparisons at once: [within 2 cm, straddling, drawer past each bonus opening, not past the handle].
+    thresholds, weights = _constants(q.device)
+    compared = torch.stack((-d2, torch.minimum(above, below), q, q, q, reach), 1) > thresholds
+    near, straddles, moved, half, opened, sound = compared.to(q.dtype).unbind(1)
+    # Cosines of gripper forward (z) with drawer inward (-x), and of gripper up (y) with drawer up (z).
+    forward, up = -s.drawer_seen[:, 2, 0], s.drawer_seen[:, 1, 2]
     around = 0.5 * straddles
-    fingers = (0.08 - above.abs() - below.abs()) * straddles
-    q = s.drawer_opening
-    bonus = 0.5 * (q > 0.01) + around * ((q > 0.2) + 2.0 * (q > OPEN))
-    terms = {
-        "distance": 2.0 * distance,
-        "rotation": 0.5 * rotation,
-        "around_handle": 0.25 * around,
-        "opening": 7.5 * q * (around + 1.0),
-        "fingers": 5.0 * fingers,
-        "action_penalty": -0.01 * (s.actions**2).sum(-1),
-        "bonus": bonus,
-    }
-    total = torch.stack(list(terms.values())).sum(0)
-    overreach = torch.minimum(s.left_finger[:, 0], s.right_finger[:, 0]) < s.drawer_pos[:, 0] - 0.04
-    terms["overreach"] = torch.where(overreach, -1.0 - total, torch.zeros_like(total))
+    closeness = (1.0 + d2).reciprocal()
+    closeness = closeness * closeness
+    values = (
+        closeness + closeness * near,
+        forward * forward.abs() + up * up.abs(),
+        around,
+        q + q * around,
+        (0.08 - above.abs() - below.abs()) * straddles,
+        (s.actions * s.actions).sum(-1),
+        0.5 * moved + around * (half + 2.0 * opened),
+    )
+    weighted = torch.stack(values, 1) * weights
+    terms = dict(zip(TERM_WEIGHTS, weighted.unbind(1)))
+    terms["overreach"] = (1.0 - sound) * (-1.0 - weighted.sum(1))
     return terms
 
 
@@ -168,7 +191,9 @@ class FrankaCabinet(Task):
         # (2q - u - l) / (u - l) as one multiply and one subtraction
         self._obs_scale = 2.0 / (self._upper - self._lower)
         self._obs_shift = (self._upper + self._lower) / (self._upper - self._lower)
-        self._offsets = torch.tensor([GRIPPER_OFFSET, DRAWER_OFFSET], device=device)
+        self._offsets = torch.tensor([GRIPPER_OFFSET, DRAWER_OFFSET], device=device).unsqueeze(-1)
+        self._frames_version, self._kept = -1, (torch.empty(0), torch.empty(0))
+        self._yaw_matrix = quat_matrix(torch.tensor(GRIPPER_YAW, device=device))
         # q * yaw is linear in q: row i is basis quaternion i times the yaw.
         self._gripper_yaw = quat_mul(torch.eye(4, device=device), torch.tensor(GRIPPER_YAW, device=device).expand(4, 4))
         self._actions = torch.zeros(sim.num_envs, 9, device=device)
@@ -194,19 +219,26 @@ class FrankaCabinet(Task):
         self.sim.set_state(mask, pose, self._zero_vel, root_state=self._start_roots, dof_target_pos=pose)
 
     # -- observations and rewards ------------------------------------------------------------------------------
-    def _grasp_points(self) -> Tensor:
-        """(N, 2, 3) gripper and drawer grasp points."""
-        frames = self.sim.body_state[:, :2]  # link7 and drawer, see scene()
-        return frames[..., :3] + quat_rotate(frames[..., 3:7], self._offsets)
+    def _frames(self) -> Tuple[Tensor, Tensor]:
+        """Rotation matrices (N, 2, 3, 3) of link7 and drawer, and their grasp points (N, 2, 3); kept while the
+        simulation stands still, since rewards and observation both want them."""
+        if self._frames_version != self.sim.version:
+            bodies = self.sim.body_state[:, :2]  # link7 and drawer, see TRACKED_BODIES
+            rotation = quat_matrix(bodies[..., 3:7])
+            self._kept = rotation, bodies[..., :3] + (rotation @ self._offsets).squeeze(-1)
+            self._frames_version = self.sim.version
+        return self._kept
 
     def state(self) -> CabinetState:
         """The quantities that rewards are functions of, from the engine's current tensors."""
-        body, points = self.sim.body_state, self._grasp_points()
+        body, (rotation, points) = self.sim.body_state, self._frames()
+        gripper = rotation[:, 0] @ self._yaw_matrix
         return CabinetState(
             gripper_pos=points[:, 0],
             gripper_quat=body[:, 0, 3:7] @ self._gripper_yaw,
             drawer_pos=points[:, 1],
             drawer_quat=body[:, 1, 3:7],
+            drawer_seen=gripper.transpose(1, 2) @ rotation[:, 1],
             left_finger=body[:, 2, :3],
             right_finger=body[:, 3, :3],
             drawer_opening=self.sim.dof_pos[:, self._drawer],
@@ -215,7 +247,7 @@ class FrankaCabinet(Task):
 
     def observe(self) -> Tensor:
         q, qd = self.sim.dof_pos, self.sim.dof_vel
-        points = self._grasp_points()
+        points = self._frames()[1]
         drawer = slice(self._drawer, self._drawer + 1)
         scaled = q[:, self._robot] * self._obs_scale - self._obs_shift
         return torch.cat(

@@ -81,7 +81,7 @@ def command(root: Path, budget: str, algo: str, seed: int) -> List[str]:
 
 def train(root: Path, budget: str, jobs: int, algos: List[str], seeds: List[int]) -> None:
     """Train every missing run, ``jobs`` at a time."""
-    queue: "Queue[Any]" = Queue()
+    queue: Queue[Any] = Queue()
     for seed in seeds:
         for algo in algos:
             run = find_run(root, algo, seed)

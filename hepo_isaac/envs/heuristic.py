@@ -21,23 +21,27 @@ class HeuristicFunction:
     """
 
     def __init__(self, name: str, function: Callable[[Any], Any]) -> None:
-        self.name, self._function = name, function
+        self.name, self._function, self._checked = name, function, False
 
     def __call__(self, state: Any) -> Tuple[Tensor, Dict[str, Tensor]]:
         """Returns (h (N,), terms)."""
         result = self._function(state)
-        like = getattr(state, fields(state)[0].name)
+        if not self._checked:
+            self._check_result(result, getattr(state, fields(state)[0].name))
+            self._checked = True
         if isinstance(result, dict):
-            terms = dict(result)
-            for term, value in terms.items():
-                self._check("term %r of " % term, value, like)
-            if not terms:
-                raise UserError("heuristic %s returned no terms; expected at least one (N,) tensor" % self.name)
-            h = torch.stack(list(terms.values())).sum(0)
-        else:
+            return torch.stack(tuple(result.values())).sum(0), result
+        return result, {}
+
+    def _check_result(self, result: Any, like: Tensor) -> None:
+        """The first result is checked; what could change later (values, not shapes) is counted by TaskEnv."""
+        if not isinstance(result, dict):
             self._check("", result, like)
-            terms, h = {}, result
-        return h, terms
+            return
+        if not result:
+            raise UserError("heuristic %s returned no terms; expected at least one (N,) tensor" % self.name)
+        for term, value in result.items():
+            self._check("term %r of " % term, value, like)
 
     def _check(self, what: str, value: Any, like: Tensor) -> None:
         expected = "a float32 tensor of shape (%d,) on %s" % (like.shape[0], like.device)

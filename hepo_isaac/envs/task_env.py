@@ -56,17 +56,18 @@ class TaskEnv:
         self.task.apply(actions.clamp(-1.0, 1.0))
         self.sim.step()
         self.progress += 1
-        bad = self.sim.bad_envs.clone()
-        self.bad_count += bad.sum()
-        rewards = self.task.rewards()
-        metrics = self.task.metrics()
+        rewards, metrics = self.task.rewards(), self.task.metrics()
         # Everything logged travels as one matrix: one masking, one sum per step instead of one per term.
         values = torch.stack((rewards.task, rewards.heuristic, *rewards.terms.values(), *metrics.values()), 1)
-        sound = values.isfinite() & ~bad.unsqueeze(1)
-        self.heuristic_nonfinite += (~(sound[:, 1] | bad)).sum()
-        values = torch.where(sound, values, torch.zeros_like(values))
-        split = 2 + len(rewards.terms)
-        terminated = self.task.terminated() | bad
+        terminated, bad = self.task.terminated(), self.sim.bad_envs.clone()
+        if self.sim.may_select(bad):
+            self.bad_count += bad.sum()
+            values = values.masked_fill(bad.unsqueeze(1), 0.0)
+            terminated = terminated | bad
+        finite = values.isfinite()
+        if self.sim.may_select(~finite):
+            self.heuristic_nonfinite += (~finite[:, 1]).sum()
+            values = values.masked_fill(~finite, 0.0)
         time_out = (self.progress >= self.max_episode_length) & ~terminated
         done = terminated | time_out
         final_obs = obs = self._observe()
@@ -77,6 +78,7 @@ class TaskEnv:
             self.counted = self.counted | done
             obs = self._observe()
             final_obs = torch.where(bad.unsqueeze(1), obs, final_obs)
+        split = 2 + len(rewards.terms)
         return StepResult(
             obs=obs,
             rewards=values[:, :2],

@@ -33,10 +33,12 @@ class Simulation(ABC):
         force_sensor: (N, S, 6) force N and torque N m in the sensor's body frame, last physics step.
         bad_envs: (N,) bool, worlds whose last step diverged (NaN, solver warning, buffer overflow). Their
             tensors hold no meaning until ``set_state`` or ``reset`` touches them.
+        version: changes whenever the served state does, so that a task can keep what it derived from it.
         overflow_count: (), int64, number of worlds and steps so far in which a contact or constraint buffer
             overflowed.
     """
 
+    version: int = 0
     spec: SceneSpec
     num_envs: int
     device: torch.device
@@ -113,9 +115,9 @@ class Simulation(ABC):
         """
 
     def may_select(self, mask: Tensor) -> bool:
-        """False only if no env is in ``mask`` (N,) and the engine can tell so without making a device wait.
+        """False only if ``mask`` is nowhere true and the engine can tell so without making a device wait.
 
-        Lets a CPU engine skip the work of resets in steps without any; a GPU engine always answers True.
+        Lets a CPU engine skip work (resets, healing) in steps that need none; a GPU engine always answers True.
         """
         return True
 

@@ -196,6 +196,7 @@ class MujocoBatchSimulation(MujocoSimulation):
     # -- refresh -----------------------------------------------------------------------------------------------
     def _refresh(self, ids: Optional[np.ndarray]) -> None:
         """Copy the engine's float64 arrays into the contract's tensors, for all worlds or for these."""
+        self.version += 1
         rows: Any = slice(None) if ids is None else ids
         out = self._out
         qpos, qvel = self._qpos[rows], self._qvel[rows]

@@ -128,6 +128,7 @@ class MujocoWarpSimulation(MujocoSimulation):
 
     # -- lifecycle ---------------------------------------------------------------------------------------------
     def step(self) -> None:
+        self.version += 1
         with self._stream():
             self._run("step", self._advance)
 
@@ -209,6 +210,7 @@ class MujocoWarpSimulation(MujocoSimulation):
 
     def _settle(self, mask: Tensor) -> None:
         """Forget what belongs to the old episodes of masked worlds and recompute everything derived."""
+        self.version += 1
         self._mask.copy_(mask)
         with self._stream():
             self._run("settle", self._settle_body)
@@ -350,6 +352,7 @@ class MujocoWarpSimulation(MujocoSimulation):
             for name, tensor in self._everything().items():
                 tensor.copy_(state[name])
             self._refresh()
+        self.version += 1
 
     def _load_model(self, fields: Dict[str, Tensor]) -> None:
         """Restore randomised parameters; those set here but not in the checkpoint go back to the scene's."""

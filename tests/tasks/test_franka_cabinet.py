@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from hepo_isaac.envs.math import quat_conjugate, quat_matrix, quat_mul
 from hepo_isaac.errors import UserError
 from tasks.franka_cabinet import (
     DEFAULT_POSE,
@@ -80,6 +81,7 @@ def _random_state(n=400, seed=0):
         gripper_quat=quat[0],
         drawer_pos=drawer,
         drawer_quat=quat[1],
+        drawer_seen=quat_matrix(quat_mul(quat_conjugate(quat[0]), quat[1])),
         left_finger=left,
         right_finger=right,
         drawer_opening=0.42 * torch.rand(n, generator=g),
