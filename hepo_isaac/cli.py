@@ -147,6 +147,16 @@ def _bench(arguments: List[str]) -> int:
     return int(bench(arguments) or 0)
 
 
+def _gpu_check(arguments: List[str]) -> int:
+    from hepo_isaac.runs.gpu_check import main as gpu_check
+
+    if "--device" not in " ".join(arguments):
+        from hepo_isaac.sim.registry import resolve_engine
+
+        resolve_engine("mujoco_warp", "cuda")  # says what is missing
+    return gpu_check(arguments)
+
+
 def _refuse_arguments(command: str, arguments: List[str]) -> None:
     if arguments:
         raise UserError("hepo-isaac %s takes no arguments, got %r" % (command, arguments[0]))
@@ -158,6 +168,7 @@ COMMANDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
     "play": (_play, "film the trained policy, no display needed: run=<run folder or checkpoint>"),
     "tasks": (_tasks, "list the tasks"),
     "doctor": (_doctor, "what is installed, what will be used, what is missing and how to mend it"),
+    "gpu-check": (_gpu_check, "prove the CUDA path on this machine: parity, host syncs, overflow, speed, learning"),
     "bench": (_bench, "speed, as ratios to bare physics and to PPO"),
 }
 
