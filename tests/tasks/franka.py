@@ -106,3 +106,28 @@ def pinch_and_pull(env: TaskEnv, speed: float = 0.2) -> List[float]:
             env.step(action)
             openings.append(env.sim.dof_pos[0, 9].item())
     return openings
+
+
+def speed_limit() -> None:
+    """Print how soon the drawer can be open at all: each joint at its speed limit from start to grasp to open."""
+    env = make(1)
+    model, dt = env.sim.model, env.sim.spec.control_dt
+    limits = np.array([2.175] * 4 + [2.61] * 3)
+    start = np.zeros(model.nq)
+    start[:9] = DEFAULT_POSE
+    handle = np.array([0.3634, 0.0, 0.7265])
+    for side in (-0.06, 0.0, 0.06):
+        grasp = inverse_kinematics(model, start, handle + [-0.02, side, 0.0])
+        opened = start.copy()
+        opened[:7] = grasp
+        opened = inverse_kinematics(model, opened, handle + [0.37, side, 0.0])
+        approach = (np.abs(grasp - start[:7]) / limits).max() / dt
+        pull = (np.abs(opened - grasp) / limits).max() / dt
+        print(
+            "grasp %+.2f m from the handle's centre: approach >= %.0f, pull >= %.0f control steps, so J <= %.3f"
+            % (side, approach, pull, 1.0 - (approach + pull) / env.max_episode_length)
+        )
+
+
+if __name__ == "__main__":
+    speed_limit()
