@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Any, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -136,6 +136,20 @@ def nearest_divisors(batch: int, wanted: int, policies: int, count: int = 2) -> 
     """Up to ``count`` minibatch sizes that split ``batch`` evenly, with equal shares per policy, nearest first."""
     fitting = [d for d in range(policies, batch + 1, policies) if batch % d == 0]
     return sorted(fitting, key=lambda d: (abs(d - wanted), -d))[:count] or [batch]
+
+
+def cuda_available() -> bool:
+    """Whether torch can use a GPU."""
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def plain(cfg: DictConfig) -> Dict[str, Any]:
+    """Plain dicts and lists, interpolations resolved."""
+    found = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(found, dict)
+    return {str(k): v for k, v in found.items()}
 
 
 # ---- what cannot work -------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from hepo_isaac.config import check_machine, resolve, validate
+from hepo_isaac.config import check_machine, cuda_available, plain, resolve, validate
 from hepo_isaac.errors import UnstablePhysicsError, UserError
 from hepo_isaac.locate import cfg_dir
 from hepo_isaac.overrides import check_overrides, check_setting
@@ -104,20 +104,6 @@ def prepare(cfg: DictConfig, overrides: Sequence[str]) -> Dict[str, Any]:
     check_machine(settled, cuda)
     validate(settled)
     return plain(settled)
-
-
-def cuda_available() -> bool:
-    """Whether torch can use a GPU."""
-    import torch
-
-    return bool(torch.cuda.is_available())
-
-
-def plain(cfg: DictConfig) -> Dict[str, Any]:
-    """Plain dicts and lists, interpolations resolved."""
-    found = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(found, dict)
-    return {str(k): v for k, v in found.items()}
 
 
 def _facts(cfg: DictConfig, settled: Dict[str, Any]) -> List[Tuple[str, str]]:

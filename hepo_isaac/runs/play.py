@@ -7,11 +7,10 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from hepo_isaac.config import check_machine, override_keys, resolve, validate
+from hepo_isaac.config import check_machine, cuda_available, override_keys, plain, resolve, validate
 from hepo_isaac.errors import UserError
 from hepo_isaac.runs.checkpoint import load_checkpoint
 from hepo_isaac.runs.folder import RunFolder
-from hepo_isaac.runs.launch import cuda_available, plain
 
 
 def evaluate_command(cfg: DictConfig, overrides: Sequence[str]) -> int:
