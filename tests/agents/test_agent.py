@@ -246,6 +246,24 @@ def test_few_diverging_worlds_are_reported_and_training_goes_on():
     assert [r["bad_worlds"] for r in recorder.rows] == [0, 1, 0, 0, 0]
 
 
+def test_a_world_that_turns_nan_is_reset_and_training_goes_on():
+    """On the real engine: one world's state is poisoned before an iteration, and nothing of it reaches the learner."""
+    env = make_franka(16)
+    recorder = Recorder()
+    on_iteration = recorder.on_iteration
+
+    def poison(agent, metrics):
+        if agent.iteration == 1:
+            env.sim.batch.bind("qpos")[5, 2] = float("nan")
+        return on_iteration(agent, metrics)
+
+    recorder.on_iteration = poison
+    agent = train(env=RlGamesVecEnv(env), observer=recorder, max_iterations=4, max_bad_fraction=0.1).agent
+    assert [r["bad_worlds"] for r in recorder.rows] == [0, 1, 0, 0]
+    assert torch.isfinite(agent.learner.net.flat).all() and torch.isfinite(agent.buffer.obs).all()
+    assert torch.isfinite(env.sim.dof_pos).all()
+
+
 def test_nan_from_a_heuristic_names_it():
     env = PointMass(16)
     statistics = env.statistics
