@@ -1,4 +1,4 @@
-"""FrankaCabinet on MuJoCo Warp (its CPU device) against MuJoCo C, and without a host read. Kernels compile for minutes."""
+"""FrankaCabinet on MuJoCo Warp (on the CPU) against MuJoCo C, and without a host read. Kernels compile for minutes."""
 
 from __future__ import annotations
 
