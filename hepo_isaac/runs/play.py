@@ -131,7 +131,8 @@ def film(cfg: Dict[str, Any], checkpoint: Dict[str, Any], target: Path, policy: 
 
     one = dict(cfg, num_envs=1)
     movie = _play(one, checkpoint, policy, 1, record=True)[1]
-    return render_trajectory(movie["mjcf_xml"], movie["qpos"], target, movie["fps"])
+    camera = cfg["task"].get("camera")
+    return render_trajectory(movie["mjcf_xml"], movie["qpos"], target, movie["fps"], camera=camera)
 
 
 def film_run(folder: RunFolder, cfg: Dict[str, Any]) -> None:
