@@ -39,9 +39,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--blocks", type=int, default=15, help="alternations per comparison")
     parser.add_argument("--out", type=Path, help="also write the numbers to this JSON file")
     args = parser.parse_args(list(arguments))
-    print("device %s, torch threads %d" % (_device_name(), torch.get_num_threads()))
     results = bench_env(args.task, args.env_envs, args.blocks)
     results.update(bench_algorithms(args.task, args.train_envs, args.blocks))
+    print("device %s, torch threads %d" % (_device_name(), torch.get_num_threads()))
     _print(results)
     if args.out:
         args.out.write_text(json.dumps(results, indent=2) + "\n")
@@ -62,7 +62,9 @@ def _settle(task: str, algo: str, num_envs: int) -> Dict[str, Any]:
 
 def bench_env(task: str, num_envs: int, blocks: int, steps: int = 60) -> Dict[str, Any]:
     """Steps/s of the whole environment step over those of the bare physics step on the same states and controls."""
-    env = make_env(_settle(task, "hepo", num_envs))
+    cfg = _settle(task, "hepo", num_envs)
+    torch.set_num_threads(int(cfg["torch_threads"]))  # as in training: more would fight the physics threads
+    env = make_env(cfg)
     env.reset()
     generator = torch.Generator(env.device).manual_seed(0)
     bare = _bare_step(env)
