@@ -18,6 +18,7 @@ from torch import Tensor
 from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.math import quat_matrix, quat_mul
 from hepo_isaac.envs.task import Rewards, Task
+from hepo_isaac.errors import UserError
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, DriveSpec, SceneSpec
 
@@ -158,7 +159,7 @@ class FrankaCabinet(Task):
         drives = physics["drives"]["isaacgym" if engine == "isaacgym" else "mujoco"]
         num_props = int(physics["num_props"])
         if num_props not in (0, 16):
-            raise ValueError("task.physics.num_props must be 0 (rigid load) or 16 (loose), got %d" % num_props)
+            raise UserError("task.physics.num_props must be 0 (rigid load) or 16 (loose), got %d" % num_props)
         # With rigid props only the drawer's slide and the gravity-free robot move, so gravity changes nothing and
         # leaving it out saves its compensation.
         gravity = (0.0, 0.0, -9.81 if num_props else 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Mapping, Tuple
 
+ACTIVATIONS = ("elu", "relu", "selu", "tanh")
 KL_SCHEDULES = ("minibatch", "mini_epoch", "iteration", "fixed")
 
 
@@ -45,6 +46,10 @@ class TrainConfig:
     graph_update: bool = True
 
     def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                "unknown train.network.activation %r; valid: %s" % (self.activation, ", ".join(ACTIVATIONS))
+            )
         if self.lr_schedule not in KL_SCHEDULES:
             raise ValueError("unknown train.lr_schedule %r; valid: %s" % (self.lr_schedule, ", ".join(KL_SCHEDULES)))
         for name in ("max_iterations", "horizon_length", "minibatch_size", "mini_epochs"):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from hepo_isaac.agents.config import ACTIVATIONS
 from hepo_isaac.agents.network import PolicyStack
 
 CPU = torch.device("cpu")
@@ -75,6 +76,11 @@ def test_rescale_values_is_exact():
     stack.rescale_values(scale, shift)
     torch.testing.assert_close(stack(obs)[1], before * scale.unsqueeze(1) + shift.unsqueeze(1))
     assert torch.equal(stack(obs)[0], mean)
+
+
+def test_every_activation_of_the_settings_exists():
+    for name in ACTIVATIONS:
+        PolicyStack(1, 2, 1, 2, [4], name, [torch.Generator()], CPU)
 
 
 def test_unknown_activation_is_named():

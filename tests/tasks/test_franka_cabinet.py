@@ -289,7 +289,7 @@ def test_random_actions_keep_every_world_sound():
 
 
 def test_props_are_none_or_sixteen():
-    with pytest.raises(ValueError, match="num_props must be 0.*got 3"):
+    with pytest.raises(UserError, match="num_props must be 0.*got 3"):
         make(1, num_props=3)
 
 
