@@ -103,7 +103,14 @@ def test_stacked_update_equals_two_separate_networks():
         lr_schedule="fixed",
         method={"off_policy_fraction": 1.0, "multiplier": {"init": 0.7}},
     )
+    # pi_H acts with a wide spread, so on its rows pi has ratios beyond the dual clip.
+    learner.net.flat.data[1, -A:] = 1.2
     batch = learner.prepare(*make_rollout(learner))
+    mean, _, log_std = learner.net(batch.obs.flip(0))
+    ratio = (
+        Normal(mean, log_std.exp().unsqueeze(1)).log_prob(batch.actions.flip(0)).sum(-1) - batch.log_prob.flip(0)
+    ).exp()
+    assert ratio.max() > 5.0
     expected = plain_update(learner, copy.deepcopy(batch), [1e-3, 1e-3])
     before = learner.net.flat.detach().clone()
     learner.update(batch)
@@ -112,6 +119,49 @@ def test_stacked_update_equals_two_separate_networks():
         got = PlainPolicy(learner.net, k)
         for (name, a), (_, b) in zip(got.named_parameters(), policy.named_parameters()):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-6, msg=lambda m, n=name: "%s: %s" % (n, m))
+
+
+def test_alpha_records_the_cross_critic_gap():
+    """Half the difference of the two cross-critic means over the pooled spread, restated with plain networks."""
+    learner = make_learner()
+    buffer, last = make_rollout(learner)
+
+    def advantages(critic, owner):
+        """GAE of r on one owner's rows with another policy's critic, env by env and step by step."""
+        net = PlainPolicy(learner.net, critic)
+        norm = learner.value_norm
+
+        def value(obs):
+            raw = net(obs)[1][..., 0].detach()
+            return raw * norm.std(0.0)[critic, 0] + norm.mean[critic, 0].float()
+
+        rows = []
+        for n in range(N // 2):
+            following, running = value(last[owner, n]), 0.0
+            for t in reversed(range(T)):
+                if buffer.terminated[t, owner, n]:
+                    following, running = 0.0, 0.0
+                elif buffer.time_out[t, owner, n]:
+                    slot = buffer.timeout_slot[t, owner, n]
+                    following, running = value(buffer.timeout_obs[slot, owner, n]), 0.0
+                now = value(buffer.obs[t, owner, n])
+                running = buffer.rewards[t, owner, n, 0] + 0.99 * following - now + 0.99 * 0.95 * running
+                following = now
+                rows.append(running)
+        return torch.stack(rows)
+
+    # A first pass gives the value statistics a spread, as after the first iteration of a run.
+    learner.prepare(buffer, last)
+    own = [advantages(p, p) for p in range(2)]
+    # buffer.values belong to the first pass' statistics; renew them
+    for t in range(T):
+        buffer.values[t] = learner.values(buffer.obs[t])
+    cross = {(critic, owner): advantages(critic, owner) for critic, owner in ((0, 1), (1, 0))}
+    spread = torch.cat([*own, *cross.values()]).std(correction=0)
+    expected = 0.5 * (cross[1, 0].mean() - cross[0, 1].mean()) / spread
+    before = int(learner.multiplier._count)
+    learner.prepare(buffer, last)
+    assert learner.multiplier._records[0, before].item() == pytest.approx(expected.item(), rel=1e-3)
 
 
 class TestSharing:
