@@ -20,13 +20,18 @@ import torch
 from mujoco import batch as mujoco_batch
 from torch import Tensor
 
-from hepo_isaac.sim.mujoco_common import MAX_VALUE, NEEDS_SET_CONST, MujocoSimulation, sensor_layout
+from hepo_isaac.sim.mujoco_common import NEEDS_SET_CONST, MujocoSimulation, sensor_layout
 from hepo_isaac.sim.spec import SceneSpec
 
 _FRESH = int(mujoco.mjtStage.mjSTAGE_VEL)
 _DIVERGED = [
     int(w)
-    for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+    for w in (
+        mujoco.mjtWarning.mjWARN_BADQPOS,
+        mujoco.mjtWarning.mjWARN_BADQVEL,
+        mujoco.mjtWarning.mjWARN_BADQACC,
+        mujoco.mjtWarning.mjWARN_BADCTRL,
+    )
 ]
 _SERVED = (
     "dof_pos",
@@ -113,15 +118,15 @@ class MujocoBatchSimulation(MujocoSimulation):
         self._flag_bad(failed)
 
     def _flag_bad(self, failed: Sequence[int]) -> None:
-        """Worlds that the engine reset behind our back (NaN, huge values), that overflowed a buffer or raised.
+        """Worlds that the engine reset behind our back, that overflowed a buffer or raised.
 
-        MuJoCo looks for NaN when a physics step begins, so the last one's outcome is looked at here. It also looks in
-        set_state's forward pass: those warnings wait for the next step, and so does the flag.
+        Every physics step of MuJoCo looks for NaN and values beyond 1e10 in commands, positions, velocities and
+        accelerations; it then warns, and resets the world or drops the commands. So does set_state's forward pass:
+        its warnings wait for the next step, and so does the flag.
         """
         counts = self.batch.warning[:, :, 1]  # (N, 7 kinds); [..., 0] is the last one's detail
         bad = self._out["bad_envs"]
-        fine = (np.abs(self._qpos) <= MAX_VALUE).all(1) & (np.abs(self._qvel) <= MAX_VALUE).all(1)  # NaN compares false
-        np.logical_not(fine, out=bad)
+        bad[...] = False
         if counts.any():
             overflow = (counts[:, _OVERFLOW] > 0).any(1)
             bad |= (counts[:, _DIVERGED] > 0).any(1) | overflow
@@ -142,7 +147,7 @@ class MujocoBatchSimulation(MujocoSimulation):
         if not len(ids):
             return
         cured = ids[self._out["bad_envs"][ids]]
-        if len(cured):  # a diverged row may hold NaN in any component, so start it afresh
+        if len(cured):  # nobody knows what is wrong with a bad world, so start it afresh
             self.batch.state[cured] = self._default_row
         if dof_pos is not None:
             self._qpos[ids[:, None], self.scene.qpos_adr] = dof_pos.numpy()[ids]

@@ -170,9 +170,16 @@ def test_force_sensor_is_in_the_body_frame(sim):
     assert_close(force[:, 1], torch.zeros(N), 1e-4)
 
 
-def test_mass_matrix_is_symmetric_and_couples_the_arm_only(sim):
-    put_joint(sim, "arm/elbow", pos=0.7)
+def test_mass_matrix_of_a_planar_arm(sim):
+    """The textbook's two-link arm, and nothing coupled to it."""
+    angle = torch.tensor([0.0, 0.7, -1.2, 2.5])
+    put_joint(sim, "arm/elbow", pos=angle.tolist())
     mass = sim.mass_matrix()
+    second = 0.01 + 0.5 * 0.2**2 + 0.001 + 0.1 * 0.4**2  # the forearm and its tip about the elbow
+    lever = 0.4 * (0.5 * 0.2 + 0.1 * 0.4) * angle.cos()
+    assert_close(mass[:, 1, 1], torch.full((N,), second), 1e-6)
+    assert_close(mass[:, 0, 1], second + lever, 1e-6)
+    assert_close(mass[:, 0, 0], 0.02 + 0.2**2 + 0.6 * 0.4**2 + second + 2 * lever, 1e-6)
     assert mass.shape == (N, len(sim.dof_names), len(sim.dof_names))
     assert_close(mass, mass.transpose(1, 2), 0)
     assert_close(mass[:, 0, sim.dof_index("motor/rail")], torch.zeros(N), 0)
@@ -365,6 +372,19 @@ def test_diverged_world_is_flagged_and_healed(sim, what, value):
         assert getattr(sim, name).isfinite().all(), name
 
 
+def test_a_command_that_is_nan_makes_a_bad_world(sim):
+    """MuJoCo would drop the command in silence."""
+    target = torch.zeros_like(sim.dof_pos)
+    target[1, sim.dof_index("servo/rail")] = float("nan")
+    sim.set_dof_target_pos(target)
+    sim.step()
+    assert sim.bad_envs.tolist() == [False, True, False, False]
+    sim.set_dof_target_pos(torch.zeros_like(target))
+    sim.reset(only(sim, 1))
+    run(sim, 2)
+    assert not sim.bad_envs.any()
+
+
 def test_set_state_alone_heals_a_diverged_world(sim):
     put_joint(sim, "arm/elbow", vel=float("nan"), mask=only(sim, 2))
     sim.step()
@@ -464,6 +484,30 @@ def test_randomised_armature_friction_gravity_and_gains(fresh):
     put_box(sim, pos=[0.0, 0.0, 3.0], linear=[0.0, 0.0, 0.0], angular=[0.0, 0.0, 0.0])
     run(sim, 10)
     assert_close(box_state(sim)[:, 9], pull[:, 2].cpu() * 10 * DT, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "value"),
+    [("body_mass", "box/cube", 7.0), ("dof_damping", "springy/slide", 20.0), ("drive_damping", "servo/rail", 90.0)],
+)
+def test_randomisation_takes_effect_in_the_very_next_step(engine, fresh, field, name, value):
+    """No physics step may go on from quantities computed with the old parameters."""
+    other = build(engine, workshop())
+    for sim in (fresh, other):
+        put_joint(sim, "springy/slide", pos=0.1, vel=0.4)
+        put_joint(sim, "servo/rail", vel=1.0)
+        put_box(sim, pos=[0.0, 0.0, 0.105], angular=[1.0, 0.0, 1.0])
+        run(sim, 3)
+        sim.randomize(field, every(sim), torch.full((N, 1), value, device=sim.device), (name,))
+        force = torch.ones(N, len(sim.body_names), 3, device=sim.device)
+        sim._restart = sim.get_state()
+        sim.apply_body_force(force)
+    other.load_state(other._restart)  # recomputes everything
+    other.apply_body_force(force)
+    for sim in (fresh, other):
+        sim.step()
+    for served in SERVED:
+        assert torch.equal(getattr(fresh, served), getattr(other, served)), served
 
 
 def test_randomised_damping(fresh):

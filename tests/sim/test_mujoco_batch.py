@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,28 @@ def test_a_world_in_which_mujoco_raises_is_flagged():
     put_box(sim, pos=[0.0, 0.0, 0.1], mask=only(sim, 2))
     run(sim, 1)
     assert sim.bad_envs.tolist() == [False, False, True, False]
+
+
+def test_a_failing_world_is_flagged_by_set_state_too_and_starts_afresh():
+    actors = list(workshop().actors)
+    actors[-1] = replace(actors[-1], position=(0.0, 0.0, 3.0))
+    sim = build("batch", workshop(actors=tuple(actors), options={"mujoco": {"memory": 2000}}))
+    put_box(sim, pos=[1.0, 0.0, 0.09], mask=only(sim, 2))  # in the ground, where the buffer cannot hold its contacts
+    assert sim.bad_envs.tolist() == [False, False, True, False]
+    sim.set_state(sim.bad_envs.clone(), dof_pos=torch.zeros_like(sim.dof_pos))
+    assert not sim.bad_envs.any()
+    assert sim.root_state[2, -1, :3].tolist() == [0.0, 0.0, 3.0]
+
+
+def test_warm_start_is_forgotten_by_touched_worlds_only():
+    sim = build("batch", workshop())
+    run(sim, 3)
+    memory = sim.batch.bind("qacc_warmstart")
+    before = memory.copy()
+    assert (np.abs(before).sum(1) > 0).all()
+    sim.set_state(only(sim, 2))
+    assert np.abs(memory[2]).sum() == 0
+    assert (memory[[0, 1, 3]] == before[[0, 1, 3]]).all()
 
 
 def test_ids_are_sorted_and_unique(monkeypatch):

@@ -26,6 +26,7 @@ def test_a_pattern_with_alternatives_covers_all_of_them():
     ("spec", "message"),
     [
         (lambda: scene(arm(DriveSpec("wrist"))), r"'wrist' of actor 'arm' matches no joint.*shoulder, elbow"),
+        (lambda: scene(arm(DriveSpec("el"))), r"'el' of actor 'arm' matches no joint"),  # a part of a name is no match
         (lambda: scene(arm(DriveSpec("elbow"), DriveSpec("e.*"))), r"'elbow' of actor 'arm' is matched by two drives"),
         (lambda: scene(arm(body_mass={"hand": 1.0})), r"unknown body 'hand'; it has: upper, lower, tip"),
         (lambda: scene(arm(), body_states=("arm/hand",)), r"no body arm/hand"),
