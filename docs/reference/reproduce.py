@@ -22,6 +22,7 @@ from typing import Any, Dict, List, Optional
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
 TASK = "FrankaCabinet"
 ALGOS = ("hepo", "ppo_h", "ppo_j")
 SEEDS = (1, 2, 3)
