@@ -272,7 +272,7 @@ class MujocoBatchSimulation(MujocoSimulation):
         if len(ids):
             if field in NEEDS_SET_CONST:
                 self.batch.set_const(ids.astype(np.int32))
-            # The next step would go on from stages computed with the old parameters.
+            # mass_matrix and the next step use what was computed last, which was with the old parameters.
             self._forward(ids)
 
     # -- checkpoints and pictures ------------------------------------------------------------------------------

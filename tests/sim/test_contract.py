@@ -454,6 +454,7 @@ def test_randomised_armature_friction_gravity_and_gains(fresh):
     before = box_state(sim).clone()
     motor, servo = sim.dof_index("motor/rail"), sim.dof_index("servo/rail")
     armature = [0.0, 0.5, 1.5, 3.5]
+    sim.mass_matrix()  # from here on it is up to randomize to keep it fresh
     sim.randomize("dof_armature", every(sim), tensor(sim, armature)[:, None], ("motor/rail",))
     assert_close(sim.mass_matrix()[:, motor, motor], torch.tensor(armature) + 1.5, 1e-5)
     sim.randomize("drive_stiffness", only(sim, 1, 2), torch.full((N, 1), 120.0, device=sim.device), ("servo/rail",))

@@ -24,6 +24,17 @@ def test_a_full_constraint_buffer_is_flagged_and_counted():
     assert int(sim.overflow_count) == 2
 
 
+def test_an_overflow_is_forgotten_once_it_is_over():
+    sim = build("warp", workshop(options={"mujoco_warp": {"nconmax": 16, "njmax": 4}}))
+    lift = torch.zeros(N, len(sim.body_names), 3, device=sim.device)
+    lift[:, sim.body_index("box/cube"), 2] = 2000.0
+    sim.apply_body_force(lift)
+    run(sim, 1)  # overflows in its first physics step, flies in its last
+    assert sim.bad_envs.all()
+    run(sim, 1)
+    assert not sim.bad_envs.any()
+
+
 def test_a_full_contact_pool_is_flagged_in_every_world():
     """Contacts are pooled, so nobody knows whose were lost."""
     sim = build("warp", workshop(options={"mujoco_warp": {"nconmax": 1, "njmax": 48}}))
