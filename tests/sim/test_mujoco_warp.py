@@ -28,6 +28,7 @@ def test_an_overflow_is_forgotten_once_it_is_over():
     sim = build("warp", workshop(options={"mujoco_warp": {"nconmax": 16, "njmax": 4}}))
     lift = torch.zeros(N, len(sim.body_names), 3, device=sim.device)
     lift[:, sim.body_index("box/cube"), 2] = 2000.0
+    put_box(sim, pos=[0.0, 0.0, 0.095])
     sim.apply_body_force(lift)
     run(sim, 1)  # overflows in its first physics step, flies in its last
     assert sim.bad_envs.all()
