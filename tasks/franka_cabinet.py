@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
-from hepo_isaac.envs.math import quat_matrix, quat_mul
+from hepo_isaac.envs.math import quat_conjugate, quat_matrix, quat_mul, quat_rotate
 from hepo_isaac.envs.task import Rewards, Task
 from hepo_isaac.errors import UserError
 from hepo_isaac.sim.base import Simulation
@@ -192,11 +192,9 @@ class FrankaCabinet(Task):
         # (2q - u - l) / (u - l) as one multiply and one subtraction
         self._obs_scale = 2.0 / (self._upper - self._lower)
         self._obs_shift = (self._upper + self._lower) / (self._upper - self._lower)
-        self._offsets = torch.tensor([GRIPPER_OFFSET, DRAWER_OFFSET], device=device).unsqueeze(-1)
-        self._frames_version, self._kept = -1, (torch.empty(0), torch.empty(0))
-        self._yaw_matrix = quat_matrix(torch.tensor(GRIPPER_YAW, device=device))
-        # q * yaw is linear in q: row i is basis quaternion i times the yaw.
-        self._gripper_yaw = quat_mul(torch.eye(4, device=device), torch.tensor(GRIPPER_YAW, device=device).expand(4, 4))
+        self._offsets = torch.tensor([GRIPPER_OFFSET, DRAWER_OFFSET], device=device)
+        self._gripper_yaw = torch.tensor(GRIPPER_YAW, device=device)
+        self._points_version, self._points = -1, torch.empty(0)
         self._actions = torch.zeros(sim.num_envs, 9, device=device)
         self._target = torch.zeros(sim.num_envs, len(sim.dof_names), device=device)
         self._zero_vel = torch.zeros_like(self._target)
@@ -220,26 +218,25 @@ class FrankaCabinet(Task):
         self.sim.set_state(mask, pose, self._zero_vel, root_state=self._start_roots, dof_target_pos=pose)
 
     # -- observations and rewards ------------------------------------------------------------------------------
-    def _frames(self) -> Tuple[Tensor, Tensor]:
-        """Rotation matrices (N, 2, 3, 3) of link7 and drawer, and their grasp points (N, 2, 3); kept while the
-        simulation stands still, since rewards and observation both want them."""
-        if self._frames_version != self.sim.version:
+    def _grasp_points(self) -> Tensor:
+        """(N, 2, 3) gripper and drawer grasp points; kept while the simulation stands still, since rewards and
+        observation both want them."""
+        if self._points_version != self.sim.version:
             bodies = self.sim.body_state[:, :2]  # link7 and drawer, see TRACKED_BODIES
-            rotation = quat_matrix(bodies[..., 3:7])
-            self._kept = rotation, bodies[..., :3] + (rotation @ self._offsets).squeeze(-1)
-            self._frames_version = self.sim.version
-        return self._kept
+            self._points = bodies[..., :3] + quat_rotate(bodies[..., 3:7], self._offsets)
+            self._points_version = self.sim.version
+        return self._points
 
     def state(self) -> CabinetState:
         """The quantities that rewards are functions of, from the engine's current tensors."""
-        body, (rotation, points) = self.sim.body_state, self._frames()
-        gripper = rotation[:, 0] @ self._yaw_matrix
+        body, points = self.sim.body_state, self._grasp_points()
+        gripper_quat = quat_mul(body[:, 0, 3:7], self._gripper_yaw)
         return CabinetState(
             gripper_pos=points[:, 0],
-            gripper_quat=body[:, 0, 3:7] @ self._gripper_yaw,
+            gripper_quat=gripper_quat,
             drawer_pos=points[:, 1],
             drawer_quat=body[:, 1, 3:7],
-            drawer_seen=gripper.transpose(1, 2) @ rotation[:, 1],
+            drawer_seen=quat_matrix(quat_mul(quat_conjugate(gripper_quat), body[:, 1, 3:7])),
             left_finger=body[:, 2, :3],
             right_finger=body[:, 3, :3],
             drawer_opening=self.sim.dof_pos[:, self._drawer],
@@ -248,7 +245,7 @@ class FrankaCabinet(Task):
 
     def observe(self) -> Tensor:
         q, qd = self.sim.dof_pos, self.sim.dof_vel
-        points = self._frames()[1]
+        points = self._grasp_points()
         drawer = slice(self._drawer, self._drawer + 1)
         scaled = q[:, self._robot] * self._obs_scale - self._obs_shift
         return torch.cat(

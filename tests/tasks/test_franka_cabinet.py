@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hepo_isaac.envs.math import quat_conjugate, quat_matrix, quat_mul
 from hepo_isaac.errors import UserError
@@ -301,3 +302,21 @@ def test_heuristic_names():
         assert env.step(torch.zeros(2, 9)).rewards.shape == (2, 2)
     with pytest.raises(UserError, match="'h13'.*h1"):
         make(2, heuristic="h13")
+
+
+def test_no_matrix_product_in_a_step():
+    """rl-games lets matrix products run in TF32 on a GPU: its 10-bit mantissa is a millimetre of the gripper."""
+    products = []
+
+    class Products(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func.overloadpacket.__name__ in ("mm", "bmm", "addmm", "baddbmm", "mv", "dot"):
+                products.append(func)
+            return func(*args, **(kwargs or {}))
+
+    for name in FrankaCabinet.heuristics():
+        env = make(2, heuristic=name)
+        env.reset()
+        with Products():
+            env.step(torch.zeros(2, 9))
+    assert products == []
