@@ -1,8 +1,8 @@
 """Quaternion helpers for tasks. Quaternions are xyzw and of unit length; leading dimensions broadcast.
 
-A product of quaternions is bilinear, so each helper is an outer product weighted by constants: few operations, which is
-what a step of a few hundred environments is made of on a CPU. The sums are written out instead of ``@``, since rl-games'
-Runner lets matrix products run in TF32 on a GPU, whose 10-bit mantissa would be a millimetre of the gripper's position.
+A product of quaternions is bilinear, so each helper is an outer product weighted by constants: few operations, which
+is what a step of a few hundred environments is made of on a CPU. The sums are written out instead of ``@``, since
+rl-games' Runner lets matrix products run in TF32 on a GPU: its 10-bit mantissa is a millimetre of the gripper.
 """
 
 from __future__ import annotations
