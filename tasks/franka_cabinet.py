@@ -66,7 +66,6 @@ class CabinetState:
     """What rewards are computed from; every field is (N, .) on the device.
 
     gripper_pos, gripper_quat: gripper grasp frame.  drawer_pos, drawer_quat: drawer grasp frame.
-    drawer_seen: (N, 3, 3) the drawer's rotation matrix seen from the gripper frame.
     left_finger, right_finger: finger link origins (the base of the fingers; the tips are 5.4 cm further).
     drawer_opening: (N,) m.  actions: (N, 9) clipped to [-1, 1].
     """
@@ -75,7 +74,6 @@ class CabinetState:
     gripper_quat: Tensor
     drawer_pos: Tensor
     drawer_quat: Tensor
-    drawer_seen: Tensor
     left_finger: Tensor
     right_finger: Tensor
     drawer_opening: Tensor
@@ -114,7 +112,8 @@ def default_heuristic(s: CabinetState) -> Dict[str, Tensor]:
     compared = torch.stack((-d2, torch.minimum(above, below), q, q, q, reach), 1) > thresholds
     near, straddles, moved, half, opened, sound = compared.to(q.dtype).unbind(1)
     # Cosines of gripper forward (z) with drawer inward (-x), and of gripper up (y) with drawer up (z).
-    forward, up = -s.drawer_seen[:, 2, 0], s.drawer_seen[:, 1, 2]
+    seen = quat_matrix(quat_mul(quat_conjugate(s.gripper_quat), s.drawer_quat))  # (N, 3, 3) drawer from the gripper
+    forward, up = -seen[:, 2, 0], seen[:, 1, 2]
     around = 0.5 * straddles
     closeness = (1.0 + d2).reciprocal()
     closeness = closeness * closeness
@@ -230,13 +229,11 @@ class FrankaCabinet(Task):
     def state(self) -> CabinetState:
         """The quantities that rewards are functions of, from the engine's current tensors."""
         body, points = self.sim.body_state, self._grasp_points()
-        gripper_quat = quat_mul(body[:, 0, 3:7], self._gripper_yaw)
         return CabinetState(
             gripper_pos=points[:, 0],
-            gripper_quat=gripper_quat,
+            gripper_quat=quat_mul(body[:, 0, 3:7], self._gripper_yaw),
             drawer_pos=points[:, 1],
             drawer_quat=body[:, 1, 3:7],
-            drawer_seen=quat_matrix(quat_mul(quat_conjugate(gripper_quat), body[:, 1, 3:7])),
             left_finger=body[:, 2, :3],
             right_finger=body[:, 3, :3],
             drawer_opening=self.sim.dof_pos[:, self._drawer],
@@ -255,7 +252,7 @@ class FrankaCabinet(Task):
     def rewards(self) -> Rewards:
         state = self.state()
         heuristic, terms = self._heuristic(state)
-        terms["drawer_opening"] = state.drawer_opening / self.max_episode_length
+        terms = {**terms, "drawer_opening": state.drawer_opening / self.max_episode_length}
         return Rewards(task_reward(state.drawer_opening, self.max_episode_length), heuristic, terms)
 
     def metrics(self) -> Dict[str, Tensor]:

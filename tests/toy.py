@@ -22,7 +22,7 @@ class PointMass:
         self.x = torch.zeros(num_envs)
         self.clock = torch.zeros(num_envs, dtype=torch.int64)
         self.heuristic_name = "toy"
-        self.bad = torch.zeros((), dtype=torch.int64)
+        self.bad = torch.zeros(num_envs, dtype=torch.bool)  # tests set worlds here
 
     def get_env_info(self) -> Dict[str, Any]:
         box = gymnasium.spaces.Box(-np.ones(3, np.float32), np.ones(3, np.float32))
@@ -66,12 +66,13 @@ class PointMass:
             "metrics": ends,
             "metric_names": ("at_goal",),
             "counted": torch.ones_like(done),
+            "bad": self.bad.clone(),
         }
         return self._obs(), rewards, done, infos
 
     def statistics(self) -> Dict[str, Tensor]:
         zero = torch.zeros((), dtype=torch.int64)
-        return {"bad_worlds": self.bad, "overflow": zero, "heuristic_nonfinite": zero}
+        return {"overflow": zero, "heuristic_nonfinite": zero}
 
     def get_env_state(self) -> Dict[str, Any]:
         return {"x": self.x.clone(), "clock": self.clock.clone(), "generator": self.generator.get_state()}

@@ -63,7 +63,11 @@ class HepoAgent(BaseAlgorithm):
         self.iteration, self.env_steps = 0, 0
         self.max_iterations = self.train_cfg.max_iterations
         self._obs: Optional[Tensor] = None
-        self._bad_before, self._stop = 0.0, False
+        # Worlds that diverged in this iteration (a world that does so in every step is still one world), and the
+        # environment's counters as they stood at the last flush.
+        self._diverged = torch.zeros(self.num_envs, dtype=torch.bool, device=self._device)
+        self._counters: Dict[str, float] = {}
+        self._stop = False
         self.observer = config["features"]["observer"]
         self.observer.after_init(self)
 
@@ -163,6 +167,7 @@ class HepoAgent(BaseAlgorithm):
             ends = ["episode/" + n for n in infos["metric_names"]]
             self.meter = EpisodeMeter(self.num_envs, self._num_stack, names, ends, self._device)
             self._restore_meter()
+        self._diverged |= infos["bad"]
         self.meter.update(torch.cat((rewards, infos["terms"]), 1), infos["metrics"], done, infos["counted"])
 
     def _episode_gap(self) -> Optional[Tensor]:
@@ -185,12 +190,14 @@ class HepoAgent(BaseAlgorithm):
         per_policy["sigma"] = learner.net.log_std.detach().exp().mean(1)
         env = self.vec_env.statistics()
         columns = [self.meter.take(), torch.stack(list(per_policy.values()), 1)]
-        shared = [learner.multiplier.value, learner.multiplier.gradient]
+        shared = [learner.multiplier.value, learner.multiplier.gradient, self._diverged.sum().float()]
         packed = torch.cat([c.flatten() for c in columns + shared] + [torch.stack(list(env.values())).float()])
-        host = packed.to("cpu").tolist()
+        self._diverged.zero_()
+        host = packed.to("cpu").tolist()  # host read: the one of the iteration, after all its work is queued
         metrics = self._unpack(host, self.meter.column_names(), list(per_policy), list(env))
-        bad = metrics["bad_worlds"]
-        metrics["bad_worlds"], self._bad_before = bad - self._bad_before, bad
+        for name in env:  # they count since the start, a metric is about its iteration
+            total = metrics[name]
+            metrics[name], self._counters[name] = total - self._counters.get(name, 0.0), total
         return metrics
 
     def _unpack(
@@ -211,7 +218,8 @@ class HepoAgent(BaseAlgorithm):
         if self.method.constraint:
             metrics["alpha"], metrics["alpha_gradient"] = host[at], host[at + runs]
         at += 2 * runs
-        metrics.update(zip(env, host[at:]))
+        metrics["bad_worlds"] = host[at]
+        metrics.update(zip(env, host[at + 1 :]))
         return metrics
 
     def _check_physics(self, metrics: Mapping[str, float]) -> None:
@@ -244,7 +252,7 @@ class HepoAgent(BaseAlgorithm):
             "env": self.vec_env.get_env_state(),
             "iteration": self.iteration,
             "env_steps": self.env_steps,
-            "bad_before": self._bad_before,
+            "counters": dict(self._counters),
             "policy_names": list(self.policy_names),
         }
 
@@ -253,7 +261,7 @@ class HepoAgent(BaseAlgorithm):
         self.set_weights(weights)
         self._meter_state = weights["meter"]
         self._obs = self.vec_env.set_env_state(weights["env"])
-        self._bad_before = float(weights["bad_before"])
+        self._counters = dict(weights["counters"])
         if set_epoch:
             self.iteration, self.env_steps = int(weights["iteration"]), int(weights["env_steps"])
 

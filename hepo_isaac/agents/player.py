@@ -77,22 +77,22 @@ class HepoPlayer:
         episodes: Dict[str, List[Tensor]] = {}
         trajectory: List[Dict[str, Tensor]] = []
         for _ in range(share * int(env.get_env_info()["max_episode_length"])):
-            if self._settings["record"] and not bool(finished[0]):
+            if self._settings["record"] and not bool(finished[0]):  # host read: a film is one episode long
                 trajectory.append(env.env.sim.render_state(0))
             obs, rewards, done, infos = env.step(self._act(obs))
             sums += rewards
             length += 1.0
-            # An evaluation may read the host; episodes beyond an env's share would favour short ones.
-            rows = (done & (finished < share)).nonzero().flatten()
+            # Episodes beyond an env's share would favour short ones.
+            rows = (done & (finished < share)).nonzero().flatten()  # host read: an evaluation keeps single episodes
             values = {"return_task": sums[:, 0], "return_heuristic": sums[:, 1], "episode_length": length}
             values.update(zip(infos["metric_names"], infos["metrics"].unbind(1)))
             for name, value in values.items():
-                episodes.setdefault(name, []).append(value[rows].to(torch.float32).cpu())
+                episodes.setdefault(name, []).append(value[rows].to(torch.float32))
             finished += done
             sums[done], length[done] = 0.0, 0.0
-            if bool((finished >= share).all()):
+            if bool((finished >= share).all()):  # host read: an evaluation stops when it has all episodes
                 break
-        self.result = {name: torch.cat(parts).tolist() for name, parts in episodes.items()}
+        self.result = {name: torch.cat(parts).tolist() for name, parts in episodes.items()}  # host read: the result
         self.result["trajectory"] = trajectory
 
     def _act(self, obs: Tensor) -> Tensor:

@@ -35,13 +35,14 @@ class RlGamesVecEnv(IVecEnv):
 
     def step(self, actions: Tensor) -> Tuple[Tensor, Tensor, Tensor, Dict[str, Any]]:
         """Returns obs (N, O), rewards (N, 2), dones (N,) bool and infos: time_outs, terminated, final_obs, counted,
-        terms and metrics (N, .) and their names."""
+        bad, terms and metrics (N, .) and their names."""
         result = self.env.step(actions)
         infos = {
             "time_outs": result.time_out,
             "terminated": result.terminated,
             "final_obs": result.final_obs,
             "counted": result.counted,
+            "bad": result.bad,
             "terms": result.terms,
             "metrics": result.metrics,
             "term_names": result.term_names,
@@ -52,7 +53,6 @@ class RlGamesVecEnv(IVecEnv):
     def statistics(self) -> Dict[str, Tensor]:
         """Counters since the start, as () tensors on the device."""
         return {
-            "bad_worlds": self.env.bad_count,
             "overflow": self.env.sim.overflow_count,
             "heuristic_nonfinite": self.env.heuristic_nonfinite,
         }

@@ -230,7 +230,7 @@ def train(args: Any) -> Tuple[bool, str]:
         time.perf_counter() - start,
         _recent(rows),
         sum(r["bad_worlds"] for r in rows),
-        rows[-1]["overflow"],
+        sum(r["overflow"] for r in rows),
     )
 
 

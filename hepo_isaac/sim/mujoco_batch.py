@@ -75,7 +75,7 @@ class MujocoBatchSimulation(MujocoSimulation):
         self._actuator_force = bind("actuator_force") if self.model.nu else None
         self._sensordata = bind("sensordata") if self.model.nsensordata else None
         self._extra: Dict[str, Tensor] = {}
-        self._out = {name: getattr(self, name).numpy() for name in _SERVED}
+        self._out = {name: _array(getattr(self, name)) for name in _SERVED}
         scene = self.scene
         self._q, self._v, self._b = (_runs(x) for x in (scene.qpos_adr, scene.qvel_adr, scene.body_ids))
         self._roots = self.model.body_rootid[scene.body_ids]
@@ -85,23 +85,23 @@ class MujocoBatchSimulation(MujocoSimulation):
 
     # -- commands ----------------------------------------------------------------------------------------------
     def apply_body_force(self, force: Tensor, torque: Optional[Tensor] = None) -> None:
-        self._xfrc[:, self._b, :3] = force.numpy()
+        self._xfrc[:, self._b, :3] = _array(force)
         if torque is not None:
-            self._xfrc[:, self._b, 3:] = torque.numpy()
+            self._xfrc[:, self._b, 3:] = _array(torque)
         self._pushed = True
 
     def _write_controls(self) -> None:
         if not self.model.nu:
             return
         # The bound on the position error stands in for PhysX's joint-speed limit.
-        q, bound = self._qpos[:, self._act_q], self._act_error.numpy()
+        q, bound = self._qpos[:, self._act_q], _array(self._act_error)
         error = self._out["dof_target_pos"][:, self._act] - q
         np.minimum(error, bound, out=error)
         np.maximum(error, -bound, out=error)
         np.add(q, error, out=self._ctrl)
         for mode, command in (("velocity", self._target_vel), ("effort", self._effort)):
             if mode in self._modes:
-                np.copyto(self._ctrl, command.numpy()[:, self._act], where=self._act_mode[mode].numpy())
+                np.copyto(self._ctrl, _array(command)[:, self._act], where=_array(self._act_mode[mode]))
 
     # -- lifecycle ---------------------------------------------------------------------------------------------
     def step(self) -> None:
@@ -143,27 +143,27 @@ class MujocoBatchSimulation(MujocoSimulation):
         root_state: Optional[Tensor] = None,
         dof_target_pos: Optional[Tensor] = None,
     ) -> None:
-        ids = np.flatnonzero(mask.numpy())  # sorted, which Batch insists on
+        ids = np.flatnonzero(_array(mask))  # sorted, which Batch insists on
         if not len(ids):
             return
         cured = ids[self._out["bad_envs"][ids]]
         if len(cured):  # nobody knows what is wrong with a bad world, so start it afresh
             self.batch.state[cured] = self._default_row
         if dof_pos is not None:
-            self._qpos[ids[:, None], self.scene.qpos_adr] = dof_pos.numpy()[ids]
+            self._qpos[ids[:, None], self.scene.qpos_adr] = _array(dof_pos)[ids]
         if dof_vel is not None:
-            self._qvel[ids[:, None], self.scene.qvel_adr] = dof_vel.numpy()[ids]
+            self._qvel[ids[:, None], self.scene.qvel_adr] = _array(dof_vel)[ids]
         if root_state is not None:
-            self._write_roots(ids, root_state.numpy()[ids].astype(np.float64))
+            self._write_roots(ids, _array(root_state)[ids].astype(np.float64))
         if dof_target_pos is not None:
-            self._out["dof_target_pos"][ids] = dof_target_pos.numpy()[ids]
+            self._out["dof_target_pos"][ids] = _array(dof_target_pos)[ids]
         self._settle(ids)
 
     def may_select(self, mask: Tensor) -> bool:
-        return bool(mask.numpy().any())
+        return bool(_array(mask).any())
 
     def reset(self, mask: Tensor) -> None:
-        ids = np.flatnonzero(mask.numpy())
+        ids = np.flatnonzero(_array(mask))
         if len(ids):
             self.batch.state[ids] = self._default_row
             self._out["dof_target_pos"][ids] = self._qpos[ids[:, None], self.scene.qpos_adr]
@@ -174,7 +174,7 @@ class MujocoBatchSimulation(MujocoSimulation):
         for name in ("qacc_warmstart", "qfrc_applied", "xfrc_applied", "time"):
             self.batch.bind(name)[ids] = 0.0
         for tensor in (self._target_vel, self._effort, self.dof_force, self.contact_force, self.force_sensor):
-            tensor.numpy()[ids] = 0.0
+            _array(tensor)[ids] = 0.0
         self.batch.warning[ids] = 0
         self._out["bad_envs"][ids] = False
         self._forward(ids)
@@ -268,7 +268,7 @@ class MujocoBatchSimulation(MujocoSimulation):
         writes = self._plan(field, names, values)
         self._apply_writes(writes, mask, values)
         self._note_gains(field, names, mask, values)
-        ids = np.flatnonzero(mask.numpy())
+        ids = np.flatnonzero(_array(mask))
         if len(ids):
             if field in NEEDS_SET_CONST:
                 self.batch.set_const(ids.astype(np.int32))
@@ -294,7 +294,7 @@ class MujocoBatchSimulation(MujocoSimulation):
                 % (state.get("engine"), None if rows is None else tuple(rows.shape), self.batch.state.shape)
             )
         self._load_model(state["model"], state["gains"])
-        self.batch.state[...] = rows.numpy()
+        self.batch.state[...] = _array(rows)
         self.batch.warning[...] = 0
         self._pushed = True  # forces applied before saving are in the rows and end with the next step
         self._forward(None)
@@ -331,6 +331,11 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
         out[..., i] = a[..., j] * b[..., k] - a[..., k] * b[..., j]
     return out
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """The same memory as a numpy array."""
+    return tensor.numpy()  # host read: this engine's tensors are on the host; a view, nothing is copied or waited for
 
 
 def _rotate(xyz: np.ndarray, w: np.ndarray, vec: np.ndarray) -> np.ndarray:

@@ -295,7 +295,8 @@ class MujocoWarpSimulation(MujocoSimulation):
         if field not in self._fields:
             holder, name = (self.wp_model.opt, "gravity") if field == "opt.gravity" else (self.wp_model, field)
             shared = getattr(holder, name)
-            values = np.broadcast_to(shared.numpy()[:1], (self.num_envs, *shared.numpy().shape[1:])).copy()
+            one = shared.numpy()[:1]  # host read: once per field, when it first differs between worlds
+            values = np.broadcast_to(one, (self.num_envs, *one.shape[1:])).copy()
             array = wp.array(values, dtype=shared.dtype, device=self._wp_device)
             array._is_batched = True  # as put_model marks fields with a leading world dimension
             setattr(holder, name, array)

@@ -217,18 +217,13 @@ def test_time_limit_bootstraps_the_final_observation():
 
 
 def test_diverging_worlds_stop_the_run_with_a_saved_state():
+    """A world that diverges in every step of an iteration is one world: 3 of 16, not 24."""
     env = PointMass(16)
-    step = env.step
-
-    def failing(actions):
-        env.bad += 1
-        return step(actions)
-
-    env.step = failing
+    env.bad[:3] = True
     recorder = Recorder()
-    with pytest.raises(UnstablePhysicsError, match="8 of 16 worlds diverged in iteration 1.*max_bad_fraction"):
+    with pytest.raises(UnstablePhysicsError, match="3 of 16 worlds diverged in iteration 1.*max_bad_fraction"):
         train(env=env, observer=recorder)
-    assert isinstance(recorder.failure, UnstablePhysicsError) and recorder.rows[0]["bad_worlds"] == 8
+    assert isinstance(recorder.failure, UnstablePhysicsError) and recorder.rows[0]["bad_worlds"] == 3
 
 
 def test_few_diverging_worlds_are_reported_and_training_goes_on():
@@ -237,13 +232,25 @@ def test_few_diverging_worlds_are_reported_and_training_goes_on():
 
     def failing(actions):
         calls.append(1)
-        if len(calls) == 9:
-            env.bad += 1
+        env.bad[5] = len(calls) == 9
         return step(actions)
 
     env.step = failing
     recorder = train(env=env, max_bad_fraction=0.1)
     assert [r["bad_worlds"] for r in recorder.rows] == [0, 1, 0, 0, 0]
+
+
+def test_counters_are_reported_per_iteration():
+    """The engine counts overflows since its start; the observer adds the metric up over iterations."""
+    env = PointMass(16)
+    statistics, calls = env.statistics, []
+
+    def growing():
+        calls.append(1)
+        return {**statistics(), "overflow": torch.tensor([2, 2, 7, 7, 8][len(calls) - 1])}
+
+    env.statistics = growing
+    assert [r["overflow"] for r in train(env=env).rows] == [2, 0, 5, 0, 1]
 
 
 def test_a_world_that_turns_nan_is_reset_and_training_goes_on():

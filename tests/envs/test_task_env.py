@@ -185,7 +185,6 @@ def test_rl_games_adapter():
     assert infos["term_names"] == ("term",) and infos["metric_names"] == ("late",)
     assert infos["terms"].shape == (N, 1) and infos["metrics"].shape == (N, 1)
     assert {name: int(v) for name, v in adapter.statistics().items()} == {
-        "bad_worlds": 0,
         "overflow": 0,
         "heuristic_nonfinite": 0,
     }

@@ -97,7 +97,10 @@ def test_evaluation_of_nothing_and_of_mismatched_episodes():
 
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory):
-    """Skip where this machine can render with neither library."""
+    """Skip where this machine can render with neither library.
+
+    OpenGL comes from the system (libEGL or OSMesa), not from pip, and the default suite must pass without root.
+    """
     try:
         render_trajectory(PENDULUM, np.zeros((1, 1)), tmp_path_factory.mktemp("probe") / "a.png", 10, 64, 64)
     except UserError as error:
