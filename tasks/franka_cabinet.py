@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.math import quat_conjugate, quat_matrix, quat_mul, quat_rotate
+from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task
 from hepo_isaac.errors import UserError
 from hepo_isaac.sim.base import Simulation
@@ -175,8 +176,8 @@ class FrankaCabinet(Task):
             options={"mujoco_warp": WARP_BUFFERS[num_props], **physics["options"]},
         )
 
-    def __init__(self, cfg: Mapping[str, Any], sim: Simulation, generator: torch.Generator) -> None:
-        self.sim, self._generator = sim, generator
+    def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:
+        self.sim, self._streams = sim, streams
         self.max_episode_length = int(cfg["episode_length"])
         device = sim.device
         # The robot's joints come first, so they are a view; the drawer is one more column.
@@ -211,7 +212,7 @@ class FrankaCabinet(Task):
         self.sim.set_dof_target_pos(self._target)
 
     def reset(self, mask: Tensor) -> None:
-        uniform = torch.rand(self.sim.num_envs, 9, generator=self._generator, device=self.sim.device)
+        uniform = self._streams.rand(9, mask=mask)
         pose = torch.zeros_like(self._target)
         pose[:, self._robot] = reset_pose(self._default, uniform, self._lower, self._upper)
         self.sim.set_state(mask, pose, self._zero_vel, root_state=self._start_roots, dof_target_pos=pose)

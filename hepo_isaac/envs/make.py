@@ -6,6 +6,8 @@ from typing import Any, Mapping
 
 import torch
 
+from hepo_isaac.envs.heuristic import resolve_heuristic
+from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.locate import task_class
 from hepo_isaac.sim.registry import make_simulation
@@ -18,7 +20,9 @@ def make_env(cfg: Mapping[str, Any], random_start: bool = True) -> TaskEnv:
     """Environments of ``cfg["task"]`` on the engine of ``cfg["sim"]``.
 
     Args:
-        cfg: resolved configuration with keys task, sim, device, num_envs and seed.
+        cfg: resolved configuration with keys task, sim, device, num_envs (of one run), and seed or run_seeds (one
+            per run trained side by side: each gets num_envs environments and a random stream of its own). A key
+            ``potential`` names Phi(s), as a heuristic is named.
         random_start: see TaskEnv; evaluations start all episodes at their beginning.
 
     Raises:
@@ -27,6 +31,10 @@ def make_env(cfg: Mapping[str, Any], random_start: bool = True) -> TaskEnv:
     task_type = task_class(cfg["task"]["name"])
     sim_cfg = {str(k): v for k, v in cfg["sim"].items()}
     engine = sim_cfg.pop("name")
-    sim = make_simulation(engine, task_type.scene(cfg["task"], engine), int(cfg["num_envs"]), cfg["device"], **sim_cfg)
-    generator = torch.Generator(sim.device).manual_seed(int(cfg["seed"]) ^ ENV_STREAM)
-    return TaskEnv(task_type(cfg["task"], sim, generator), sim, generator, random_start)
+    seeds = [int(s) for s in cfg.get("run_seeds") or [cfg["seed"]]]
+    num_envs = int(cfg["num_envs"]) * len(seeds)
+    sim = make_simulation(engine, task_type.scene(cfg["task"], engine), num_envs, cfg["device"], **sim_cfg)
+    generators = [torch.Generator(sim.device).manual_seed(s ^ ENV_STREAM) for s in seeds]
+    streams = Streams(generators, num_envs, sim.device, sim.may_select)
+    potential = resolve_heuristic(task_type, cfg["potential"]) if cfg.get("potential") else None
+    return TaskEnv(task_type(cfg["task"], sim, streams), sim, streams, random_start, potential)

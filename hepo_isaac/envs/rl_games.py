@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import gymnasium
 import numpy as np
@@ -48,7 +48,13 @@ class RlGamesVecEnv(IVecEnv):
             "term_names": result.term_names,
             "metric_names": result.metric_names,
         }
+        if result.potential is not None:
+            infos["potential"], infos["final_potential"] = result.potential, result.final_potential
         return result.obs, result.rewards, result.done, infos
+
+    def potential(self) -> Optional[Tensor]:
+        """(N,) Phi of the states of the current observations, or None where no potential is asked for."""
+        return self.env.potential()
 
     def statistics(self) -> Dict[str, Tensor]:
         """Counters since the start, as () tensors on the device."""

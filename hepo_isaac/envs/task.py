@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Tuple
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.streams import Streams
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import SceneSpec
 
@@ -47,8 +48,8 @@ class Task(ABC):
         """Describe the scene from the task's configuration; ``engine`` picks that engine's drive gains."""
 
     @abstractmethod
-    def __init__(self, cfg: Mapping[str, Any], sim: Simulation, generator: torch.Generator) -> None:
-        """Bind to a built simulation. All randomness comes from ``generator`` (on the simulation's device)."""
+    def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:
+        """Bind to a built simulation. All randomness comes from ``streams``, drawn with the mask it is used for."""
 
     @abstractmethod
     def apply(self, actions: Tensor) -> None:
@@ -57,6 +58,10 @@ class Task(ABC):
     @abstractmethod
     def observe(self) -> Tensor:
         """Observations (N, O) of the current state."""
+
+    @abstractmethod
+    def state(self) -> Any:
+        """Dataclass of (N, .) tensors that heuristics and potentials are functions of, of the current instant."""
 
     @abstractmethod
     def rewards(self) -> Rewards:
@@ -105,6 +110,7 @@ class StepResult:
     terms: (N, len(term_names)) reward terms of this step.  metrics: (N, len(metric_names)).
     counted: (N,) bool, False while an env is in a first episode that a random start phase cut short.
     bad: (N,) bool, worlds that diverged in this step (they are in ``terminated`` too).
+    potential, final_potential: (N,) Phi of the states of ``obs`` and ``final_obs``, or None where none is asked for.
     """
 
     obs: Tensor
@@ -119,3 +125,5 @@ class StepResult:
     metric_names: Tuple[str, ...]
     counted: Tensor
     bad: Tensor
+    potential: Optional[Tensor] = None
+    final_potential: Optional[Tensor] = None

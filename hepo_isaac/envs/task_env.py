@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.heuristic import HeuristicFunction
+from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import StepResult, Task
 from hepo_isaac.sim.base import Simulation
 
@@ -20,15 +22,23 @@ class TaskEnv:
         task: the task, bound to ``sim``.
         random_start: let every env's first episode start at a random time, so that resets do not come all at
             once; those first episodes are shorter and ``counted`` is False for them.
-        generator: source of the start phases, on the simulation's device.
+        streams: source of the start phases; the task's too.
+        potential: Phi(s), evaluated on the task's state, for shaping that needs one; None leaves it out.
     """
 
-    def __init__(self, task: Task, sim: Simulation, generator: torch.Generator, random_start: bool = True) -> None:
+    def __init__(
+        self,
+        task: Task,
+        sim: Simulation,
+        streams: Streams,
+        random_start: bool = True,
+        potential: Optional[HeuristicFunction] = None,
+    ) -> None:
         self.task, self.sim = task, sim
         self.num_envs, self.device = sim.num_envs, sim.device
         self.num_obs, self.num_actions = task.num_obs, task.num_actions
         self.max_episode_length = task.max_episode_length
-        self._generator, self._random_start = generator, random_start
+        self._streams, self._random_start, self._potential = streams, random_start, potential
         self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         self.counted = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
         self.bad_count = torch.zeros((), dtype=torch.int64, device=self.device)
@@ -41,8 +51,7 @@ class TaskEnv:
         self.progress.zero_()
         self.counted.fill_(True)
         if self._random_start:
-            shape = (self.num_envs,)
-            phase = torch.randint(self.max_episode_length, shape, generator=self._generator, device=self.device)
+            phase = self._streams.randint(self.max_episode_length)
             self.progress.copy_(phase)
             self.counted.copy_(phase == 0)
         return self._observe()
@@ -71,13 +80,17 @@ class TaskEnv:
         time_out = (self.progress >= self.max_episode_length) & ~terminated
         done = terminated | time_out
         final_obs = obs = self._observe()
+        final_potential = potential = self.potential()
         counted = self.counted & ~bad
         if self.sim.may_select(done):
             self.task.reset(done)
             self.progress.masked_fill_(done, 0)
             self.counted = self.counted | done
             obs = self._observe()
+            potential = self.potential()
             final_obs = torch.where(bad.unsqueeze(1), obs, final_obs)
+            if final_potential is not None and potential is not None:
+                final_potential = torch.where(bad, potential, final_potential)
         split = 2 + len(rewards.terms)
         return StepResult(
             obs=obs,
@@ -92,7 +105,20 @@ class TaskEnv:
             metric_names=tuple(metrics),
             counted=counted,
             bad=bad,
+            potential=potential,
+            final_potential=final_potential,
         )
+
+    def potential(self) -> Optional[Tensor]:
+        """(N,) Phi of the current state, or None where no potential is asked for. Not finite counts as 0."""
+        if self._potential is None:
+            return None
+        phi = self._potential(self.task.state())[0]
+        finite = phi.isfinite()
+        if self.sim.may_select(~finite):
+            self.heuristic_nonfinite += (~finite & ~self.sim.bad_envs).sum()
+            phi = phi.masked_fill(~finite, 0.0)
+        return phi
 
     def _observe(self) -> Tensor:
         return self.task.observe().clamp(-OBS_CLIP, OBS_CLIP)
@@ -105,7 +131,7 @@ class TaskEnv:
             "progress": self.progress.clone(),
             "counted": self.counted.clone(),
             "bad_count": self.bad_count.clone(),
-            "generator": self._generator.get_state(),
+            "streams": self._streams.get_state(),
         }
 
     def load_state(self, state: Dict[str, Any]) -> Tensor:
@@ -115,7 +141,7 @@ class TaskEnv:
         self.progress.copy_(state["progress"])
         self.counted = state["counted"].to(self.device).clone()
         self.bad_count.copy_(state["bad_count"])
-        self._generator.set_state(state["generator"])
+        self._streams.set_state(state["streams"])
         return self._observe()
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import torch
 
 from hepo_isaac.envs.rl_games import RlGamesVecEnv
+from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.locate import task_class
 from hepo_isaac.overrides import compose
@@ -91,7 +92,8 @@ def _env(cfg: Mapping[str, Any], device: str, random_start: bool = True) -> Task
         scene = task_type.scene(cfg["task"], "mujoco_warp")
         sim = MujocoWarpSimulation(scene, int(cfg["num_envs"]), device=device)
     generator = torch.Generator(sim.device).manual_seed(int(cfg["seed"]))
-    return TaskEnv(task_type(cfg["task"], sim, generator), sim, generator, random_start)
+    streams = Streams([generator], sim.num_envs, sim.device, sim.may_select)
+    return TaskEnv(task_type(cfg["task"], sim, streams), sim, streams, random_start)
 
 
 def _actions(env: TaskEnv, steps: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import torch
 
 from hepo_isaac.envs.rl_games import RlGamesVecEnv
+from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards
 from hepo_isaac.envs.task_env import TaskEnv
 
@@ -77,7 +78,8 @@ class Counter:
 
 def make(random_start=False, seed=0):
     sim = FakeSim()
-    return TaskEnv(Counter(sim), sim, torch.Generator().manual_seed(seed), random_start)
+    streams = Streams([torch.Generator().manual_seed(seed)], sim.num_envs, sim.device, sim.may_select)
+    return TaskEnv(Counter(sim), sim, streams, random_start)
 
 
 def test_time_limit_and_termination_are_told_apart():

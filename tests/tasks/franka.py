@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
+from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.locate import cfg_dir
 from hepo_isaac.sim.mujoco_batch import MujocoBatchSimulation
@@ -33,7 +34,8 @@ def make(
     cfg["heuristic"] = heuristic
     sim = MujocoBatchSimulation(FrankaCabinet.scene(cfg, "mujoco_batch"), num_envs, threads=1)
     generator = torch.Generator().manual_seed(seed)
-    return TaskEnv(FrankaCabinet(cfg, sim, generator), sim, generator, random_start)
+    streams = Streams([generator], sim.num_envs, sim.device, sim.may_select)
+    return TaskEnv(FrankaCabinet(cfg, sim, streams), sim, streams, random_start)
 
 
 def pose(num_envs: int, robot: Tuple[float, ...] = DEFAULT_POSE, drawer: float = 0.0) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task_env import TaskEnv
 from tasks.franka_cabinet import FrankaCabinet
 from tests.host_reads import HostReads
@@ -20,7 +21,8 @@ def make_warp(num_envs, **physics):
     cfg = config(**physics)
     sim = MujocoWarpSimulation(FrankaCabinet.scene(cfg, "mujoco_warp"), num_envs, device="cpu")
     generator = torch.Generator().manual_seed(0)
-    return TaskEnv(FrankaCabinet(cfg, sim, generator), sim, generator, random_start=False)
+    streams = Streams([generator], sim.num_envs, sim.device, sim.may_select)
+    return TaskEnv(FrankaCabinet(cfg, sim, streams), sim, streams, random_start=False)
 
 
 @pytest.mark.parametrize("num_props", [0, 16])
