@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hepo_isaac.methods.advantages import constrained_weights, contrast, standardize
+from hepo_isaac.methods.advantages import constrained_weights, standardize
+from hepo_isaac.methods.contrast import advantage_contrast
 from hepo_isaac.methods.multiplier import Multiplier, MultiplierConfig
 
 GAMMA = 0.99
@@ -129,6 +130,6 @@ def test_alpha_falls_to_its_bound_when_pi_is_always_better():
     for _ in range(60):
         own = torch.randn(1, 2, 200, generator=g)
         cross = torch.randn(1, 2, 200, generator=g) + torch.tensor([-0.5, 0.5]).view(1, 2, 1)
-        multiplier.record(contrast(own, cross, "raw_gae"))
+        multiplier.record(advantage_contrast(own, cross, "raw_gae"))
         multiplier.update()
     assert multiplier.value.item() == 0.0
