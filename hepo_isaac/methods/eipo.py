@@ -37,8 +37,9 @@ def min_stage_utility(
     """(1 + alpha) A_r^pi + A_h^pi - (r + h), the utility pi_J maximises on pi's data.
 
     Equivalently alpha r + gamma V(s') - V(s) with V = (1 + alpha) V_r^pi + V_h^pi. The authors' rlpyt code uses
-    (alpha - 1) r - h + A_r^pi + A_h^pi instead, where alpha multiplies the one-step reward and not its advantage;
-    that one is not -L (tests/methods/test_eipo.py measures it).
+    (alpha - 1) r - h + A_r^pi + A_h^pi instead, where alpha multiplies the one-step reward and not its advantage. Its
+    return is -L + alpha J(pi): as J(pi) is fixed in this stage, pi_J sees the same objective with more variance, but
+    the mean that "win_lose" looks at has another sign.
 
     Args:
         r, h: (...).  task_advantage, heuristic_advantage: (...) A_r^pi and A_h^pi.  alpha: a float or broadcastable.
