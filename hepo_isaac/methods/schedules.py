@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-HORIZON_KINDS = ("constant", "linear", "tanh", "exponential_average")
-ANNEALING_KINDS = ("constant", "step", "linear", "cosine", "exponential")
+HORIZON_SCHEDULES = ("constant", "linear", "tanh", "exponential_average")
+ANNEALING_SCHEDULES = ("constant", "step", "linear", "cosine", "exponential")
 # HuRL's tanh schedule is scaled so that it would be at this share of its asymptote when it ends.
 _TANH_LIMIT = 0.99
 # Where the exponential schedule stands at its end, before it is cut to 0.
@@ -24,8 +24,8 @@ def horizon_lambda(iteration: int, total: int, initial: float, rate: float, kind
     A ``rate`` of 1 reaches 1 (tanh, linear) at the end of training, a large one stays at ``initial``, and a tiny one
     is plain RL from iteration 1 on.
     """
-    if kind not in HORIZON_KINDS:
-        raise ValueError("unknown horizon schedule %r; valid: %s" % (kind, ", ".join(HORIZON_KINDS)))
+    if kind not in HORIZON_SCHEDULES:
+        raise ValueError("unknown horizon schedule %r; valid: %s" % (kind, ", ".join(HORIZON_SCHEDULES)))
     if rate <= 0.0:
         raise ValueError("the horizon's rate must be > 0, got %r" % rate)
     length = rate * total
@@ -52,8 +52,8 @@ def anneal(iteration: int, total: int, kind: str, fraction: float) -> float:
       cosine       (1 + cos(pi x)) / 2
       exponential  0.01^x, down to one per cent, then cut to 0
     """
-    if kind not in ANNEALING_KINDS:
-        raise ValueError("unknown annealing schedule %r; valid: %s" % (kind, ", ".join(ANNEALING_KINDS)))
+    if kind not in ANNEALING_SCHEDULES:
+        raise ValueError("unknown annealing schedule %r; valid: %s" % (kind, ", ".join(ANNEALING_SCHEDULES)))
     if not 0.0 < fraction <= 1.0:
         raise ValueError("the annealing fraction must be in (0, 1], got %r" % fraction)
     if kind == "constant":

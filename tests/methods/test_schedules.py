@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from hepo_isaac.methods.schedules import ANNEALING_KINDS, HORIZON_KINDS, anneal, horizon_lambda
+from hepo_isaac.methods.schedules import ANNEALING_SCHEDULES, HORIZON_SCHEDULES, anneal, horizon_lambda
 
 
 class TestHorizon:
@@ -26,7 +26,7 @@ class TestHorizon:
     def test_by_hand(self, kind, iteration, expected):
         assert horizon_lambda(iteration, 100, 0.9, 0.5, kind) == pytest.approx(expected, abs=1e-12)
 
-    @pytest.mark.parametrize("kind", HORIZON_KINDS)
+    @pytest.mark.parametrize("kind", HORIZON_SCHEDULES)
     def test_starts_at_the_initial_value_and_never_falls(self, kind):
         values = [horizon_lambda(n, 300, 0.9, 0.7, kind) for n in range(600)]
         assert values[0] == pytest.approx(0.9)
@@ -38,7 +38,7 @@ class TestHorizon:
         assert horizon_lambda(100, 100, 0.95, 1.0, kind) == 1.0
         assert horizon_lambda(98, 100, 0.95, 1.0, kind) < 1.0
 
-    @pytest.mark.parametrize("kind", HORIZON_KINDS)
+    @pytest.mark.parametrize("kind", HORIZON_SCHEDULES)
     def test_a_large_rate_is_constant(self, kind):
         assert horizon_lambda(999, 1000, 0.9, 1e5, kind) == pytest.approx(0.9, abs=1e-5)
         assert horizon_lambda(999, 1000, 0.9, math.inf, kind) == pytest.approx(0.9)
@@ -47,14 +47,14 @@ class TestHorizon:
     def test_a_tiny_rate_is_plain_reinforcement_learning(self, kind):
         assert [horizon_lambda(n, 1000, 0.9, 1e-5, kind) for n in (1, 2, 3, 999)] == pytest.approx([1.0] * 4)
 
-    @pytest.mark.parametrize("kind", HORIZON_KINDS)
+    @pytest.mark.parametrize("kind", HORIZON_SCHEDULES)
     def test_is_clipped_to_a_probability(self, kind):
         assert horizon_lambda(0, 10, -0.5, 1.0, kind) == 0.0
         assert horizon_lambda(9, 10, 1.5, 1.0, kind) == 1.0
 
 
 class TestAnneal:
-    @pytest.mark.parametrize("kind", sorted(set(ANNEALING_KINDS) - {"constant"}))
+    @pytest.mark.parametrize("kind", sorted(set(ANNEALING_SCHEDULES) - {"constant"}))
     def test_falls_from_one_to_zero_within_the_fraction(self, kind):
         weights = [anneal(n, 200, kind, 0.5) for n in range(200)]
         assert weights[0] == 1.0
