@@ -63,6 +63,8 @@ def _resolve_sim(cfg: DictConfig, mine: Sequence[str], cuda: bool) -> DictConfig
         return cfg.sim
     wants_cuda = cuda if cfg.device == "auto" else str(cfg.device).startswith("cuda")
     name = "mujoco_warp" if wants_cuda else "mujoco_batch"
+    if list(cfg.task.get("engines", [])) == ["analytic"]:
+        name = "analytic"
     options: Any = OmegaConf.load(cfg_dir() / "sim" / (name + ".yaml"))
     for key in [k[len("sim.") :] for k in mine if k.startswith("sim.")]:
         if key not in options:
@@ -77,7 +79,7 @@ def _resolve_sim(cfg: DictConfig, mine: Sequence[str], cuda: bool) -> DictConfig
 def _resolve_device(device: str, engine: str, cuda: bool) -> str:
     """The engine decides: physics and learning share one device."""
     if device == "auto":
-        on_gpu = cuda if engine == "isaacgym" else engine == "mujoco_warp"
+        on_gpu = cuda if engine in ("isaacgym", "analytic") else engine == "mujoco_warp"
         return "cuda:0" if on_gpu else "cpu"
     return "cuda:0" if device == "cuda" else device
 

@@ -14,7 +14,7 @@ from hepo_isaac.errors import UserError, unknown
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import SceneSpec
 
-ENGINES = ("mujoco_batch", "mujoco_warp", "isaacgym")
+ENGINES = ("mujoco_batch", "mujoco_warp", "isaacgym", "analytic")
 # Warp's host device runs the CUDA engine's kernels without a GPU, far slower than mujoco_batch: for tests only, and
 # therefore never chosen by "auto" nor by a plain "cpu".
 WARP_CPU = "warp-cpu"
@@ -39,7 +39,9 @@ def resolve_engine(name: str, device: str) -> Tuple[str, torch.device]:
     if name == "isaacgym":
         raise _no_isaacgym()
     wanted = _device(device)
-    if name == "auto":
+    if name == "analytic":
+        return name, _torch_device(device, wanted)
+    if name == "auto":  # the physics engines: a task that needs none says so in its file (hepo_isaac/config.py)
         name = "mujoco_warp" if _warp_wanted(device, wanted) else "mujoco_batch"
     if name == "mujoco_batch":
         return name, _cpu(device, wanted)
@@ -59,6 +61,10 @@ def make_simulation(name: str, spec: SceneSpec, num_envs: int, device: torch.dev
         from hepo_isaac.sim.mujoco_warp import MujocoWarpSimulation
 
         return MujocoWarpSimulation(spec, num_envs, device=str(device), **options)
+    if name == "analytic":
+        from hepo_isaac.sim.analytic import AnalyticSimulation
+
+        return AnalyticSimulation(spec, num_envs, device, **options)
     if name == "isaacgym":
         raise _no_isaacgym()
     raise unknown("sim", name, ENGINES)
@@ -101,6 +107,28 @@ def _cpu(text: str, device: torch.device) -> torch.device:
     return torch.device("cpu")
 
 
+def _torch_device(text: str, device: torch.device) -> torch.device:
+    """A device that torch can use; sim=analytic runs on any."""
+    if text == WARP_CPU:
+        raise UserError("device=warp-cpu is for sim=mujoco_warp; use device=cpu or device=cuda:0")
+    if device.type == "cuda":
+        _need_cuda(text, device, "device=cpu")
+        return torch.device("cuda", device.index or 0)
+    return device
+
+
+def _need_cuda(text: str, device: torch.device, instead: str) -> None:
+    if not torch.cuda.is_available():
+        raise UserError(
+            "device=%s was asked for, but torch sees no NVIDIA GPU: use %s, or install the"
+            " NVIDIA driver and a CUDA build of torch with pip install 'hepo-isaac[cuda]'" % (text, instead)
+        )
+    if (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            "device=%s does not exist, torch sees %d GPU(s): use device=cuda:0" % (text, torch.cuda.device_count())
+        )
+
+
 def _warp_device(text: str, device: torch.device) -> torch.device:
     if not _installed("mujoco_warp") or not _installed("warp"):
         raise UserError(
@@ -115,15 +143,7 @@ def _warp_device(text: str, device: torch.device) -> torch.device:
             "sim=mujoco_warp needs an NVIDIA GPU, but %s: use sim=mujoco_batch device=cpu, or on a machine with a GPU"
             " run pip install 'hepo-isaac[cuda]' with a CUDA build of torch" % reason
         )
-    if not torch.cuda.is_available():
-        raise UserError(
-            "device=%s was asked for, but torch sees no NVIDIA GPU: use sim=mujoco_batch device=cpu, or install the"
-            " NVIDIA driver and a CUDA build of torch with pip install 'hepo-isaac[cuda]'" % text
-        )
-    if (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(
-            "device=%s does not exist, torch sees %d GPU(s): use device=cuda:0" % (text, torch.cuda.device_count())
-        )
+    _need_cuda(text, device, "sim=mujoco_batch device=cpu")
     return torch.device("cuda", device.index or 0)
 
 

@@ -35,7 +35,7 @@ def message(name, device):
 
 
 def test_names():
-    assert available_engines() == ["mujoco_batch", "mujoco_warp", "isaacgym"]
+    assert available_engines() == ["mujoco_batch", "mujoco_warp", "isaacgym", "analytic"]
 
 
 @pytest.mark.parametrize(
