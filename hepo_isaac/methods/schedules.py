@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 HORIZON_SCHEDULES = ("constant", "linear", "tanh", "exponential_average")
-ANNEALING_SCHEDULES = ("constant", "step", "linear", "cosine", "exponential")
+ANNEALING_SCHEDULES = ("constant", "linear", "cosine", "exponential")
 # HuRL's tanh schedule is scaled so that it would be at this share of its asymptote when it ends.
 _TANH_LIMIT = 0.99
 # Where the exponential schedule stands at its end, before it is cut to 0.
@@ -45,9 +45,8 @@ def horizon_lambda(iteration: int, total: int, initial: float, rate: float, kind
 def anneal(iteration: int, total: int, kind: str, fraction: float) -> float:
     """Weight of the heuristic: 1 at iteration 0, and 0 once the first ``fraction`` of training is over.
 
-    With x = iteration / (fraction * total), and 0 from x = 1 on (except constant):
-      constant     1 throughout
-      step         1, so first both, then the task alone
+    With x = iteration / (fraction * total), and 0 from x = 1 on:
+      constant     1, so first both, then the task alone; with fraction = 1 it never ends
       linear       1 - x
       cosine       (1 + cos(pi x)) / 2
       exponential  0.01^x, down to one per cent, then cut to 0
@@ -56,8 +55,6 @@ def anneal(iteration: int, total: int, kind: str, fraction: float) -> float:
         raise ValueError("unknown annealing schedule %r; valid: %s" % (kind, ", ".join(ANNEALING_SCHEDULES)))
     if not 0.0 < fraction <= 1.0:
         raise ValueError("the annealing fraction must be in (0, 1], got %r" % fraction)
-    if kind == "constant":
-        return 1.0
     x = iteration / (fraction * total)
     if x >= 1.0:
         return 0.0
