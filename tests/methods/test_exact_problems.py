@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
 import numpy as np
 import pytest
 import torch
 
-from hepo_isaac.methods.advantages import constrained_weights, standardize
-from hepo_isaac.methods.contrast import advantage_contrast
+from hepo_isaac.methods.advantages import constrained_weights, gae, standardize
+from hepo_isaac.methods.contrast import ADVANTAGE_CONTRASTS, advantage_contrast
 from hepo_isaac.methods.multiplier import Multiplier, MultiplierConfig
 
 GAMMA = 0.99
+F64 = torch.float64
+
+
+def _multiplier(runs=1, **config):
+    config.setdefault("allow_negative", config.get("minimum", 0.0) < 0.0)
+    return Multiplier(MultiplierConfig(**config), runs, torch.device("cpu"))
+
+
+def _drive(multiplier, gap):
+    multiplier.record(gap)
+    multiplier.update()
 
 
 def _mixed_reward(task, heuristic, alpha, heuristic_weight=1.0):
@@ -82,6 +95,44 @@ class TestTwoArms:
         assert (mixed[0] > mixed[-1]).item() == (arm == 1)
 
 
+class TestTwoArmsForLong:
+    """Arm 1 pays r = 1, arm 2 pays h = c; exact policy gradients of pi and pi_H, alpha stepped every iteration."""
+
+    def _train(self, c, standardized, minimum):
+        """(J at the end, its peak) for each c; 4000 iterations, rates ten times the release's over 40 000."""
+        c = torch.tensor(c)
+        alpha = _multiplier(len(c), lr=1e-3, minimum=minimum)
+        logit, logit_h = torch.zeros_like(c), torch.zeros_like(c)
+        peak = torch.zeros_like(c)
+        for _ in range(4000):
+            p, q = torch.sigmoid(logit), torch.sigmoid(logit_h)
+            weights = constrained_weights(alpha.value, 1.0)
+            # gradients of p and -p times their advantages' scale: c apart raw, one standard deviation otherwise
+            scale = torch.where(torch.tensor(standardized), (p * (1 - p)).rsqrt(), torch.ones_like(p))
+            size = torch.ones_like(c) if standardized else c
+            logit = logit + 0.2 * p * (1 - p) * scale * (weights[:, 0] - size * weights[:, 1])
+            logit_h = logit_h - 0.2 * q * (1 - q) * size
+            peak = torch.maximum(peak, p)
+            _drive(alpha, p - q)
+        return torch.sigmoid(logit).tolist(), peak.tolist()
+
+    def test_a_bounded_alpha_keeps_a_good_policy(self):
+        """c = .5: J + H is right for ever. c = 2: the hack, as J(pi_H) = 0 makes the constraint vacuous."""
+        (good, hacked), _ = self._train([0.5, 2.0], False, 0.0)
+        assert good == pytest.approx(0.997, abs=1e-3)
+        assert hacked == pytest.approx(0.001, abs=1e-3)
+
+    def test_the_released_bound_ends_in_the_hack_even_so(self):
+        """alpha_min = -.99, c = .5: pi first learns the task, then alpha < -.5 turns it round."""
+        (final,), (peak,) = self._train([0.5], False, -0.99)
+        assert peak == pytest.approx(0.95, abs=0.01)
+        assert final < 0.003
+
+    def test_standardised_it_is_undecided_at_zero_and_hacked_below(self):
+        assert self._train([0.5, 2.0, 100.0], True, 0.0)[0] == pytest.approx([0.5] * 3)
+        assert max(self._train([0.5, 2.0, 100.0], True, -0.99)[0]) < 1e-3
+
+
 def _random_mdp(rng, states=5, actions=3):
     transition = rng.dirichlet(np.ones(states), size=(states, actions))
     return transition, rng.normal(size=(states, actions)), rng.normal(size=(states, actions))
@@ -133,3 +184,69 @@ def test_alpha_falls_to_its_bound_when_pi_is_always_better():
         multiplier.record(advantage_contrast(own, cross, "raw_gae"))
         multiplier.update()
     assert multiplier.value.item() == 0.0
+
+
+class TestDegenerateRewards:
+    """What the rows look like when a reward says nothing, or says the other one."""
+
+    def _advantages(self, seed=0, zero=None):
+        """(1, 2, 60, 2) [r, h] advantages of both policies by a zero critic; channel ``zero`` is never paid."""
+        g = torch.Generator().manual_seed(seed)
+        reward = torch.randn(60, 2, 2, generator=g)
+        if zero is not None:
+            reward[..., zero] = 0.0
+        none = torch.zeros(60, 2, dtype=torch.bool)
+        advantages = gae(reward, torch.zeros_like(reward), torch.zeros(2, 2), none, none, torch.zeros(2, 2), 0.99, 0.95)
+        return advantages.transpose(0, 1).unsqueeze(0)
+
+    @staticmethod
+    def _mixed(advantages, alpha):
+        z = standardize(advantages, dim=(2,))
+        return (z * constrained_weights(torch.tensor([alpha]), 1.0)).sum(-1), z
+
+    def test_no_task_reward_leaves_alpha_alone_and_pi_follows_h(self):
+        rows = self._advantages(zero=0)
+        alpha = _multiplier(init=0.5)
+        for mode in ADVANTAGE_CONTRASTS:
+            _drive(alpha, advantage_contrast(rows[..., 0], rows[..., 0].flip(1), mode))
+        assert alpha.value.item() == 0.5
+        mixed, z = self._mixed(rows, 0.5)
+        torch.testing.assert_close(mixed, z[..., 1] / 1.5)
+
+    def test_no_heuristic_leaves_the_task_alone(self):
+        mixed, z = self._mixed(self._advantages(zero=1), 0.5)
+        assert torch.equal(mixed, z[..., 0])
+        assert torch.equal(z[..., 1], torch.zeros_like(z[..., 1]))
+
+    def test_a_heuristic_that_is_the_task_doubles_the_step(self):
+        rows = self._advantages()[..., :1].expand(-1, -1, -1, 2)
+        mixed, z = self._mixed(rows, 0.0)
+        torch.testing.assert_close(mixed, 2.0 * z[..., 0])
+
+    @pytest.mark.parametrize("mode", ADVANTAGE_CONTRASTS)
+    def test_equal_policies_have_no_gap_on_average(self, mode):
+        """500 draws of two policies with the same law; each gap is within noise, their mean four times closer still."""
+        g = torch.Generator().manual_seed(0)
+        own, cross = torch.randn(500, 2, 64, generator=g), torch.randn(500, 2, 64, generator=g)
+        gaps = advantage_contrast(own, cross, mode)
+        assert gaps.mean().abs().item() < 4 * gaps.std().item() / sqrt(500)
+        assert gaps.std().item() < 0.3
+
+    def test_a_constant_heuristic_pays_for_staying_alive_and_nothing_else(self):
+        """h = 1, gamma = .9. All episodes of 10 steps and a critic that knows the time: no advantage. If every second
+        env may end at step 4, a critic that cannot foresee it is disappointed there and nowhere else."""
+        left = torch.tensor([(1 - 0.9 ** (10 - t)) / 0.1 for t in range(10)], dtype=F64).view(10, 1, 1).expand(10, 2, 1)
+        ends = torch.zeros(10, 2, dtype=torch.bool)
+        ends[9] = True
+        nothing = torch.zeros(2, 1, dtype=F64)
+
+        def advantages():
+            return gae(torch.ones(10, 2, 1, dtype=F64), left, nothing, ends, torch.zeros_like(ends), nothing, 0.9, 0.95)
+
+        assert advantages().abs().max().item() < 1e-13
+        assert torch.equal(standardize(advantages(), dim=(0, 1)), torch.zeros_like(left))
+        ends[4, 1] = True
+        early = advantages()[..., 0]
+        assert early[4, 1].item() == pytest.approx(-0.9 * left[5, 0, 0].item())
+        assert (early[:5, 1] < 0).all()
+        assert early[:, 0].abs().max().item() < 1e-13
