@@ -13,6 +13,7 @@ Optimum: k steps until x < -0.3 and |y| > 0.5, m more to the goal (optimal_retur
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Tuple
 
@@ -27,6 +28,7 @@ ARM = 0.5  # |y| of the arms
 GOAL = 0.7  # x of the goal
 RADIUS = 0.25
 START = 0.2
+MARGIN = 0.08
 
 
 @dataclass
@@ -42,21 +44,19 @@ def distance(s: MazeState) -> Tensor:
 
 
 def geodesic_distance(s: MazeState) -> Tensor:
-    """(N,) length of the shortest way to the goal, up to 0.01, over the corners of the cup.
+    """(N,) length of the way to the goal around the cup, MARGIN clear of its corners so that the corners are no traps.
 
     By the mirror symmetry the way over the upper arm of (x, |y|) is the shorter one.
     """
     x, y = s.pos[:, 0], s.pos[:, 1].abs()
-    back = ((GOAL - WALL) ** 2 + ARM**2) ** 0.5  # from the right corner to the goal
-    over_right = torch.hypot(x - WALL, y - ARM) + back
-    over_left = torch.hypot(x + WALL, y - ARM) + (2.0 * WALL + back)
-    inside = (x < WALL) & (x > -WALL) & (y < ARM)
-    behind_mouth = (x <= -WALL) & (y < ARM)
+    corner_x, corner_y = WALL + MARGIN, ARM + MARGIN
+    back = math.hypot(GOAL - corner_x, corner_y)
+    over_right = torch.hypot(x - corner_x, y - corner_y) + back
+    over_left = torch.hypot(x + corner_x, y - corner_y) + (2.0 * corner_x + back)
     # from above the arm the right corner hides the goal until the straight line passes it
-    slope = (GOAL - x).clamp_min(1e-6)
-    clear = (x >= WALL) | (y * (GOAL - WALL) > ARM * slope)
-    left = inside | behind_mouth
-    return torch.where(left, over_left, torch.where(clear, distance(s), over_right))
+    visible = (x > WALL) | (y * (GOAL - WALL) > ARM * (GOAL - x))
+    behind = torch.where(visible, distance(s), over_right)
+    return torch.where((x <= WALL) & (y <= ARM), over_left, behind)
 
 
 def straight(s: MazeState) -> Dict[str, Tensor]:
