@@ -48,8 +48,19 @@ def resolve(cfg: DictConfig, user_overrides: Sequence[str], cuda: bool) -> DictC
         out.torch_threads = max(1, usable_cores() // 2)
     if out.heuristic == "default":
         out.heuristic = task_class(out.task.name).heuristics()[0]
+    _resolve_method(out)
     OmegaConf.set_struct(out, True)
     return out
+
+
+def _resolve_method(out: DictConfig) -> None:
+    """What a method takes from its task: a threshold for J, and Phi(s), which is the heuristic unless named."""
+    shaping = out.algo.get("shaping") or {}
+    if shaping.get("kind") == "potential" and shaping.get("potential") == "state":
+        out.potential = out.potential or out.heuristic
+    scores = out.task.get("scores")
+    if out.algo.get("constraint") == "threshold" and out.algo.threshold is None and scores:
+        out.algo.threshold = 0.5 * (float(scores.random) + float(scores.optimal))
 
 
 def usable_cores() -> int:
@@ -169,6 +180,8 @@ def validate(cfg: DictConfig, training: bool = True) -> None:
         _check_method(cfg)
         _check_batch(cfg)
     check_heuristic(cfg.task.name, str(cfg.heuristic))
+    if cfg.get("potential") is not None:
+        check_heuristic(cfg.task.name, str(cfg.potential))
     engines = list(cfg.task.get("engines", group_names("sim")))
     if cfg.sim.name not in engines:
         raise UserError(
@@ -216,22 +229,20 @@ def _check_train(train: DictConfig) -> None:
 
 
 def _check_method(cfg: DictConfig) -> None:
-    """Let the dataclasses that will hold these settings judge them, after what they do not check."""
+    """Let the dataclasses that will hold these settings judge them."""
     from hepo_isaac.agents.config import train_config
     from hepo_isaac.methods.method import method_from_config
 
-    multiplier = cfg.algo.get("multiplier") or {}
-    for key in ("init", "minimum", "lr"):
-        if key in multiplier and not float(multiplier[key]) >= 0:
-            raise UserError(
-                "algo.multiplier.%s must not be negative (alpha is a Lagrange multiplier of J(pi) >= J(pi_H), "
-                "and a negative one would reward violating it), got %s" % (key, multiplier[key])
-            )
     try:
-        method_from_config(OmegaConf.to_container(cfg.algo, resolve=True))  # type: ignore[arg-type]
+        method = method_from_config(OmegaConf.to_container(cfg.algo, resolve=True))  # type: ignore[arg-type]
         train_config(OmegaConf.to_container(cfg.train, resolve=True))  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise UserError(str(error)) from error
+    if method.constraint == "threshold" and method.threshold is None:
+        raise UserError(
+            "algo=%s needs algo.threshold=<J to reach>, because task=%s has no task.scores to take half way between"
+            % (method.name, cfg.task.name)
+        )
 
 
 def _check_batch(cfg: DictConfig) -> None:

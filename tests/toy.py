@@ -86,8 +86,13 @@ class PointMass:
 METHODS: Dict[str, Dict[str, Any]] = {
     "ppo_h": {"name": "ppo_h", "objectives": ["heuristic"]},
     "ppo_j": {"name": "ppo_j", "objectives": ["task"]},
-    "ppo_jh": {"name": "ppo_jh", "objectives": ["sum"], "sum_reward": True},
-    "hepo": {"name": "hepo", "objectives": ["constrained", "heuristic"], "constraint": True, "share_data": True},
+    "ppo_jh": {"name": "ppo_jh", "objectives": ["sum"], "shaping": {"kind": "sum"}},
+    "hepo": {
+        "name": "hepo",
+        "objectives": ["constrained", "heuristic"],
+        "constraint": "reference",
+        "share_data": "both",
+    },
 }
 
 TRAIN: Dict[str, Any] = {

@@ -8,7 +8,7 @@ so nearly every method of it would have to be replaced (docs/architecture.md).
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import torch
 from rl_games.common import vecenv
@@ -16,20 +16,25 @@ from rl_games.interfaces.base_algorithm import BaseAlgorithm
 from torch import Tensor
 
 from hepo_isaac.agents.config import train_config
+from hepo_isaac.agents.experience import Progress
 from hepo_isaac.agents.learner import Learner
 from hepo_isaac.agents.meters import EpisodeMeter
 from hepo_isaac.agents.rollout import RolloutBuffer
+from hepo_isaac.agents.run_axis import join_runs, select_run
+from hepo_isaac.agents.statistics import Statistics
+from hepo_isaac.agents.turns_experience import TurnsExperience
 from hepo_isaac.errors import UnstablePhysicsError, UserError
 from hepo_isaac.methods.method import method_from_config
 
 
 class HepoAgent(BaseAlgorithm):
-    """Trains the policies of one method on one vectorised environment.
+    """Trains the policies of one method on one vectorised environment; with several seeds, S independent runs.
 
     Args:
         base_name: rl-games' run name (unused; the run folder has the name).
-        params: rl-games' parameters; ``params["config"]`` holds env_name, num_actors, device, seeds, method, train
-            and features.observer.
+        params: rl-games' parameters; ``params["config"]`` holds env_name, num_actors (of all runs), device, seeds,
+            method, train and features.observer. The observer's ``after_init(agent)``, ``on_iteration(agent,
+            metrics)`` (one dict per run; True stops), ``on_finish(agent)`` and ``on_failure(agent, error)`` are called.
     """
 
     def __init__(self, base_name: str, params: Dict[str, Any]) -> None:
@@ -52,17 +57,19 @@ class HepoAgent(BaseAlgorithm):
             self.method, self.train_cfg, self.num_envs, num_obs, num_actions, self.generators, self._device
         )
         self.policy_names = list(self.method.policy_names)
-        self._num_stack = self.learner.num_policies
+        self.num_runs = len(self.generators)
+        if self.method.frozen_reference is not None:
+            self._freeze_reference(self.method.frozen_reference)
         horizon = self.train_cfg.horizon_length
         slots = 1 + horizon // int(info["max_episode_length"])
-        self.buffer = RolloutBuffer(
-            horizon, self._num_stack, self.num_envs, num_obs, num_actions, 2, slots, self._device
-        )
-        self._noise = torch.zeros(self._num_stack, self.num_envs // self._num_stack, num_actions, device=self._device)
+        blocks = len(self.generators) * self.method.num_blocks
+        self.buffer = RolloutBuffer(horizon, blocks, self.num_envs, num_obs, num_actions, 2, slots, self._device)
+        self._noise = torch.zeros(blocks, self.num_envs // blocks, num_actions, device=self._device)
         self.meter: Optional[EpisodeMeter] = None
         self.iteration, self.env_steps = 0, 0
         self.max_iterations = self.train_cfg.max_iterations
         self._obs: Optional[Tensor] = None
+        self._potential: Optional[Tensor] = None
         # Worlds that diverged in this iteration (a world that does so in every step is still one world), and the
         # environment's counters as they stood at the last flush.
         self._diverged = torch.zeros(self.num_envs, dtype=torch.bool, device=self._device)
@@ -104,8 +111,11 @@ class HepoAgent(BaseAlgorithm):
             raise
         self.observer.on_finish(self)
 
-    def train_epoch(self) -> Dict[str, float]:
-        """One iteration: collect, learn, and a single read of all statistics on the host."""
+    def train_epoch(self) -> List[Dict[str, float]]:
+        """One iteration: collect, learn, and a single read of all statistics on the host; one dict per run.
+
+        Speeds are of all runs together.
+        """
         start = time.perf_counter()
         last_obs = self.collect()
         self._synchronize()
@@ -115,49 +125,54 @@ class HepoAgent(BaseAlgorithm):
         end = time.perf_counter()
         self.iteration += 1
         steps = self.num_envs * self.train_cfg.horizon_length
-        self.env_steps += steps
-        metrics.update(
-            iteration=float(self.iteration),
-            env_steps=float(self.env_steps),
-            env_steps_per_second=steps / (end - start),
-            rollout_s=middle - start,
-            update_s=end - middle,
-        )
+        self.env_steps += steps // self.num_runs
+        for row in metrics:
+            row.update(
+                iteration=float(self.iteration),
+                env_steps=float(self.env_steps),
+                env_steps_per_second=steps / (end - start),
+                rollout_s=middle - start,
+                update_s=end - middle,
+            )
         return metrics
 
     # -- one iteration, without host reads ---------------------------------------------------------------------
     def collect(self) -> Tensor:
-        """Fill the rollout buffer; returns the observation after its last step, (P, n, O)."""
+        """Fill the rollout buffer; returns the observation after its last step, (B, n, O)."""
         if self._obs is None:
             self._obs = self.vec_env.reset()
+        if self.method.needs_potential and self._potential is None:
+            self._potential = self.vec_env.potential()
         b, obs = self.buffer, self._obs
         b.start()
-        p = self._num_stack
+        blocks = b.num_blocks
         for t in range(b.horizon):
             self._draw_noise()
-            by_policy = obs.view(p, -1, obs.shape[-1])
-            b.obs[t].copy_(by_policy)
-            actions, b.log_prob[t], b.mean[t], b.values[t] = self.learner.act(by_policy, self._noise)
+            by_block = obs.view(blocks, -1, obs.shape[-1])
+            b.obs[t].copy_(by_block)
+            actions, b.log_prob[t], b.mean[t], b.values[t] = self.learner.act_blocks(by_block, self._noise)
             b.actions[t] = actions
             obs, rewards, done, infos = self.vec_env.step(actions.reshape(self.num_envs, -1))
-            b.rewards[t].copy_(rewards.view(p, -1, 2))
-            b.time_out[t].copy_(infos["time_outs"].view(p, -1))
-            b.terminated[t].copy_(infos["terminated"].view(p, -1))
-            b.keep_final_obs(t, infos["final_obs"].view(p, -1, obs.shape[-1]))
+            b.rewards[t].copy_(rewards.view(blocks, -1, 2))
+            b.time_out[t].copy_(infos["time_outs"].view(blocks, -1))
+            b.terminated[t].copy_(infos["terminated"].view(blocks, -1))
+            b.keep_final_obs(t, infos["final_obs"].view(blocks, -1, obs.shape[-1]))
+            if self._potential is not None:
+                b.potential[t].copy_(self._potential.view(blocks, -1))
+                b.final_potential[t].copy_(infos["final_potential"].view(blocks, -1))
+                self._potential = infos["potential"]
             self._count(rewards, done, infos)
         self._obs = obs
-        return obs.view(p, -1, obs.shape[-1])
+        return obs.view(blocks, -1, obs.shape[-1])
 
     def learn(self, last_obs: Tensor) -> Dict[str, Tensor]:
         """Advantages, policy update, alpha; returns per-policy statistics (P,)."""
-        batch = self.learner.prepare(self.buffer, last_obs, self._episode_gap())
-        stats = self.learner.update(batch)
-        self.learner.finish_iteration(self.buffer)
-        return stats
+        returns, counts = self._episodes()
+        return self.learner.learn(self.buffer, last_obs, Progress(self.iteration, self.max_iterations, returns, counts))
 
     def _draw_noise(self) -> None:
         """Standard normal noise, each run from its own generator."""
-        per_run = self._noise.view(len(self.generators), -1)
+        per_run = self._noise.view(self.num_runs, -1)
         for run, generator in enumerate(self.generators):
             per_run[run].normal_(generator=generator)
 
@@ -165,65 +180,44 @@ class HepoAgent(BaseAlgorithm):
         if self.meter is None:
             names = ["return_task", "return_heuristic", *("terms/" + n for n in infos["term_names"])]
             ends = ["episode/" + n for n in infos["metric_names"]]
-            self.meter = EpisodeMeter(self.num_envs, self._num_stack, names, ends, self._device)
+            self.meter = EpisodeMeter(self.num_envs, self.learner.num_policies, names, ends, self._device)
             self._restore_meter()
         self._diverged |= infos["bad"]
-        self.meter.update(torch.cat((rewards, infos["terms"]), 1), infos["metrics"], done, infos["counted"])
+        experience = self.learner.experience
+        acting = experience.turns.acting if isinstance(experience, TurnsExperience) else None
+        self.meter.update(torch.cat((rewards, infos["terms"]), 1), infos["metrics"], done, infos["counted"], acting)
 
-    def _episode_gap(self) -> Optional[Tensor]:
-        """(S,) J(pi) - J(pi_H) over the episodes that ended in this rollout, 0 where a policy finished none."""
-        if not self.method.constraint or self.method.contrast != "episode_return" or self.meter is None:
-            return None
-        totals = self.meter.totals
-        count = totals[:, -1]
-        mean = (totals[:, 0] / count.clamp_min(1.0)).view(-1, 2)
-        both = (count.view(-1, 2) > 0).all(1)
-        return torch.where(both, mean[:, 0] - mean[:, 1], torch.zeros_like(mean[:, 0]))
+    def _episodes(self) -> Tuple[Tensor, Tensor]:
+        """(S, Q) mean J and number of the episodes that ended in this rollout."""
+        assert self.meter is not None
+        totals = self.meter.totals.view(self.num_runs, -1, self.meter.totals.shape[1])
+        count = totals[..., -1]
+        return totals[..., 0] / count.clamp_min(1.0), count
 
-    # -- statistics --------------------------------------------------------------------------------------------
-    def _flush(self, stats: Mapping[str, Tensor]) -> Dict[str, float]:
-        """Bring all statistics of the iteration to the host in one transfer."""
+    def _flush(self, stats: Mapping[str, Tensor]) -> List[Dict[str, float]]:
+        """Bring all statistics of the iteration to the host in one transfer; one dict per run."""
         assert self.meter is not None
         learner = self.learner
         per_policy: Dict[str, Tensor] = dict(stats)
         per_policy["learning_rate"] = learner.optimizer.learning_rate
         per_policy["sigma"] = learner.net.log_std.detach().exp().mean(1)
-        env = self.vec_env.statistics()
-        columns = [self.meter.take(), torch.stack(list(per_policy.values()), 1)]
-        shared = [learner.multiplier.value, learner.multiplier.gradient, self._diverged.sum().float()]
-        packed = torch.cat([c.flatten() for c in columns + shared] + [torch.stack(list(env.values())).float()])
+        per_run = {"bad_worlds": self._diverged.view(self.num_runs, -1).sum(1).float()}
+        if self.method.constraint != "none":
+            per_run.update(alpha=learner.multiplier.value, alpha_gradient=learner.multiplier.gradient)
+        gathered = Statistics(self.policy_names, self.meter.column_names(), self.num_runs)
+        shared = self.vec_env.statistics()
+        metrics = gathered.read(self.meter.take(), per_policy, per_run, shared)
         self._diverged.zero_()
-        host = packed.to("cpu").tolist()  # host read: the one of the iteration, after all its work is queued
-        metrics = self._unpack(host, self.meter.column_names(), list(per_policy), list(env))
-        for name in env:  # they count since the start, a metric is about its iteration
-            total = metrics[name]
-            metrics[name], self._counters[name] = total - self._counters.get(name, 0.0), total
+        for name in shared:  # they count since the start, a metric is about its iteration
+            total = metrics[0][name]
+            for row in metrics:
+                row[name] = total - self._counters.get(name, 0.0)
+            self._counters[name] = total
         return metrics
 
-    def _unpack(
-        self, host: List[float], meter: Sequence[str], update: Sequence[str], env: Sequence[str]
-    ) -> Dict[str, float]:
-        metrics: Dict[str, float] = {}
-        p, runs, width = self._num_stack, len(self.generators), len(meter)
-        at = p * width
-        for k, policy in enumerate(self.policy_names):  # the first run's policies; see runs for several
-            row = host[k * width : (k + 1) * width]
-            count = row[-1]
-            for name, total in zip(meter[:-1], row[:-1]):
-                metrics["%s/%s" % (name, policy)] = total / count if count else float("nan")
-            metrics["episodes/%s" % policy] = count
-            for i, name in enumerate(update):
-                metrics["%s/%s" % (name, policy)] = host[at + k * len(update) + i]
-        at += p * len(update)
-        if self.method.constraint:
-            metrics["alpha"], metrics["alpha_gradient"] = host[at], host[at + runs]
-        at += 2 * runs
-        metrics["bad_worlds"] = host[at]
-        metrics.update(zip(env, host[at + 1 :]))
-        return metrics
-
-    def _check_physics(self, metrics: Mapping[str, float]) -> None:
+    def _check_physics(self, rows: List[Dict[str, float]]) -> None:
         """Stop if the physics diverges in bulk, or if a heuristic returns NaN."""
+        metrics = dict(rows[0], bad_worlds=sum(row["bad_worlds"] for row in rows))
         if metrics.get("heuristic_nonfinite", 0.0) > 0:
             raise UserError(
                 "heuristic %s returned NaN or infinity in %d cases; expected finite numbers: check divisions and "
@@ -242,6 +236,17 @@ class HepoAgent(BaseAlgorithm):
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 
+    def _freeze_reference(self, file: str) -> None:
+        """Load the deployed policy of a finished run as every run's second policy."""
+        learned = torch.load(file, map_location=self._device, weights_only=True)["agent"]["learner"]
+        flat = learned["flat"][0]
+        if flat.shape != self.learner.net.flat.shape[1:]:
+            raise UserError(
+                "algo.frozen_reference=%s: its networks have %d parameters, this run's %d; expected the same task and "
+                "train.network" % (file, flat.numel(), self.learner.net.flat.shape[1])
+            )
+        self.learner.freeze_reference(flat, learned["obs_norm"])
+
     # -- checkpoints -------------------------------------------------------------------------------------------
     def get_full_state_weights(self) -> Dict[str, Any]:
         """Everything an exact continuation needs, as tensors, numbers and strings only."""
@@ -256,14 +261,23 @@ class HepoAgent(BaseAlgorithm):
             "policy_names": list(self.policy_names),
         }
 
+    def get_run_state(self, run: int) -> Dict[str, Any]:
+        """get_full_state_weights of one run alone: what a process with only that run would have saved."""
+        return select_run(self.get_full_state_weights(), run, self.num_runs, self.num_envs)
+
     def set_full_state_weights(self, weights: Dict[str, Any], set_epoch: bool = True) -> None:
         """Restore what get_full_state_weights returned, environments included."""
         self.set_weights(weights)
         self._meter_state = weights["meter"]
         self._obs = self.vec_env.set_env_state(weights["env"])
+        self._potential = None
         self._counters = dict(weights["counters"])
         if set_epoch:
             self.iteration, self.env_steps = int(weights["iteration"]), int(weights["env_steps"])
+
+    def set_run_states(self, states: List[Dict[str, Any]]) -> None:
+        """Restore S runs from what get_run_state returned of each."""
+        self.set_full_state_weights(join_runs(states, self.num_envs // self.num_runs))
 
     _meter_state: Optional[Dict[str, Tensor]] = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -27,19 +27,29 @@ class EpisodeMeter:
         columns = len(self.names) + len(self.end_names) + 2  # + length, count
         self.totals = torch.zeros(num_policies, columns, device=device)
 
-    def update(self, steps: Tensor, ends: Tensor, done: Tensor, counted: Tensor) -> None:
+    def update(
+        self, steps: Tensor, ends: Tensor, done: Tensor, counted: Tensor, acting: Optional[Tensor] = None
+    ) -> None:
         """Add one control step.
 
         Args:
             steps: (N, len(names)).  ends: (N, len(end_names)), read where an episode ends.
             done: (N,) bool.  counted: (N,) bool, False for episodes that must not enter the statistics
                 (cut short by the random start phase, or diverged).
+            acting: (S,) which policy of each run acts now, for methods whose policies take turns in all envs: an
+                episode is then counted for the policy that ended it. None: every env has its policy.
         """
         self.sums += steps
         self.length += 1.0
         row = torch.cat((self.sums, ends, self.length, torch.ones_like(self.length)), 1)
         row = row * (done & counted).unsqueeze(1)
-        self.totals += row.view(self.num_policies, -1, row.shape[1]).sum(1)
+        if acting is None:
+            self.totals += row.view(self.num_policies, -1, row.shape[1]).sum(1)
+        else:
+            per_run = self.num_policies // len(acting)
+            mine = torch.arange(per_run, device=acting.device) == acting.unsqueeze(1)
+            ended = row.view(len(acting), 1, -1, row.shape[1]).sum(2)
+            self.totals += (ended * mine.unsqueeze(-1)).view_as(self.totals)
         self.sums.masked_fill_(done.unsqueeze(1), 0.0)
         self.length.masked_fill_(done.unsqueeze(1), 0.0)
 

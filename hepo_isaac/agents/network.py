@@ -114,6 +114,16 @@ class PolicyStack(nn.Module):
         weight[..., heads] *= scale.unsqueeze(1)
         bias[..., heads] = bias[..., heads] * scale.unsqueeze(1) + shift.unsqueeze(1)
 
+    def value_head_mask(self) -> Tensor:
+        """(D,) 1 at the parameters of the value heads, 0 at everything that decides actions."""
+        mask = torch.zeros_like(self.flat[0], requires_grad=False)
+        fan_in, fan_out = self._layers[-1]
+        start = sum(self._sizes) - self._sizes[-1] - fan_in * fan_out - fan_out
+        head = torch.zeros(fan_in + 1, fan_out, device=mask.device)
+        head[:, self.num_actions :] = 1.0
+        mask[start : start + head.numel()] = head.flatten()
+        return mask
+
     def policy_state(self, policy: int) -> Dict[str, Tensor]:
         """One policy as an rl-games ``A2CNetwork`` state dict (actor_mlp, mu, value, sigma)."""
         layers, log_std = self._views()

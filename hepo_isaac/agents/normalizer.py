@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict
+from typing import Dict, Optional
 
 import torch
 from torch import Tensor
@@ -15,21 +15,25 @@ class RunningMeanStd:
     moves while probability ratios are taken.
     """
 
+    frozen: bool = False  # True: update does nothing
+
     def __init__(self, num_groups: int, size: int, device: torch.device) -> None:
         self.mean = torch.zeros(num_groups, size, dtype=torch.float64, device=device)
         self.var = torch.ones(num_groups, size, dtype=torch.float64, device=device)
-        self.count = torch.zeros((), dtype=torch.float64, device=device)
+        self.count = torch.zeros(num_groups, 1, dtype=torch.float64, device=device)
 
-    def update(self, batch: Tensor) -> None:
-        """Merge a batch (S, B, K)."""
+    def update(self, batch: Tensor, groups: Optional[Tensor] = None) -> None:
+        """Merge a batch (S, B, K), into the groups where ``groups`` (S,) bool is true or into all."""
+        if self.frozen:
+            return
         n = batch.shape[1]
         var, mean = torch.var_mean(batch.to(torch.float64), dim=1, correction=0)
         total = self.count + n
         delta = mean - self.mean
         moment = self.var * self.count + var * n + delta * delta * (self.count * n / total)
-        self.mean.add_(delta * (n / total))
-        self.var.copy_(moment / total)
-        self.count.copy_(total)
+        merged = (self.mean + delta * (n / total), moment / total, total)
+        for old, new in zip((self.mean, self.var, self.count), merged):
+            old.copy_(new if groups is None else torch.where(groups.unsqueeze(1), new, old))
 
     def std(self, eps: float) -> Tensor:
         """(S, K) float32 sqrt(var + eps)."""

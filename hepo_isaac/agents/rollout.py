@@ -1,25 +1,25 @@
-"""One iteration's experience, by policy: buffers that are allocated once and written in place."""
+"""One iteration's experience: buffers that are allocated once and written in place, and the rows made from them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Tuple
 
 import torch
 from torch import Tensor
 
 
 class RolloutBuffer:
-    """Experience of T steps of N envs seen as P policies with N/P envs each.
+    """Experience of T steps of N envs seen as B blocks of n = N / B envs, each acted in by one policy at a time.
 
-    Fields are (T, P, n, .) with n = N / P. ``timeout_obs`` keeps, per env, the true final observation of the
+    Fields are (T, B, n, .). ``timeout_obs`` keeps, per env, the true final observation of the
     episodes that hit the time limit in this rollout; ``timeout_slot`` says in which of its few slots a step's is.
+    ``potential`` and ``final_potential`` hold Phi of the state acted on and of the state the step led to.
     """
 
     def __init__(
         self,
         horizon: int,
-        num_policies: int,
+        num_blocks: int,
         num_envs: int,
         num_obs: int,
         num_actions: int,
@@ -27,13 +27,13 @@ class RolloutBuffer:
         timeout_slots: int,
         device: torch.device,
     ) -> None:
-        if num_envs % num_policies:
+        if num_envs % num_blocks:
             raise ValueError(
                 "num_envs=%d cannot be split evenly among %d policies; use a multiple of %d"
-                % (num_envs, num_policies, num_policies)
+                % (num_envs, num_blocks, num_blocks)
             )
-        shape = (horizon, num_policies, num_envs // num_policies)
-        self.horizon, self.num_policies, self.envs_per_policy = shape
+        shape = (horizon, num_blocks, num_envs // num_blocks)
+        self.horizon, self.num_blocks, self.envs_per_block = shape
         self.obs = torch.zeros(*shape, num_obs, device=device)
         self.actions = torch.zeros(*shape, num_actions, device=device)
         self.mean = torch.zeros(*shape, num_actions, device=device)
@@ -42,6 +42,8 @@ class RolloutBuffer:
         self.rewards = torch.zeros(*shape, 2, device=device)
         self.terminated = torch.zeros(*shape, dtype=torch.bool, device=device)
         self.time_out = torch.zeros(*shape, dtype=torch.bool, device=device)
+        self.potential = torch.zeros(*shape, device=device)
+        self.final_potential = torch.zeros(*shape, device=device)
         self.timeout_obs = torch.zeros(timeout_slots, *shape[1:], num_obs, device=device)
         self.timeout_slot = torch.zeros(*shape, dtype=torch.int64, device=device)
         self._next_slot = torch.zeros(*shape[1:], dtype=torch.int64, device=device)
@@ -51,7 +53,7 @@ class RolloutBuffer:
         self._next_slot.zero_()
 
     def keep_final_obs(self, t: int, final_obs: Tensor) -> None:
-        """Store (P, n, O) final observations where step t timed out; ``time_out[t]`` must be written already."""
+        """Store (B, n, O) final observations where step t timed out; ``time_out[t]`` must be written already."""
         timed_out = self.time_out[t]
         slots = self.timeout_obs.shape[0]
         slot = self._next_slot.clamp(max=slots - 1)
@@ -62,47 +64,31 @@ class RolloutBuffer:
         self._next_slot += timed_out
 
     def rows(self, field: Tensor) -> Tensor:
-        """(T, P, n, ...) -> (P, T n, ...), policy-major rows."""
-        return field.transpose(0, 1).reshape(self.num_policies, self.horizon * self.envs_per_policy, *field.shape[3:])
+        """(T, B, n, ...) -> (B, T n, ...), block-major rows."""
+        return field.transpose(0, 1).reshape(self.num_blocks, -1, *field.shape[3:])
 
 
 @dataclass
 class Batch:
-    """Rows for the update, all (P, M, .), owner-major: row p holds what policy p's envs produced.
+    """Rows for the update. S runs of R rows each; P policies, each with its own view of all rows of its run.
 
-    advantages: standardised [r, h] channel advantages by the owner's critics.
-    values, targets: the owner's critic in normalised units.
+    obs (S, R, O) normalised, actions (S, R, A), log_prob (S, R) of the policy that acted.
+    Per policy: mean (P, R, A) its own old mean, advantage (P, R) what it maximises there, values and targets
+    (P, R, 2) of its critics in normalised units, on_policy (P, R) 1 where it acted itself. What a policy does not
+    use of the other's rows is 0 there.
     """
 
     obs: Tensor
     actions: Tensor
     log_prob: Tensor
     mean: Tensor
-    advantages: Tensor
+    advantage: Tensor
     values: Tensor
     targets: Tensor
+    on_policy: Tensor
 
-    def packed(self) -> Tensor:
-        """(P * M, W) all fields side by side, so that a minibatch is one gather."""
-        parts = (
-            self.obs,
-            self.actions,
-            self.log_prob.unsqueeze(-1),
-            self.mean,
-            self.advantages,
-            self.values,
-            self.targets,
-        )
-        return torch.cat(parts, -1).flatten(0, 1)
-
-    def widths(self) -> Tuple[int, ...]:
-        """Column counts of ``packed`` in order."""
-        return (
-            self.obs.shape[-1],
-            self.actions.shape[-1],
-            1,
-            self.mean.shape[-1],
-            self.advantages.shape[-1],
-            self.values.shape[-1],
-            self.targets.shape[-1],
-        )
+    def packed(self) -> tuple[Tensor, Tensor]:
+        """(S R, O + A + 1) shared and (P R, A + 6) per-policy fields side by side: a minibatch is two gathers."""
+        shared = (self.obs, self.actions, self.log_prob.unsqueeze(-1))
+        mine = (self.mean, self.values, self.targets, self.advantage.unsqueeze(-1), self.on_policy.unsqueeze(-1))
+        return torch.cat(shared, -1).flatten(0, 1), torch.cat(mine, -1).flatten(0, 1)

@@ -5,7 +5,7 @@ Shapes: T horizon, ``...`` any batch shape, C value channels. Source: Schulman e
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import Tuple
 
 import torch
 from torch import Tensor
@@ -52,47 +52,34 @@ def gae(
     return advantages
 
 
-def standardize(advantages: Tensor, dim: Tuple[int, ...]) -> Tensor:
-    """Zero mean and unit (population) spread over ``dim``; all zero where the spread is below 1e-6."""
-    std, mean = torch.std_mean(advantages, dim=dim, correction=0, keepdim=True)
+def standardize(advantages: Tensor, dim: Tuple[int, ...], correction: int = 0) -> Tensor:
+    """Zero mean and unit spread over ``dim`` (of the population; ``correction=1`` of the sample, as released code
+    does); all zero where the spread is below 1e-6."""
+    std, mean = torch.std_mean(advantages, dim=dim, correction=correction, keepdim=True)
     centred = advantages - mean
     return torch.where(std > MIN_ADVANTAGE_STD, centred / (std + 1e-8), torch.zeros_like(centred))
 
 
-def constrained_weights(alpha: Tensor, heuristic_weight: float, unit_norm: bool = False) -> Tensor:
+def constrained_weights(
+    alpha: Tensor, heuristic_weight: float, unit_norm: bool = False, mixing: str = "ratio"
+) -> Tensor:
     """Weights (..., 2) of the standardised [r, h] advantages for the policy that maximises (1+alpha) r + lambda h.
 
-    Divided by 1+alpha, so the task reward keeps its scale: [1, lambda / (1 + alpha)]; with ``unit_norm`` also by
-    sqrt(1 + w^2), so the mixture of two uncorrelated unit advantages keeps unit spread.
+    "ratio" divides by 1+alpha, so the task reward keeps its scale: [1, lambda / (1 + alpha)]; "convex" is the second
+    released variant, [b, lambda (1 - b)] with b = alpha / (1 + alpha), which starts at h alone. With ``unit_norm``
+    the weights have unit norm, so that a mixture of two uncorrelated unit advantages keeps unit spread.
     """
-    w = heuristic_weight / (1.0 + alpha)
-    weights = torch.stack((torch.ones_like(w), w), -1)
+    if mixing == "ratio":
+        w = heuristic_weight / (1.0 + alpha)
+        weights = torch.stack((torch.ones_like(w), w), -1)
+    elif mixing == "convex":
+        share = alpha / (1.0 + alpha)
+        weights = torch.stack((share, heuristic_weight * (1.0 - share)), -1)
+    else:
+        raise ValueError("unknown mixing %r; valid: ratio, convex" % mixing)
     return weights / weights.norm(dim=-1, keepdim=True) if unit_norm else weights
 
 
-def contrast(own: Tensor, cross: Tensor, mode: str, pooled_std: Optional[Tensor] = None) -> Tensor:
-    """Estimate of J(pi) - J(pi_H) in units of the advantage spread, one per run; its descent is alpha's step.
-
-    By the performance-difference lemma the mean, over data of one policy, of the advantage measured with the
-    *other* policy's critic estimates the gap between the two.
-
-    Args:
-        own: (S, 2, M) task advantages on each policy's own rows, its own critic (policy 0 is pi, 1 is pi_H).
-        cross: (S, 2, M) task advantages on the other policy's rows with this policy's critic: ``cross[:, 0]`` is
-            pi's critic on pi_H's rows.
-        mode: "raw_gae" pools one spread over everything and is not centred; "standardized" standardises each
-            critic's advantages over all rows first (the released code, scaled by one half).
-
-    Returns:
-        (S,) positive where pi is better.
-    """
-    if mode == "raw_gae":
-        if pooled_std is None:
-            pooled_std = torch.cat((own, cross), -1).std(dim=(1, 2), correction=0)
-        gap = 0.5 * (cross[:, 1].mean(-1) - cross[:, 0].mean(-1))
-        return torch.where(pooled_std > MIN_ADVANTAGE_STD, gap / (pooled_std + 1e-8), torch.zeros_like(gap))
-    if mode == "standardized":
-        rows = own.shape[-1]
-        z = standardize(torch.cat((own, cross), -1), dim=(-1,))[..., rows:]
-        return 0.5 * (z[:, 1].mean(-1) - z[:, 0].mean(-1))
-    raise ValueError("unknown contrast %r; valid: raw_gae, standardized" % mode)
+def lagrangian_weights(nu: Tensor) -> Tensor:
+    """Weights (..., 2) of the standardised [r, h] advantages of PPO-Lagrangian: [nu, 1] / (1 + nu)."""
+    return torch.stack((nu, torch.ones_like(nu)), -1) / (1.0 + nu).unsqueeze(-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Tuple
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -36,13 +36,21 @@ def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
     return torch.maximum(-ratio * advantage, -ratio.clamp(1.0 - clip, 1.0 + clip) * advantage)
 
 
-def dual_clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float, dual_clip: float) -> Tensor:
+def dual_clipped_surrogate(
+    ratio: Tensor, advantage: Tensor, clip: float, dual_clip: float, on_policy: Optional[Tensor] = None
+) -> Tensor:
     """Clipped surrogate whose loss is also bounded by -c A for A < 0 (Ye et al. 2020), c = dual_clip > 1.
 
     On another policy's data rho can be in the hundreds; without the bound one such row dominates the gradient.
+
+    Args:
+        on_policy: (P, B) rows with a value above 0 are a policy's own and only clipped; None bounds every row.
     """
     loss = clipped_surrogate(ratio, advantage, clip)
-    return torch.where(advantage < 0, torch.minimum(loss, -dual_clip * advantage), loss)
+    if dual_clip == math.inf:
+        return loss
+    bounded = advantage < 0 if on_policy is None else (advantage < 0) & (on_policy <= 0)
+    return torch.where(bounded, torch.minimum(loss, -dual_clip * advantage), loss)
 
 
 def clipped_value_loss(values: Tensor, old_values: Tensor, targets: Tensor, clip: float) -> Tensor:
@@ -57,9 +65,13 @@ def mean_bound_loss(mean: Tensor, limit: float = 1.1) -> Tensor:
     return (excess * excess).sum(-1)
 
 
-def effective_sample_fraction(ratio: Tensor) -> Tensor:
-    """(P,) ESS / n = (sum rho)^2 / (n sum rho^2) of importance ratios (P, B)."""
-    return ratio.sum(-1) ** 2 / (ratio.shape[-1] * (ratio * ratio).sum(-1)).clamp_min(1e-12)
+def effective_sample_fraction(ratio: Tensor, counted: Tensor) -> Tensor:
+    """(P,) ESS / n = (sum rho)^2 / (n sum rho^2) of importance ratios (P, B) over the rows where ``counted`` (P, B)
+    is 1; 1 where there are none."""
+    used = ratio * counted
+    n = counted.sum(-1)
+    fraction = used.sum(-1) ** 2 / (n * (used * used).sum(-1)).clamp_min(1e-12)
+    return torch.where(n > 0, fraction, torch.ones_like(fraction))
 
 
 def adapt_learning_rate(

@@ -3,64 +3,162 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Mapping, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from hepo_isaac.methods.multiplier import MultiplierConfig
+from hepo_isaac.methods.schedules import ANNEALING_SCHEDULES, HORIZON_SCHEDULES
 
-# What a policy's advantage is made of, as weights of the standardised [r, h] channel advantages.
-OBJECTIVES = ("task", "heuristic", "sum", "constrained")
-CONTRASTS = ("raw_gae", "standardized", "episode_return")
+# Every setting that is a choice, and what there is to choose from.
+CHOICES: Dict[str, Tuple[str, ...]] = {
+    "constraint": ("none", "reference", "threshold", "eipo"),
+    "mixing": ("ratio", "convex"),
+    "contrast": ("raw_gae", "standardized", "release", "release2", "episode_return", "start_value", "doubly_robust"),
+    "collection": ("halves", "alternating"),
+    "switching": ("alternate", "difference", "win_lose"),
+    "share_data": ("none", "both", "pi", "reference"),
+    "whitening": ("owner", "joint", "critic", "none"),
+    "critic_data": ("own", "both"),
+    "minibatch_order": ("stratified", "contiguous", "interleaved"),
+    "timeout_bootstrap": ("final_obs", "rl_games", "none"),
+}
+OBJECTIVES = ("task", "heuristic", "sum", "constrained", "lagrangian")
+SHAPING_CHOICES: Dict[str, Tuple[str, ...]] = {
+    "kind": ("none", "sum", "potential", "horizon"),
+    "potential": ("immediate", "state", "learned"),
+    "schedule": HORIZON_SCHEDULES,
+    "annealing": ("none", *ANNEALING_SCHEDULES),
+}
+
+
+@dataclass(frozen=True)
+class ShapingConfig:
+    """How h enters the reward of value channel 1, for methods with one critic on a shaped reward.
+
+    kind: "none" channel 1 is h; "sum" r + lambda h; "potential" r + F (Ng et al. 1999); "horizon" HuRL (Cheng et
+        al. 2021), which also shortens the discount.
+    potential: what Phi is: "immediate" c h_t with one step of look-ahead, "state" the task's Phi(s), "learned" by TD
+        on -h (Harutyunyan et al. 2015).  potential_scale: c.
+    horizon_initial, horizon_rate, schedule: HuRL's lambda_0, its growth over rate * max_iterations, and the curve.
+    annealing, annealing_fraction: lambda is multiplied by a factor that falls from 1 to 0 over this part of
+        training (methods/schedules.py); also without a shaped reward, where lambda weighs an advantage.
+    """
+
+    kind: str = "none"
+    potential: str = "immediate"
+    potential_scale: float = 1.0
+    horizon_initial: float = 0.95
+    horizon_rate: float = 1.0
+    schedule: str = "tanh"
+    annealing: str = "none"
+    annealing_fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_choices("algo.shaping", self, SHAPING_CHOICES)
+        if not 0.0 < self.annealing_fraction <= 1.0:
+            raise ValueError("algo.shaping.annealing_fraction must be in (0, 1], got %r" % self.annealing_fraction)
+        if not 0.0 <= self.horizon_initial <= 1.0 or not self.horizon_rate > 0.0:
+            raise ValueError(
+                "algo.shaping.horizon_initial must be in [0, 1] and horizon_rate positive, got %r and %r"
+                % (self.horizon_initial, self.horizon_rate)
+            )
 
 
 @dataclass(frozen=True)
 class MethodConfig:
     """One algorithm of cfg/algo/.
 
-    objectives: one entry per policy, the first is the one that is deployed. "task" maximises r, "heuristic" h,
-        "sum" r + lambda h, "constrained" (1+alpha) r + lambda h.
-    sum_reward: value channel 1 is r + lambda h (one critic on the sum) instead of h; only with objective "sum".
-    heuristic_weight: lambda.
-    constraint: alpha is learned; needs exactly the objectives ("constrained", "heuristic").
-    contrast: estimator of J(pi) - J(pi_H) for alpha.
-    share_data: each policy also trains on the other's rows, with ratios against the policy that acted.
+    objectives: one entry per policy, the first is the one that is deployed: "task" maximises r, "heuristic" h, "sum"
+        r + lambda h (or the shaped reward), "constrained" (1+alpha) r + lambda h, "lagrangian" (h + nu r) / (1 + nu).
+    heuristic_weight: lambda.  shaping: see ShapingConfig.
+    constraint: what the multiplier enforces: "reference" J(pi) >= J of the second policy, "threshold" J(pi) >=
+        threshold, "eipo" J(pi) = J(pi_J) in EIPO's stages, or "none".
+    mixing: "ratio" r + lambda/(1+alpha) h, or "convex" b r + lambda (1-b) h with b = alpha/(1+alpha).
+    contrast: estimator of J(pi) - J(reference), see methods/contrast.py.  contrast_after_update: measured with the
+        critics after the policy update instead of before.
+    collection: "halves" each policy acts in its own envs; "alternating" all envs by one policy per iteration, which
+        changes by ``switching`` (EIPO's rules; forced after max_stage_iterations).
+    share_data: who also trains on the other's rows, with ratios against the policy that acted: both, pi or reference.
     off_policy_fraction: share of the other's rows used per epoch, in (0, 1].
-    dual_clip: bound on those rows' loss for negative advantages, > 1.
-    standardize_per_owner: advantages are standardised over the rows of the policy that acted (True) or over all.
+    dual_clip: bound on those rows' loss for negative advantages, > 1 (infinite: none).
+    whitening: advantages are standardised over the rows of the policy that acted ("owner"), of both ("joint"), over
+        everything each critic sees before rows are exchanged ("critic", the release), or not at all.
+    critic_data: critics are trained on rows of their own policy, or on both (the release).
+    minibatch_order: "stratified" shuffled with a fixed share of each policy's rows; "contiguous" env-major and never
+        shuffled (release); "interleaved" rows of both in turn (second release).
+    timeout_bootstrap: value at a time limit: of the final observation, of the one before (rl_games), or none.
+    frozen_reference: run folder or checkpoint whose deployed policy is the second policy, and never learns.
     """
 
     name: str
     objectives: Tuple[str, ...] = ("heuristic",)
-    sum_reward: bool = False
     heuristic_weight: float = 1.0
-    constraint: bool = False
+    constraint: str = "none"
+    threshold: Optional[float] = None
+    mixing: str = "ratio"
     contrast: str = "raw_gae"
-    share_data: bool = False
+    contrast_after_update: bool = False
+    collection: str = "halves"
+    switching: str = "alternate"
+    max_stage_iterations: int = 16
+    share_data: str = "none"
     off_policy_fraction: float = 0.5
     dual_clip: float = 3.0
-    standardize_per_owner: bool = True
+    whitening: str = "owner"
+    critic_data: str = "own"
+    minibatch_order: str = "stratified"
+    timeout_bootstrap: str = "final_obs"
     unit_norm: bool = False
+    frozen_reference: Optional[str] = None
+    shaping: ShapingConfig = field(default_factory=ShapingConfig)
     multiplier: MultiplierConfig = field(default_factory=MultiplierConfig)
 
     def __post_init__(self) -> None:
         for objective in self.objectives:
             if objective not in OBJECTIVES:
                 raise ValueError("unknown objective %r of %s; valid: %s" % (objective, self.name, OBJECTIVES))
-        if self.contrast not in CONTRASTS:
-            raise ValueError("unknown contrast %r of %s; valid: %s" % (self.contrast, self.name, CONTRASTS))
-        if len(self.objectives) not in (1, 2):
-            raise ValueError("%s has %d policies; 1 or 2 are supported" % (self.name, len(self.objectives)))
-        if self.constraint and self.objectives != ("constrained", "heuristic"):
-            raise ValueError("%s: a constraint needs objectives (constrained, heuristic)" % self.name)
-        if self.share_data and len(self.objectives) != 2:
-            raise ValueError("%s: share_data needs two policies" % self.name)
-        if self.sum_reward and set(self.objectives) != {"sum"}:
-            raise ValueError("%s: sum_reward goes with the objective 'sum' alone" % self.name)
-        if not 0.0 < self.off_policy_fraction <= 1.0:
-            raise ValueError(
-                "%s: off_policy_fraction must be in (0, 1], got %r" % (self.name, self.off_policy_fraction)
-            )
-        if self.dual_clip <= 1.0:
-            raise ValueError("%s: dual_clip must be > 1, got %r" % (self.name, self.dual_clip))
+        _check_choices("algo", self, CHOICES)
+        for wrong, message in self._contradictions():
+            if wrong:
+                raise ValueError("algo %s: %s" % (self.name, message))
+
+    def _contradictions(self) -> Tuple[Tuple[bool, str], ...]:
+        """What does not go together, and the sentence that says so."""
+        two, shaped = len(self.objectives) == 2, self.shaping.kind != "none"
+        return (
+            (len(self.objectives) not in (1, 2), "%d policies; 1 or 2 are supported" % len(self.objectives)),
+            (
+                self.constraint == "reference" and not (two and self.objectives[0] == "constrained"),
+                "constraint=reference needs two objectives, constrained and what the reference maximises",
+            ),
+            (
+                self.constraint == "threshold" and self.objectives != ("lagrangian",),
+                "constraint=threshold needs the one objective lagrangian",
+            ),
+            (
+                self.constraint == "eipo" and not (two and self.collection == "alternating"),
+                "constraint=eipo needs two policies and collection=alternating",
+            ),
+            ("lagrangian" in self.objectives and self.constraint != "threshold", "lagrangian needs a threshold"),
+            (self.share_data != "none" and not two, "share_data needs two policies"),
+            (self.collection == "alternating" and not two, "collection=alternating needs two policies"),
+            (self.critic_data == "both" and not two, "critic_data=both needs two policies"),
+            (self.frozen_reference is not None and not two, "frozen_reference needs two policies"),
+            (
+                self.frozen_reference is not None and self.collection != "halves",
+                "frozen_reference needs collection=halves",
+            ),
+            (
+                self.minibatch_order != "stratified" and self.share_data != "both",
+                "minibatch_order=%s needs share_data=both" % self.minibatch_order,
+            ),
+            (shaped and self.objectives != ("sum",), "shaping goes with the objective sum alone"),
+            (
+                not 0.0 < self.off_policy_fraction <= 1.0,
+                "off_policy_fraction must be in (0, 1], got %r" % self.off_policy_fraction,
+            ),
+            (not self.dual_clip > 1.0, "dual_clip must be > 1, got %r" % self.dual_clip),
+            (self.max_stage_iterations < 1, "max_stage_iterations must be >= 1, got %r" % self.max_stage_iterations),
+        )
 
     @property
     def num_policies(self) -> int:
@@ -68,18 +166,34 @@ class MethodConfig:
         return len(self.objectives)
 
     @property
+    def num_blocks(self) -> int:
+        """Blocks of envs per run that have an owner each: one per policy, or one if they take turns."""
+        return 1 if self.collection == "alternating" else self.num_policies
+
+    @property
     def policy_names(self) -> Tuple[str, ...]:
-        """Names used in metrics and checkpoints: pi, and pi_h for the reference."""
-        return ("pi", "pi_h")[: self.num_policies]
+        """Names used in metrics and checkpoints: pi, and pi_h or pi_j for a reference that maximises h or r."""
+        return ("pi", "pi_j" if self.objectives[-1] == "task" else "pi_h")[: self.num_policies]
+
+    @property
+    def sum_reward(self) -> bool:
+        """Whether channel 1 is a shaped reward, with the only critic that is trained."""
+        return self.shaping.kind != "none"
+
+    @property
+    def needs_potential(self) -> bool:
+        """Whether the environments must report Phi(s)."""
+        return self.shaping.kind == "potential" and self.shaping.potential == "state"
 
     def critic_channels(self) -> Tuple[Tuple[bool, bool], ...]:
-        """Per policy, which of the value channels [r, h or sum] its critic is trained on.
+        """Per policy, which of the value channels [r, h or shaped] its critic is trained on.
 
         A policy that never looks at r has no reason to fit it, except that the constraint compares both on r.
         """
-        used = {"task": (True, False), "heuristic": (False, True), "sum": (True, True), "constrained": (True, True)}
-        if self.constraint:
-            return ((True, True), (True, True))
+        both = (True, True)
+        used = {"task": (True, False), "heuristic": (False, True), "sum": both, "constrained": both, "lagrangian": both}
+        if self.constraint in ("reference", "eipo"):
+            return (both, both)
         if self.sum_reward:
             return ((False, True),)
         return tuple(used[o] for o in self.objectives)
@@ -89,11 +203,19 @@ def method_from_config(cfg: Mapping[str, Any]) -> MethodConfig:
     """Build a MethodConfig from a mapping (cfg/algo/*.yaml); ValueError names an unknown key."""
     cfg = dict(cfg)
     multiplier = dict(cfg.pop("multiplier", None) or {})
+    shaping = dict(cfg.pop("shaping", None) or {})
     _check_keys("algo", cfg, MethodConfig)
     _check_keys("algo.multiplier", multiplier, MultiplierConfig)
+    _check_keys("algo.shaping", shaping, ShapingConfig)
     if "objectives" in cfg:
         cfg["objectives"] = tuple(cfg["objectives"])
-    return MethodConfig(multiplier=MultiplierConfig(**multiplier), **cfg)
+    return MethodConfig(multiplier=MultiplierConfig(**multiplier), shaping=ShapingConfig(**shaping), **cfg)
+
+
+def _check_choices(where: str, config: Any, choices: Mapping[str, Tuple[str, ...]]) -> None:
+    for key, valid in choices.items():
+        if getattr(config, key) not in valid:
+            raise ValueError("unknown %s.%s %r; valid: %s" % (where, key, getattr(config, key), ", ".join(valid)))
 
 
 def _check_keys(where: str, given: Mapping[str, Any], cls: Any) -> None:

@@ -8,82 +8,135 @@ Source: arXiv 2507.05328; what is mended against the released code is listed in 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict
+from typing import Dict, Optional
 
 import torch
 from torch import Tensor
 
+RULES = ("adam", "sgd", "pid")
+MEDIANS = ("midpoint", "lower")
+
 
 @dataclass(frozen=True)
 class MultiplierConfig:
-    """init: alpha at the start.  lr: Adam step.  minimum, maximum: projection interval.
+    """init: alpha at the start.  rule: "adam" or "sgd" descent on the gap, or "pid" (Stooke et al. 2020).
+    lr: step of the descent.  minimum, maximum: projection interval; a minimum below 0 needs ``allow_negative``.
     median_window: K.  median: "midpoint" (unbiased) or "lower" (torch.median, biased low; the release).
-    gradient_clip: |g| is clipped to this.  betas: Adam's.
+    gradient_clip: |g| is clipped to this.  beta1, beta2, eps: Adam's.
+    kp, ki, kd: gains of "pid" on the violation e = -g: kp e + ki sum(e) + kd (e - previous e), at least 0.
     """
 
     init: float = 0.0
+    rule: str = "adam"
     lr: float = 0.01
     minimum: float = 0.0
     maximum: float = 100.0
+    allow_negative: bool = False
     median_window: int = 8
     median: str = "midpoint"
     gradient_clip: float = 1.0
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+    kp: float = 1.0
+    ki: float = 0.1
+    kd: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.minimum <= -1.0:
+            raise ValueError("alpha's minimum must be > -1 (1 + alpha divides), got %r" % self.minimum)
+        if self.minimum < 0.0 and not self.allow_negative:
+            raise ValueError(
+                "algo.multiplier.minimum must not be negative (alpha is a Lagrange multiplier of J(pi) >= J(pi_H), and "
+                "a negative one would reward violating it), got %s; algo.multiplier.allow_negative=true insists"
+                % self.minimum
+            )
+        if not self.minimum <= self.init <= self.maximum:
+            raise ValueError(
+                "algo.multiplier.init=%s must not be negative nor outside [minimum, maximum] = [%s, %s]"
+                % (self.init, self.minimum, self.maximum)
+            )
+        if not self.lr >= 0.0:
+            raise ValueError("algo.multiplier.lr must not be negative, got %s" % self.lr)
+        if self.median_window < 1:
+            raise ValueError("algo.multiplier.median_window must be >= 1, got %s" % self.median_window)
+        for name, value, valid in (("rule", self.rule, RULES), ("median", self.median, MEDIANS)):
+            if value not in valid:
+                raise ValueError("unknown algo.multiplier.%s %r; valid: %s" % (name, value, ", ".join(valid)))
 
 
 class Multiplier:
     """S independent multipliers, one per run, as (S,) tensors; nothing here reads a value on the host."""
 
     def __init__(self, config: MultiplierConfig, num_runs: int, device: torch.device) -> None:
-        if config.minimum <= -1.0:
-            raise ValueError("alpha's minimum must be > -1 (1 + alpha divides), got %r" % config.minimum)
-        if config.median not in ("midpoint", "lower"):
-            raise ValueError("unknown median %r; valid: midpoint, lower" % config.median)
         self.config = config
         self.value = torch.full((num_runs,), float(config.init), device=device)
         self.gradient = torch.zeros(num_runs, device=device)
-        self._m = torch.zeros(num_runs, device=device)
-        self._v = torch.zeros(num_runs, device=device)
-        self._step = torch.zeros((), device=device)
+        self._m = torch.zeros(num_runs, device=device)  # Adam's mean, or the last violation of "pid"
+        self._v = torch.zeros(num_runs, device=device)  # Adam's square, or the integral of "pid"
+        self._step = torch.zeros(num_runs, device=device)
         # Unfilled places hold +inf, so sorting pushes them behind the records.
         self._records = torch.full((num_runs, config.median_window), float("inf"), device=device)
-        self._count = torch.zeros((), dtype=torch.int64, device=device)
+        self._count = torch.zeros(num_runs, dtype=torch.int64, device=device)
 
-    def record(self, gap: Tensor) -> None:
-        """Append one estimate (S,) of J(pi) - J(pi_H)."""
+    def record(self, gap: Tensor, valid: Optional[Tensor] = None) -> None:
+        """Append one estimate (S,) of J(pi) - J(pi_H) to the runs where ``valid`` (S,) bool is true, or to all."""
         window = self.config.median_window
-        slot = torch.arange(window, device=gap.device) == self._count % window
-        self._records.copy_(torch.where(slot, gap.unsqueeze(1), self._records))
-        self._count += 1
+        place = torch.arange(window, device=gap.device).unsqueeze(0) == (self._count % window).unsqueeze(1)
+        if valid is not None:
+            place = place & valid.unsqueeze(1)
+        self._records.copy_(torch.where(place, gap.unsqueeze(1), self._records))
+        self._count += 1 if valid is None else valid
 
     def median(self) -> Tensor:
-        """(S,) median of the records so far, at most the last K."""
-        filled = torch.clamp(self._count, max=self.config.median_window)
+        """(S,) median of the records so far, at most the last K; 0 before the first."""
+        filled = self._count.clamp(max=self.config.median_window).unsqueeze(1)
         ordered = self._records.sort(1).values
-        low = torch.clamp((filled - 1) // 2, min=0).expand(len(ordered), 1)
-        high = torch.clamp(filled // 2, min=0).expand(len(ordered), 1)
-        lower = ordered.gather(1, low).squeeze(1)
-        if self.config.median == "lower":
-            return lower
-        return 0.5 * (lower + ordered.gather(1, high).squeeze(1))
+        middle = ordered.gather(1, ((filled - 1) // 2).clamp(min=0)).squeeze(1)
+        if self.config.median == "midpoint":
+            upper = ordered.gather(1, (filled // 2).clamp(max=self.config.median_window - 1)).squeeze(1)
+            middle = 0.5 * (middle + upper)
+        return torch.where(self._count > 0, middle, torch.zeros_like(middle))
 
-    def update(self) -> None:
-        """One projected Adam descent step on the median; call once per iteration, after the policy update."""
+    def update(self, valid: Optional[Tensor] = None) -> None:
+        """One projected step on the median; call once per iteration, after the policy update.
+
+        Args:
+            valid: (S,) bool, the runs to step; None is all. A run without a record stands still.
+        """
         c = self.config
-        self.gradient.copy_(self.median().clamp(-c.gradient_clip, c.gradient_clip))
-        self._step += 1
-        self._m.mul_(c.beta1).add_(self.gradient, alpha=1 - c.beta1)
-        self._v.mul_(c.beta2).addcmul_(self.gradient, self.gradient, value=1 - c.beta2)
-        m_hat = self._m / (1 - c.beta1**self._step)
-        v_hat = self._v / (1 - c.beta2**self._step)
-        self.value.sub_(c.lr * m_hat / (v_hat.sqrt() + c.eps)).clamp_(c.minimum, c.maximum)
+        moves = self._count > 0 if valid is None else valid & (self._count > 0)
+        gradient = self.median().clamp(-c.gradient_clip, c.gradient_clip)
+        step, m, v, value = self._stepped(gradient)
+        for old, new in (
+            (self.gradient, gradient),
+            (self._step, step),
+            (self._m, m),
+            (self._v, v),
+            (self.value, value.clamp(c.minimum, c.maximum)),
+        ):
+            old.copy_(torch.where(moves, new, old))
+
+    def _stepped(self, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Next (step, m, v, value before projection)."""
+        c, step = self.config, self._step + 1
+        if c.rule == "sgd":
+            return step, self._m, self._v, self.value - c.lr * gradient
+        if c.rule == "pid":
+            violation = -gradient
+            # The integral stops where the multiplier is at its bound (anti-windup).
+            integral = (self._v + violation).clamp(0.0, c.maximum / max(c.ki, 1e-12))
+            change = torch.where(self._step > 0, violation - self._m, torch.zeros_like(violation))
+            return step, violation, integral, c.kp * violation + c.ki * integral + c.kd * change
+        m = c.beta1 * self._m + (1 - c.beta1) * gradient
+        v = c.beta2 * self._v + (1 - c.beta2) * gradient * gradient
+        m_hat, v_hat = m / (1 - c.beta1**step), v / (1 - c.beta2**step)
+        return step, m, v, self.value - c.lr * m_hat / (v_hat.sqrt() + c.eps)
 
     _STATE = ("value", "gradient", "_m", "_v", "_step", "_records", "_count")
 
     def state_dict(self) -> Dict[str, Tensor]:
-        """All tensors of the multiplier: alpha, Adam's moments and step, and the record buffer."""
+        """All tensors of the multiplier, each with one row per run."""
         return {name.strip("_"): getattr(self, name).clone() for name in self._STATE}
 
     def load_state_dict(self, state: Dict[str, Tensor]) -> None:

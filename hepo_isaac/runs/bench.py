@@ -153,7 +153,7 @@ def bench_algorithms(task: str, num_envs: int, blocks: int) -> Dict[str, Any]:
     times: Dict[str, List[Tuple[float, float]]] = {algo: [] for algo in agents}
     for block in range(blocks + 1):
         for algo, agent in agents.items():
-            metrics = agent.train_epoch()
+            metrics = agent.train_epoch()[0]
             if block:
                 times[algo].append((metrics["rollout_s"], metrics["update_s"]))
     pairs = list(zip(times["hepo"], times["ppo_h"]))

@@ -207,7 +207,7 @@ def time_training(args: Any) -> Tuple[bool, str]:
     rates: Dict[str, List[float]] = {algo: [] for algo in agents}
     for i in range(13 if args.device.startswith("cuda") else 3):
         for algo, agent in agents.items():
-            metrics = agent.train_epoch()
+            metrics = agent.train_epoch()[0]
             if i >= 2:
                 rates[algo].append(metrics["env_steps_per_second"])
     median = {algo: float(torch.tensor(r).median()) for algo, r in rates.items()}
@@ -224,7 +224,7 @@ def train(args: Any) -> Tuple[bool, str]:
     rows: List[Dict[str, float]] = []
     start = time.perf_counter()
     while len(rows) < args.iterations and time.perf_counter() - start < args.seconds:
-        rows.append(agent.train_epoch())
+        rows.append(agent.train_epoch()[0])
         if len(rows) % 25 == 0:
             print("  iteration %d: %s" % (len(rows), _recent(rows)), flush=True)
     return True, "%.1f M steps in %.0f s: %s, bad worlds %d, overflows %d" % (

@@ -30,7 +30,8 @@ class Recorder(AlgoObserver):
             algo.set_full_state_weights(self.state)
 
     def on_iteration(self, agent, metrics):
-        self.rows.append(dict(metrics))
+        assert len(metrics) == agent.num_runs
+        self.rows.append(dict(metrics[0]))
         return agent.iteration == self.stop_at
 
     def on_finish(self, agent):

@@ -10,6 +10,7 @@ from torch import nn
 from torch.distributions import Normal
 
 from hepo_isaac.agents.config import train_config
+from hepo_isaac.agents.experience import Progress
 from hepo_isaac.agents.learner import Learner
 from hepo_isaac.agents.rollout import RolloutBuffer
 from hepo_isaac.methods.method import method_from_config
@@ -36,13 +37,14 @@ def make_rollout(learner, seed=0, rewards=None, num_envs=N):
     """Random experience whose log-probabilities, means and values really are the learner's."""
     g = torch.Generator().manual_seed(seed)
     p = learner.num_policies
+    p = p // learner.method.num_policies * learner.method.num_blocks
     buffer = RolloutBuffer(T, p, num_envs, O, A, 2, 1, CPU)
     buffer.start()
     for t in range(T):
         obs = torch.randn(p, num_envs // p, O, generator=g)
         buffer.obs[t] = obs
         noise = torch.randn(p, num_envs // p, A, generator=g)
-        buffer.actions[t], buffer.log_prob[t], buffer.mean[t], buffer.values[t] = learner.act(obs, noise)
+        buffer.actions[t], buffer.log_prob[t], buffer.mean[t], buffer.values[t] = learner.act_blocks(obs, noise)
         buffer.rewards[t] = torch.randn(p, num_envs // p, 2, generator=g)
         ends = torch.rand(p, num_envs // p, generator=g)
         buffer.terminated[t], buffer.time_out[t] = ends < 0.05, ends > 0.95
@@ -50,6 +52,14 @@ def make_rollout(learner, seed=0, rewards=None, num_envs=N):
     if rewards is not None:
         buffer.rewards.copy_(rewards(buffer.rewards))
     return buffer, torch.randn(p, num_envs // p, O, generator=g)
+
+
+def channel_advantages(learner, buffer, last):
+    """(P, M, 2) whitened advantages of r and h on the rows each policy produced."""
+    experience, progress = learner.experience, Progress()
+    own = experience._own(buffer, last, progress)
+    cross = experience._cross(buffer, last, progress) if learner.method.num_policies == 2 else None
+    return experience.channel_advantages(own, cross)
 
 
 class PlainPolicy(nn.Module):
@@ -69,23 +79,26 @@ class PlainPolicy(nn.Module):
         return Normal(self.mu(x), self.log_std.exp()), self.v(x)
 
 
-def plain_update(learner, batch, rates):
+def plain_update(learner, batch, channels, rates):
     """HEPO's single full-batch step, one policy at a time, as anyone would write it."""
     alpha = learner.multiplier.value.item()
     policies = [PlainPolicy(learner.net, p) for p in range(2)]
+    rows = batch.obs.shape[1] // 2
     for k, (policy, weights) in enumerate(zip(policies, ((1.0, 1.0 / (1.0 + alpha)), (0.0, 1.0)))):
         loss = 0.0
+        mine = slice(k * rows, (k + 1) * rows)
         for owner in (k, 1 - k):
-            advantage = (batch.advantages[owner] * torch.tensor(weights)).sum(-1)
-            dist, value = policy(batch.obs[owner])
-            ratio = (dist.log_prob(batch.actions[owner]).sum(-1) - batch.log_prob[owner]).exp()
+            produced = slice(owner * rows, (owner + 1) * rows)
+            advantage = (channels[owner] * torch.tensor(weights)).sum(-1)
+            dist, value = policy(batch.obs[0, produced])
+            ratio = (dist.log_prob(batch.actions[0, produced]).sum(-1) - batch.log_prob[0, produced]).exp()
             surrogate = torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
             if owner != k:
                 surrogate = torch.where(advantage < 0, torch.max(surrogate, 3.0 * advantage), surrogate)
             loss = loss - 0.5 * surrogate.mean()
             if owner == k:
-                clipped = batch.values[k] + (value - batch.values[k]).clamp(-0.2, 0.2)
-                errors = torch.max((value - batch.targets[k]) ** 2, (clipped - batch.targets[k]) ** 2)
+                clipped = batch.values[k, mine] + (value - batch.values[k, mine]).clamp(-0.2, 0.2)
+                errors = torch.max((value - batch.targets[k, mine]) ** 2, (clipped - batch.targets[k, mine]) ** 2)
                 loss = loss + 2.0 * errors.mean(0).sum()
                 mean = dist.mean
                 loss = loss + 1e-4 * ((mean - 1.1).clamp_min(0) ** 2 + (mean + 1.1).clamp_max(0) ** 2).sum(-1).mean()
@@ -105,13 +118,11 @@ def test_stacked_update_equals_two_separate_networks():
     )
     # pi_H acts with a wide spread, so on its rows pi has ratios beyond the dual clip.
     learner.net.flat.data[1, -A:] = 1.2
-    batch = learner.prepare(*make_rollout(learner))
-    mean, _, log_std = learner.net(batch.obs.flip(0))
-    ratio = (
-        Normal(mean, log_std.exp().unsqueeze(1)).log_prob(batch.actions.flip(0)).sum(-1) - batch.log_prob.flip(0)
-    ).exp()
-    assert ratio.max() > 5.0
-    expected = plain_update(learner, copy.deepcopy(batch), [1e-3, 1e-3])
+    buffer, last = make_rollout(learner)
+    channels = channel_advantages(learner, buffer, last)
+    batch = learner.prepare(buffer, last)
+    assert learner.ratio(batch).max() > 5.0
+    expected = plain_update(learner, copy.deepcopy(batch), channels, [1e-3, 1e-3])
     before = learner.net.flat.detach().clone()
     learner.update(batch)
     assert (learner.net.flat - before).abs().max() > 5e-4  # the step did something
@@ -159,7 +170,7 @@ def test_alpha_records_the_cross_critic_gap():
     cross = {(critic, owner): advantages(critic, owner) for critic, owner in ((0, 1), (1, 0))}
     spread = torch.cat([*own, *cross.values()]).std(correction=0)
     expected = 0.5 * (cross[1, 0].mean() - cross[0, 1].mean()) / spread
-    before = int(learner.multiplier._count)
+    before = int(learner.multiplier._count[0])
     learner.prepare(buffer, last)
     assert learner.multiplier._records[0, before].item() == pytest.approx(expected.item(), rel=1e-3)
 
@@ -169,26 +180,32 @@ class TestSharing:
         """rho is 1 on own rows before the first step, and pi_k / pi_owner on the other's."""
         learner = make_learner()
         batch = learner.prepare(*make_rollout(learner))
-        mean, _, log_std = learner.net(batch.obs)
-        own = Normal(mean, log_std.exp().unsqueeze(1)).log_prob(batch.actions).sum(-1)
-        torch.testing.assert_close(own, batch.log_prob, rtol=1e-4, atol=1e-5)
-        packed, widths = batch.packed(), batch.widths()
-        own_rows, foreign = learner._minibatch_indices()[0]
+        rows, ratio = N * T // 2, learner.ratio(batch)
         for k in range(2):
-            taken = packed.index_select(0, foreign[k])
-            expected = set(batch.log_prob[1 - k].tolist())
-            assert set(taken[:, sum(widths[:2])].tolist()) <= expected
-            mine = packed.index_select(0, own_rows[k])[:, sum(widths[:2])].tolist()
-            assert set(mine) <= set(batch.log_prob[k].tolist())
+            mine, theirs = slice(k * rows, (k + 1) * rows), slice((1 - k) * rows, (2 - k) * rows)
+            torch.testing.assert_close(ratio[k, mine], torch.ones(rows), rtol=1e-4, atol=1e-5)
+            assert batch.on_policy[k, mine].min() == 1.0 and batch.on_policy[k, theirs].max() == 0.0
+            dist = Normal(*(x[k] for x in (learner.net(batch.obs.expand(2, -1, -1))[0], learner.net.log_std.exp())))
+            expected = dist.log_prob(batch.actions[0]).sum(-1) - batch.log_prob[0]
+            torch.testing.assert_close(ratio[k].log(), expected, rtol=1e-4, atol=1e-5)
+        shared, mine = batch.packed()
+        for in_shared, in_mine in learner.rows.minibatches_of_epoch():
+            taken = shared.index_select(0, in_shared.flatten()).view(2, -1, shared.shape[1])
+            own = mine.index_select(0, in_mine.flatten()).view(2, -1, mine.shape[1])
+            for k in range(2):
+                acted = set(batch.log_prob[0, k * rows : (k + 1) * rows].tolist())
+                says = [v in acted for v in taken[k, :, O + A].tolist()]
+                assert own[k, :, -1].bool().tolist() == says
 
     @pytest.mark.parametrize("fraction, rows", [(1.0, 32), (0.5, 16)])
     def test_every_minibatch_has_a_fixed_share_of_each_owner(self, fraction, rows):
         learner = make_learner(minibatch_size=64, num_envs=16, method={"off_policy_fraction": fraction})
-        pairs = learner._minibatch_indices()
-        assert [tuple(o.shape) for o, _ in pairs] == [(2, 32)] * 2
-        assert [tuple(f.shape) for _, f in pairs] == [(2, rows)] * 2
-        seen = torch.cat([o for o, _ in pairs], 1)
-        assert sorted(seen[0].tolist()) == list(range(64)) and sorted(seen[1].tolist()) == list(range(64, 128))
+        minibatches = [shared for shared, _ in learner.rows.minibatches_of_epoch()]
+        assert [tuple(m.shape) for m in minibatches] == [(2, 32 + rows)] * 2
+        own = torch.cat([m[:, :32] for m in minibatches], 1)
+        assert sorted(own[0].tolist()) == list(range(64)) and sorted(own[1].tolist()) == list(range(64, 128))
+        assert all(64 <= i for m in minibatches for i in m[0, 32:].tolist())
+        assert all(i < 64 for m in minibatches for i in m[1, 32:].tolist())
 
     def test_alpha_moves_after_the_policy_update(self):
         """The policy update of an iteration uses the old alpha."""
@@ -198,12 +215,14 @@ class TestSharing:
             return rewards
 
         learner = make_learner()
-        weights = []
-        step = learner.minibatch_step
-        learner.minibatch_step = lambda *a: (weights.append(a[1].clone()), step(*a))[1]
-        learner.update(learner.prepare(*make_rollout(learner, rewards=task_pays_the_reference)))
+        buffer, last = make_rollout(learner, rewards=task_pays_the_reference)
+        z = channel_advantages(learner, buffer, last).reshape(-1, 2)
+        used = []
+        step = learner.update
+        learner.update = lambda batch: (used.append(batch.advantage.clone()), step(batch))[1]
+        learner.learn(buffer, last, Progress())
         assert learner.multiplier.value.item() == pytest.approx(0.01, rel=1e-4)  # pi is worse: alpha rises
-        assert all(w.tolist() == [[1.0, 1.0], [0.0, 1.0]] for w in weights)
+        torch.testing.assert_close(used[0], torch.stack((z.sum(-1), z[:, 1])))
 
     def test_whitening_per_owner_does_not_leak_the_gap(self):
         """One owner's rows all better than the other's: per-owner advantages stay centred, joint ones do not."""
@@ -213,10 +232,10 @@ class TestSharing:
             return rewards
 
         per_owner = make_learner()
-        joint = make_learner(method={"standardize_per_owner": False})
-        mean = per_owner.prepare(*make_rollout(per_owner, rewards=lucky_half)).advantages[..., 0].mean(1)
+        joint = make_learner(method={"whitening": "joint"})
+        mean = channel_advantages(per_owner, *make_rollout(per_owner, rewards=lucky_half))[..., 0].mean(1)
         assert mean.abs().max().item() < 1e-5
-        mean = joint.prepare(*make_rollout(joint, rewards=lucky_half)).advantages[..., 0].mean(1)
+        mean = channel_advantages(joint, *make_rollout(joint, rewards=lucky_half))[..., 0].mean(1)
         assert mean[0].item() > 0.2 and mean[1].item() < -0.2
 
 
@@ -228,9 +247,9 @@ class TestDegenerate:
 
         learner = make_learner(method={"multiplier": {"init": 0.5}})
         for seed in range(3):
-            batch = learner.prepare(*make_rollout(learner, seed, no_task))
-            assert batch.advantages[..., 0].abs().max().item() == 0.0
-            learner.update(batch)
+            buffer, last = make_rollout(learner, seed, no_task)
+            assert channel_advantages(learner, buffer, last)[..., 0].abs().max().item() == 0.0
+            learner.learn(buffer, last, Progress())
         assert learner.multiplier.gradient.item() == 0.0
         assert learner.multiplier.value.item() == 0.5
 
@@ -240,9 +259,9 @@ class TestDegenerate:
             return rewards
 
         learner = make_learner()
-        batch = learner.prepare(*make_rollout(learner, rewards=no_heuristic))
-        assert batch.advantages[..., 1].abs().max().item() == 0.0
-        assert batch.advantages[..., 0].std().item() > 0.5
+        z = channel_advantages(learner, *make_rollout(learner, rewards=no_heuristic))
+        assert z[..., 1].abs().max().item() == 0.0
+        assert z[..., 0].std().item() > 0.5
 
     def test_equal_rewards_double_the_advantage(self):
         """h = r and alpha = 0: pi's mixture is twice pi_H's advantage, up to what the two critics differ."""
@@ -256,13 +275,17 @@ class TestDegenerate:
         learner.net.flat.data[:, -A - 2 : -A] = 0.0  # value biases
         buffer, last = make_rollout(learner, rewards=equal)
         buffer.values.zero_()
-        batch = learner.prepare(buffer, last)
-        torch.testing.assert_close(batch.advantages[..., 0], batch.advantages[..., 1], rtol=1e-3, atol=1e-3)
+        z = channel_advantages(learner, buffer, last)
+        torch.testing.assert_close(z[..., 0], z[..., 1], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(
+            learner.prepare(buffer, last).advantage[0], 2.0 * z[..., 1].flatten(), rtol=1e-3, atol=1e-3
+        )
 
     def test_sum_reward_channel(self):
         learner = make_learner("ppo_jh", method={"heuristic_weight": 0.5})
-        got = learner.channels(torch.tensor([[1.0, 4.0]]))
-        assert got.tolist() == [[1.0, 3.0]]
+        buffer, _ = make_rollout(learner)
+        buffer.rewards.copy_(torch.tensor([1.0, 4.0]))
+        assert learner.experience.channels(buffer, Progress())[0, 0, 0].tolist() == [1.0, 3.0]
         assert learner.policy_weights().tolist() == [[0.0, 1.0]]
 
 
@@ -303,7 +326,7 @@ def test_runs_side_by_side_do_not_leak():
     flats = []
     for change in (None, poison):
         learner = make_learner(seeds=(3, 4), num_envs=16)
-        learner.update(learner.prepare(*make_rollout(learner, rewards=change, num_envs=16)))
+        learner.learn(*make_rollout(learner, rewards=change, num_envs=16), Progress())
         flats.append(learner.net.flat.detach().clone())
     assert torch.equal(flats[0][:2], flats[1][:2])
     assert not torch.equal(flats[0][2:], flats[1][2:])

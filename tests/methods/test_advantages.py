@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hepo_isaac.methods.advantages import constrained_weights, contrast, gae, standardize
+from hepo_isaac.methods.advantages import constrained_weights, gae, standardize
+from hepo_isaac.methods.contrast import ADVANTAGE_CONTRASTS
+from hepo_isaac.methods.contrast import advantage_contrast as contrast
 
 
 def _gae(rewards, values, last, terminated, time_out, final, gamma=0.9, lam=0.8):
@@ -91,14 +93,15 @@ class TestContrast:
 
     def test_raw_gap_with_own_critics(self):
         own, cross = self._pair(0.59, 0.19)
-        unit = torch.ones(1)
-        # (0.4 - (-0.4)) / 2
-        assert contrast(own, cross, "raw_gae", unit).item() == pytest.approx(0.4, rel=1e-5)
+        # (0.4 - (-0.4)) / 2, over the spread of everything
+        spread = torch.cat((own, cross), -1).std(correction=0).item()
+        assert contrast(own, cross, "raw_gae").item() * spread == pytest.approx(0.4, rel=1e-5)
 
     def test_raw_gap_with_a_mixture_critic(self):
         own, cross = self._pair(0.39, 0.39)
         # pi_H's rows: 0.19 - 0.39 = -0.2; pi's rows: 0.59 - 0.39 = 0.2
-        assert contrast(own, cross, "raw_gae", torch.ones(1)).item() == pytest.approx(0.2, rel=1e-5)
+        spread = torch.cat((own, cross), -1).std(correction=0).item()
+        assert contrast(own, cross, "raw_gae").item() * spread == pytest.approx(0.2, rel=1e-5)
 
     def test_jointly_standardized_gap(self):
         """Half the gap over the joint spread: sigma^2 = (Var_pi + Var_H)/2 + gap^2/4 (spec: gap/sigma = .956)."""
@@ -116,7 +119,7 @@ class TestContrast:
         cross = torch.stack((pi_h, pi), 1)
         assert contrast(own, cross, "standardized").item() == pytest.approx(1.0, rel=1e-5)
 
-    @pytest.mark.parametrize("mode", ["raw_gae", "standardized"])
+    @pytest.mark.parametrize("mode", ADVANTAGE_CONTRASTS)
     def test_swapping_the_policies_flips_the_sign(self, mode):
         own, cross = self._pair(0.39, 0.39)
         assert contrast(own, cross, mode).item() == pytest.approx(
@@ -124,7 +127,7 @@ class TestContrast:
         )
         assert contrast(own, cross, mode).item() > 0.1
 
-    @pytest.mark.parametrize("mode", ["raw_gae", "standardized"])
+    @pytest.mark.parametrize("mode", ADVANTAGE_CONTRASTS)
     def test_no_reward_means_no_gap(self, mode):
         zeros = torch.zeros(2, 2, 50)
         assert contrast(zeros, zeros, mode).tolist() == [0.0, 0.0]

@@ -71,8 +71,9 @@ def test_ratio_cannot_overflow():
 
 def test_effective_sample_fraction():
     # (1+1+2)^2 / (3 * 6) = 16/18; equal weights give 1
-    got = effective_sample_fraction(torch.tensor([[1.0, 1.0, 2.0], [0.3, 0.3, 0.3]]))
-    assert got.tolist() == pytest.approx([16 / 18, 1.0])
+    ratio = torch.tensor([[1.0, 1.0, 2.0, 50.0], [0.3, 0.3, 0.3, 50.0], [1.0, 2.0, 3.0, 4.0]])
+    counted = torch.tensor([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    assert effective_sample_fraction(ratio, counted).tolist() == pytest.approx([16 / 18, 1.0, 1.0])
 
 
 def test_learning_rate_rule_per_policy():

@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 
 def _multiplier(runs=1, **config):
-    return Multiplier(MultiplierConfig(**config), runs, CPU)
+    return Multiplier(MultiplierConfig(allow_negative=True, **config), runs, CPU)
 
 
 def _drive(multiplier, gaps):
