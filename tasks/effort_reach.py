@@ -4,11 +4,11 @@ Dynamics: x in R^2, x <- x + 0.1 (a - 0.8 x): holding x costs the action a = 0.8
 anew for every episode, its distance uniform on [0.2, 1] and its direction uniform.
 
 r = 1[|x - g| < RADIUS] / T. h = -|x - g|^2 - w |a|^2. Resting at x, h is best at x = g / (1 + 0.64 w), so the goal is
-held only if it is nearer than RADIUS (1 + 0.64 w) / (0.64 w): ``default`` w = 0.8, 0.44 and about 0.3 of the goals;
+held only if it is nearer than RADIUS (1 + 0.64 w) / (0.64 w): ``default`` w = 0.5, 0.62 and about half of the goals;
 ``aligned`` w = 0.01, all; ``lazy`` w = 10, none.
 
-Optimum: full speed on both axes, x_n = 1.25 (1 - 0.92^n), n the first with |max(|g| - x_n, 0)| < RADIUS, then hold:
-J = E[T - n + 1] / T.
+Optimum: full speed on both axes, x_n = 1.25 (1 - 0.92^n), n the first with |max(|g| - x_n, 0)| < RADIUS, then hold: J
+= E[T - n + 1] / T.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class EffortReach(AnalyticTask):
     num_obs = 4
     num_actions = 2
     num_uniforms = 2
-    named = {"default": priced(0.8), "aligned": priced(0.01), "lazy": priced(10.0)}
+    named = {"default": priced(0.5), "aligned": priced(0.01), "lazy": priced(10.0)}
 
     def start(self, uniform: Tensor) -> ReachState:
         zero = torch.zeros_like(uniform)

@@ -3,9 +3,9 @@
 Dynamics: states 0 ... 10; action > 0 moves one to the right, else one to the left, and state 0 stays. Start: state 0.
 State 10 is the goal and ends the episode.
 
-r = 1[goal] + HONEY 1[state 0] with HONEY = task.honey_reward, 0 by default. h: ``default`` pays c = 0.1 in state 0 for
-ever: its optimum never leaves, so J(pi_H) = 0 and the constraint J(pi) >= J(pi_H) is vacuous. ``aligned`` pays for
-progress. With gamma = 0.99 the goal is optimal for r + lambda h iff lambda < (1 - gamma) gamma^9 / c = 0.09135.
+r = 1[goal] + HONEY 1[state 0] with HONEY = task.honey_reward, 0 by default. h: ``default`` pays c = 0.1 in state 0
+for ever: its optimum never leaves, so J(pi_H) = 0 and the constraint J(pi) >= J(pi_H) is vacuous. ``aligned`` pays
+for progress. With gamma = 0.99 the goal is optimal for r + lambda h iff lambda < (1 - gamma) gamma^9 / c = 0.09135.
 The binding version is task.honey_reward=0.005: then J(pi_H) = 0.25 and the constraint has something to hold.
 
 Optimum: walk straight, J = 1, or stay if HONEY T > 1, J = HONEY T: the best of the stationary policies, since the

@@ -3,12 +3,12 @@
 Dynamics: point p in [-1, 1]^2 moves SPEED a per step and axis; it has the key from the step on in which it is within
 RADIUS of KEY. Start: uniform on [-0.3, 0.3]^2, without the key.
 
-r = 1[has the key and is within RADIUS of DOOR] / T, which exploration by noise hardly ever finds. h: ``default`` leads to
-the key, then to the door (aligned); ``key`` pays for the key alone (J(pi_H) = 0, though the right first half); ``door``
-leads to the door without the key (J = 0).
+r = 1[has the key and is within RADIUS of DOOR] / T, which exploration by noise hardly ever finds. h: ``default``
+leads to the key, then to the door (aligned); ``key`` pays for the key alone (J(pi_H) = 0, though the right first
+half); ``door`` leads to the door without the key (J = 0).
 
-Optimum: the fewest steps start - key - door; with q the point where the key is taken,
-n = min_q ceil(|q - p|_inf / SPEED) + reach_steps(q - DOOR): J = E[T - n + 1] / T.
+Optimum: the fewest steps start - key - door; with q the point where the key is taken, n = min_q ceil(|q - p|_inf /
+SPEED) + reach_steps(q - DOOR): J = E[T - n + 1] / T.
 """
 
 from __future__ import annotations
@@ -59,10 +59,14 @@ class KeyDoor(AnalyticTask):
     """See the module docstring."""
 
     name = "KeyDoor"
-    num_obs = 3
+    num_obs = 5
     num_actions = 2
     num_uniforms = 2
     named = {"default": default, "key": key_only, "door": door_only}
+
+    def configure(self, cfg: Mapping[str, Any]) -> None:
+        self._key = torch.tensor(KEY, device=self.sim.device)
+        self._door = torch.tensor(DOOR, device=self.sim.device)
 
     def start(self, uniform: Tensor) -> KeyState:
         return KeyState(spread(uniform, -START, START), torch.zeros_like(uniform[:, 0]))
@@ -73,7 +77,10 @@ class KeyDoor(AnalyticTask):
         return moved
 
     def observation(self, state: KeyState) -> Tensor:
-        return torch.cat((state.pos, state.has.unsqueeze(1)), 1)
+        """Position, key or not, and the offset to what is wanted next."""
+        has = state.has.unsqueeze(1)
+        target = self._key + has * (self._door - self._key)
+        return torch.cat((state.pos, has, target - state.pos), 1)
 
     def task_reward(self, state: KeyState) -> Tensor:
         return state.has * indicator(state.distance(*DOOR) < RADIUS) / self.max_episode_length

@@ -1,12 +1,13 @@
 """Maze2D: out of a U-shaped cup and around it to the goal behind its wall.
 
-Dynamics: point p in [-1, 1]^2, each step moves x by SPEED a_x, then y by SPEED a_y. Walls: the bottom of the cup at
-x = 0.3 for |y| <= 0.5 and its arms at y = +-0.5 for |x| <= 0.3; an axis whose move would cross a wall does not move.
+Dynamics: point p in [-1, 1]^2, each step moves x by SPEED a_x, then y by SPEED a_y. Walls: the bottom of the cup at x
+= 0.3 for |y| <= 0.5 and its arms at y = +-0.5 for |x| <= 0.3; an axis whose move would cross a wall does not move.
 Start: uniform on [-0.2, 0.2]^2, inside the cup, whose mouth is to the left. The goal is the disc of radius RADIUS
 around (0.7, 0).
 
-r = 1[in the goal] / T. h: ``default`` = -straight distance, whose optimum of the first hundred steps sits at the bottom
-of the cup unless exploration goes against it all the way out; ``geodesic`` = -length of the shortest way (aligned).
+r = 1[in the goal] / T. h: ``default`` = -straight distance, whose optimum of the first hundred steps sits at the
+bottom of the cup unless exploration goes against it all the way out; ``geodesic`` = -length of the shortest way
+(aligned).
 
 Optimum: k steps until x < -0.3 and |y| > 0.5, m more to the goal (optimal_return): J = E[T - k - m + 1] / T.
 """
@@ -22,11 +23,11 @@ from torch import Tensor
 
 from .analytic import AnalyticTask, indicator, midpoints, spread
 
-SPEED = 0.12  # per step and axis
+SPEED = 0.15  # per step and axis
 WALL = 0.3  # half-length of the arms; x of the bottom
 ARM = 0.5  # |y| of the arms
 GOAL = 0.7  # x of the goal
-RADIUS = 0.25
+RADIUS = 0.3
 START = 0.2
 MARGIN = 0.08
 

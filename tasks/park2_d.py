@@ -1,9 +1,10 @@
 """Park2D: bring a double integrator to rest at the origin; the benign case, r and h agree and r is dense.
 
-Dynamics, per axis: v <- clip(v + 0.03 a, +-0.15), p <- clip(p + v, +-1), a wall stops v. Start: p uniform on [-1, 1]^2, v = 0.
+Dynamics, per axis: v <- clip(v + 0.03 a, +-0.15), p <- clip(p + v, +-1), a wall stops v. Start: p uniform on [-1,
+1]^2, v = 0.
 
-r = (1 - (|p_x| + |p_y|) / 2) / T. h: ``default`` = -|p| - 0.5 |v| (aligned); ``fast`` = 10 |v| - |p|, which keeps moving;
-``sparse`` = 1[|p| < 0.1].
+r = (1 - (|p_x| + |p_y|) / 2) / T. h: ``default`` = -|p| - 0.5 |v| (aligned); ``fast`` = 10 |v| - |p|, which keeps
+moving; ``sparse`` = 1[|p| < 0.1].
 
 Optimum: the axes are independent: J = 1 - sum_t E|p_t| / T from value iteration over T steps on a grid of (p, v) with
 linear interpolation (optimal_return), accurate to about 0.002.

@@ -4,12 +4,12 @@ Dynamics: gripper p in the room [-W, W]^2 moves SPEED a_xy per step, the finger 
 handle is at (0.7 - o, 0). A gripper that was within RADIUS of it with f < CLOSED drags it along x: o changes by -dx,
 clamped to [0, 0.4]. Start: p uniform on the left half of the room, f uniform, o = 0.
 
-r = 1[o > 0.35] / T: share of the episode with the drawer open. h: ``default`` (aligned), and the 12 human heuristics of
-FrankaCabinet restated for the plane (tasks/push2_d_heuristics.py): h9 and h12 have the wrong sign, so the optimum of h
-flees from the handle and J(pi_H) = 0; h10 only reaches; h11's success term is dead.
+r = 1[o > 0.35] / T: share of the episode with the drawer open. h: ``default`` (aligned), and the 12 human heuristics
+of FrankaCabinet restated for the plane (tasks/push2_d_heuristics.py): h9 and h12 have the wrong sign, so the optimum
+of h flees from the handle and J(pi_H) = 0; h10 only reaches; h11's success term is dead.
 
-Optimum: reach, while the fingers close, in n steps (reach_steps), drag in m = floor(0.35 / SPEED) + 1 more steps, hold:
-J = E[T - n - m + 1] / T over the starts.
+Optimum: reach, while the fingers close, in n steps (reach_steps), drag in m = floor(0.35 / SPEED) + 1 more steps,
+hold: J = E[T - n - m + 1] / T over the starts.
 """
 
 from __future__ import annotations

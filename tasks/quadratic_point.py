@@ -2,9 +2,9 @@
 
 Dynamics: an episode is one step; the action puts the point at x = 4 a.
 
-r = -(x - 1)^2. h = -k (x - b)^2: ``default`` k = 1, b = 3; ``strong`` k = 10, b = 3; ``opposite`` k = 1, b = -3; ``aligned``
-b = 1. The optimum of (1 + alpha) r + h is x = (1 + alpha + k b) / (1 + alpha + k): x = 3 and J = -4 for h alone, x = 2
-and J = -1 for alpha = 0 (default).
+r = -(x - 1)^2. h = -k (x - b)^2: ``default`` k = 1, b = 3; ``strong`` k = 10, b = 3; ``opposite`` k = 1, b = -3;
+``aligned`` b = 1. The optimum of (1 + alpha) r + h is x = (1 + alpha + k b) / (1 + alpha + k): x = 3 and J = -4 for h
+alone, x = 2 and J = -1 for alpha = 0 (default).
 
 Optimum: x = 1, J = 0. Random, x = 4 clip(z): -1 - 16 E clip(z)^2 = -9.26. A stochastic policy loses 16 sigma^2 more.
 """

@@ -1,11 +1,11 @@
 """RingRace: laps on a ring, and a bonus that can be collected again and again beside the start (CoastRunners).
 
-Dynamics: the position phi, in laps, moves SPEED a per step. Start: phi = 0. A quarter of a lap counts when the furthest
-phi so far passes it.
+Dynamics: the position phi, in laps, moves SPEED a per step. Start: phi = 0. A quarter of a lap counts when the
+furthest phi so far passes it.
 
-r = new quarters / 16: with 100 steps four laps are possible. h: ``default`` = 1 for every entry into the sector
-0.1 <= phi mod 1 < 0.2 plus 0.1 a: going to and fro over its edge pays 0.5 per step, a lap 1/25 + 0.1; so the optimum of
-h never finishes a quarter, J(pi_H) = 0. ``aligned`` = a, the speed.
+r = new quarters / 16: with 100 steps four laps are possible. h: ``default`` = 1 for every entry into the sector 0.1
+<= phi mod 1 < 0.2 plus 0.1 a: going to and fro over its edge pays 0.5 per step, a lap 1/25 + 0.1; so the optimum of h
+never finishes a quarter, J(pi_H) = 0. ``aligned`` = a, the speed.
 
 Optimum: full speed: J = floor(4 SPEED T) / 16.
 """

@@ -3,8 +3,8 @@
 Dynamics: speed v in [0, 1] changes by 0.05 a_0; the lean is unstable the more the faster: lean <- (1 + 0.2 v) lean +
 0.1 a_1. |lean| > 1 is a fall and ends the episode. Start: v = 0, lean uniform on [-0.3, 0.3].
 
-r = v / T: distance as a share of the greatest possible. h: ``default`` = 1 + 0.4 v - v^2 (alive bonus and energy): every
-speed can be survived, so its optimum is v = 0.2 and J = 0.196; ``still`` = 1 - v^2, whose optimum stands still;
+r = v / T: distance as a share of the greatest possible. h: ``default`` = 1 + 0.4 v - v^2 (alive bonus and energy):
+every speed can be survived, so its optimum is v = 0.2 and J = 0.196; ``still`` = 1 - v^2, whose optimum stands still;
 ``aligned`` = 0.5 + 2 v - 0.5 lean^2.
 
 Optimum: balance, and reach v = 1 as fast as possible: J = sum_k min(1, 0.05 k) / T.

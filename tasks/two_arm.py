@@ -2,9 +2,9 @@
 
 Dynamics: an episode is one step; action > 0 pulls arm 1, else arm 2.
 
-r = 1[arm 1]. h = c 1[arm 2], wrong whatever c: ``default`` c = 2, ``half`` c = 0.5; ``aligned`` pays arm 1. With the raw
-sum r + h PPO pulls arm 1 iff c < 1. With separately standardised advantages z(A_r) = -z(A_h): equal weights cancel, so
-the threshold is alpha = 0 for every c. J(pi_H) = 0, so the constraint J(pi) >= J(pi_H) is vacuous.
+r = 1[arm 1]. h = c 1[arm 2], wrong whatever c: ``default`` c = 2, ``half`` c = 0.5; ``aligned`` pays arm 1. With the
+raw sum r + h PPO pulls arm 1 iff c < 1. With separately standardised advantages z(A_r) = -z(A_h): equal weights
+cancel, so the threshold is alpha = 0 for every c. J(pi_H) = 0, so the constraint J(pi) >= J(pi_H) is vacuous.
 
 Optimum: arm 1, J = 1; random 1/2.
 """

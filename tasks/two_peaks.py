@@ -1,9 +1,9 @@
 """TwoPeaks: a small peak of r nearby, a high one far away, and a heuristic that points to the small one.
 
-Dynamics: x in [-1, 1] moves SPEED a per step. Start: uniform on [-0.6, -0.2].
+Dynamics: x in [-1, 1] moves SPEED a per step. Start: uniform on [-0.6, 0.3].
 
-r = (0.3 exp(-((x + 0.5) / 0.15)^2) + exp(-((x - 0.8) / 0.15)^2)) / T. h: ``default`` = -|x + 0.5|, whose optimum earns
-J = 0.3; ``far`` = -|x - 0.8| (aligned); ``between`` = -|x - 0.1|, where r is nearly 0.
+r = (0.3 exp(-((x + 0.5) / 0.15)^2) + exp(-((x - 0.8) / 0.15)^2)) / T. h: ``default`` = -|x + 0.5|, whose optimum
+earns J = 0.3; ``far`` = -|x - 0.8| (aligned); ``between`` = -|x - 0.1|, where r is nearly 0.
 
 Optimum: to the far peak at full speed and stay: J = E sum_k r(min(0.8, x_0 + k SPEED)); slowing down on the way never
 pays, since the far peak is worth more than the near one at every step.
@@ -23,7 +23,7 @@ SPEED = 0.08
 NEAR, FAR = -0.5, 0.8
 NEAR_HEIGHT = 0.3
 WIDTH = 0.15
-START = (-0.6, -0.2)
+START = (-0.6, 0.3)
 
 
 @dataclass
