@@ -202,10 +202,23 @@ def _at_least(cfg: Any, key: str, least: float, what: str = "") -> None:
 def _check_counts(cfg: DictConfig) -> None:
     for key in ("num_envs", "torch_threads", "checkpoint_every", "eval.episodes", "task.episode_length"):
         _at_least(cfg, key, 1)
-    for key in ("seed", "keep_checkpoints", "sim.threads"):
+    for key in ("seed", "keep_checkpoints", "sim.threads", "evaluation_episodes"):
         _at_least(cfg, key, 0)
+    _check_seeds(cfg.seeds)
     for key in ("max_iterations", "horizon_length", "minibatch_size", "mini_epochs"):
         _at_least(cfg, "train." + key, 1)
+
+
+def _check_seeds(seeds: Any) -> None:
+    if isinstance(seeds, int):
+        if seeds < 1:
+            raise UserError("seeds must be at least 1, got %d" % seeds)
+        return
+    given = list(seeds)
+    if not given or not all(isinstance(s, int) and s >= 0 for s in given):
+        raise UserError("seeds must be a number of runs or a list of whole numbers, got %s" % given)
+    if len(set(given)) < len(given):
+        raise UserError("seeds=%s names a seed twice; two runs of one seed are the same run" % given)
 
 
 def _check_train(train: DictConfig) -> None:

@@ -12,9 +12,10 @@ from hepo_isaac.errors import UserError, nearest, unknown
 from hepo_isaac.locate import cfg_dir, group_names
 
 # Settings whose default says nothing about their type: (accepted words, type, its name).
-_SPECIAL: Dict[str, Tuple[Tuple[str, ...], type, str]] = {
+_SPECIAL: Dict[str, Tuple[Tuple[str, ...], Any, str]] = {
     "num_envs": (("auto",), int, "a whole number or auto"),
     "torch_threads": (("auto",), int, "a whole number or auto"),
+    "seeds": ((), (int, list), "a number of runs or a list of seeds, e.g. 5 or [1,2,7]"),
 }
 
 
@@ -96,7 +97,9 @@ def _check_type(key: str, value: Any, default: Any) -> None:
     words, kind, what = _SPECIAL.get(key, ((), type(default), ""))
     if value in words or default is None or (isinstance(value, str) and value.startswith("${")):
         return
-    if kind is bool:
+    if isinstance(kind, tuple):
+        good = isinstance(value, kind) and not isinstance(value, bool)
+    elif kind is bool:
         good, what = isinstance(value, bool), "true or false"
     elif kind is int:
         good, what = isinstance(value, int) and not isinstance(value, bool), what or "a whole number"

@@ -37,9 +37,11 @@ class PointMass:
     def _obs(self) -> Tensor:
         return torch.stack((self.x, self.x.abs(), self.clock / self.max_episode_length), 1)
 
-    def reset(self) -> Tensor:
+    def reset(self, random_start=True) -> Tensor:
         self.x = 2.0 * torch.rand(self.num_envs, generator=self.generator) - 1.0
         self.clock = torch.randint(self.max_episode_length, (self.num_envs,), generator=self.generator)
+        if not random_start:
+            self.clock.zero_()
         return self._obs()
 
     def rewards(self) -> Tensor:

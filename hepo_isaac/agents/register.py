@@ -22,7 +22,7 @@ def runner_params(cfg: Mapping[str, Any], seeds: List[int]) -> Dict[str, Any]:
     """rl-games' ``params`` from a resolved configuration.
 
     Args:
-        cfg: keys num_envs, device, torch_threads, algo (the method) and train.
+        cfg: keys num_envs (of one run), device, torch_threads, algo (the method) and train.
         seeds: one per run trained side by side.
     """
     return {
@@ -32,7 +32,7 @@ def runner_params(cfg: Mapping[str, Any], seeds: List[int]) -> Dict[str, Any]:
         "algo": {"name": AGENT_NAME},
         "config": {
             "env_name": ENV_NAME,
-            "num_actors": int(cfg["num_envs"]),
+            "num_actors": int(cfg["num_envs"]) * len(seeds),
             "device": str(cfg["device"]),
             "seeds": [int(s) for s in seeds],
             "method": dict(cfg["algo"]),
@@ -53,9 +53,9 @@ def run_training(cfg: Mapping[str, Any], vec_env: Any, observer: Any) -> HepoAge
     """Train through rl-games' Runner.
 
     Args:
-        cfg: resolved configuration, see runner_params, plus ``seed``.
-        vec_env: an RlGamesVecEnv.  observer: a RunObserver; to continue a run, its ``after_init`` calls the agent's
-            ``set_full_state_weights``.
+        cfg: resolved configuration, see runner_params, plus ``seed`` or ``run_seeds`` (one per run).
+        vec_env: an RlGamesVecEnv with num_envs environments per run.
+        observer: see HepoAgent; to continue, its ``after_init`` calls the agent's ``set_full_state_weights``.
     """
     register_env(vec_env)
     created: List[HepoAgent] = []
@@ -67,7 +67,8 @@ def run_training(cfg: Mapping[str, Any], vec_env: Any, observer: Any) -> HepoAge
 
     runner = torch_runner.Runner(observer)
     runner.algo_factory.register_builder(AGENT_NAME, build)
-    runner.load({"params": runner_params(cfg, [int(cfg["seed"])])})
+    seeds = [int(s) for s in cfg.get("run_seeds") or [cfg["seed"]]]
+    runner.load({"params": runner_params(cfg, seeds)})
     runner.run({"train": True, "play": False, "checkpoint": None, "sigma": None})
     return created[0]
 

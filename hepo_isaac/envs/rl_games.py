@@ -30,8 +30,9 @@ class RlGamesVecEnv(IVecEnv):
             "max_episode_length": self.env.max_episode_length,
         }
 
-    def reset(self) -> Tensor:
-        return self.env.reset()
+    def reset(self, random_start: Optional[bool] = None) -> Tensor:
+        """Start every env; ``random_start`` overrides the environment's own setting."""
+        return self.env.reset(random_start)
 
     def step(self, actions: Tensor) -> Tuple[Tensor, Tensor, Tensor, Dict[str, Any]]:
         """Returns obs (N, O), rewards (N, 2), dones (N,) bool and infos: time_outs, terminated, final_obs, counted,

@@ -44,13 +44,13 @@ class TaskEnv:
         self.bad_count = torch.zeros((), dtype=torch.int64, device=self.device)
         self.heuristic_nonfinite = torch.zeros((), dtype=torch.int64, device=self.device)
 
-    def reset(self) -> Tensor:
-        """Start every env; returns the first observations (N, O)."""
+    def reset(self, random_start: Optional[bool] = None) -> Tensor:
+        """Start every env; returns the first observations (N, O). ``random_start`` overrides the constructor's."""
         everyone = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
         self.task.reset(everyone)
         self.progress.zero_()
         self.counted.fill_(True)
-        if self._random_start:
+        if self._random_start if random_start is None else random_start:
             phase = self._streams.randint(self.max_episode_length)
             self.progress.copy_(phase)
             self.counted.copy_(phase == 0)

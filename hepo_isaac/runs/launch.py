@@ -6,6 +6,7 @@ composes each job (several in a multirun), the job is resolved and validated, th
 
 from __future__ import annotations
 
+import itertools
 import sys
 import traceback
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
@@ -26,6 +27,8 @@ RESUME_MAY_CHANGE = (
     "video",
     "torch_threads",
     "tensorboard",
+    "plot",
+    "evaluation_episodes",
 )
 MULTIRUN = ("-m", "--multirun")
 
@@ -123,48 +126,66 @@ def _facts(cfg: DictConfig, settled: Dict[str, Any]) -> List[Tuple[str, str]]:
 
 
 def train(cfg: Dict[str, Any], facts: Sequence[Tuple[str, str]]) -> int:
-    """Train with a resolved configuration into a new run folder."""
+    """Train with a resolved configuration into a new run folder, or into one per seed of ``seeds``."""
     from hepo_isaac.envs.make import make_env
     from hepo_isaac.runs.folder import RunFolder
+    from hepo_isaac.runs.seeds import seed_list
 
-    env = make_env(cfg)
-    folder = RunFolder.create(cfg["task"]["name"], cfg["algo"]["name"], cfg["seed"], cfg, cfg["run_root"])
-    return _train_in(folder, cfg, env, facts, None)
+    seeds = seed_list(int(cfg["seed"]), cfg["seeds"])
+    env = make_env({**cfg, "run_seeds": seeds})
+    # each folder holds the configuration of that run alone, so that it can be resumed, compared and re-made alone
+    configs = [{**cfg, "seed": seed, "seeds": 1} for seed in seeds]
+    task, algo = cfg["task"]["name"], cfg["algo"]["name"]
+    folders = [RunFolder.create(task, algo, c["seed"], c, cfg["run_root"]) for c in configs]
+    return _train_in(folders, configs, env, facts, None)
 
 
 def _train_in(
-    folder: Any, cfg: Dict[str, Any], env: Any, facts: Sequence[Tuple[str, str]], checkpoint: Optional[Dict[str, Any]]
+    folders: Sequence[Any],
+    configs: Sequence[Dict[str, Any]],
+    env: Any,
+    facts: Sequence[Tuple[str, str]],
+    checkpoints: Optional[Sequence[Dict[str, Any]]],
 ) -> int:
+    """Train the runs of ``folders`` side by side; their configurations differ in the seed alone."""
     from hepo_isaac.agents.register import run_training
     from hepo_isaac.envs.rl_games import RlGamesVecEnv
     from hepo_isaac.runs.observer import RunObserver, RunOptions
+    from hepo_isaac.runs.seeds import SeedsObserver
 
+    cfg = configs[0]
     options = RunOptions(
         checkpoint_every=cfg["checkpoint_every"],
         keep_checkpoints=cfg["keep_checkpoints"],
         success=cfg["task"].get("success"),
         tensorboard=cfg["tensorboard"],
         wandb=cfg["wandb"],
+        plot=cfg["plot"],
+        quiet=len(folders) > 1,
     )
-    header = {
-        "task": cfg["task"]["name"],
-        "algo": cfg["algo"]["name"],
-        "num_envs": cfg["num_envs"],
-        "seed": cfg["seed"],
-    }
-    # the observer hands the checkpoint's agent part to the agent, and its own part to itself
-    observer = RunObserver(folder, header, facts, options, resume=checkpoint, config=cfg)
+    # an observer hands the checkpoint's agent part to the agent, and its own part to itself
+    runs = [
+        RunObserver(folder, _header(config), facts, options, checkpoint, config)
+        for folder, config, checkpoint in zip(folders, configs, checkpoints or itertools.repeat(None))
+    ]
+    observer = SeedsObserver(runs, int(cfg["evaluation_episodes"]), options.success, facts)
     try:
-        run_training(cfg, RlGamesVecEnv(env), observer)
+        run_training({**cfg, "run_seeds": [c["seed"] for c in configs]}, RlGamesVecEnv(env), observer)
     finally:
         env.close()
     if observer.interrupted:
-        return 128 + int(observer.stop.signal or 2)
+        return 128 + int(runs[0].stop.signal or 2)
     if cfg["video"]:
         from hepo_isaac.runs.play import film_run
 
-        film_run(folder, cfg)
+        for folder, config in zip(folders, configs):
+            film_run(folder, config)
     return 0
+
+
+def _header(cfg: Dict[str, Any]) -> Dict[str, Any]:
+    """What a checkpoint says of its run."""
+    return {"task": cfg["task"]["name"], "algo": cfg["algo"]["name"], "num_envs": cfg["num_envs"], "seed": cfg["seed"]}
 
 
 # ---- resume -----------------------------------------------------------------------------------------------------
@@ -173,30 +194,56 @@ def _train_in(
 def resume(path: str, overrides: Sequence[str]) -> int:
     """Continue the run in ``path`` (a run folder or a checkpoint in one) with its own settings.
 
+    Several folders with commas between them, of runs that differ in the seed alone and stopped at the same
+    iteration, go on side by side.
+
     Raises:
-        UserError: no run there, or an override that would make it another run.
+        UserError: no run there, an override that would make it another run, or runs that cannot go side by side.
     """
     from hepo_isaac.envs.make import make_env
     from hepo_isaac.runs.checkpoint import load_checkpoint
     from hepo_isaac.runs.files import write_atomic
     from hepo_isaac.runs.folder import locate_resume
 
-    folder, file = locate_resume(path.strip("'\""))
-    cfg = resumed_config(OmegaConf.load(folder.config_file), overrides)
+    found = [locate_resume(part.strip("'\"")) for part in path.strip("'\"").split(",")]
+    folders = [folder for folder, _ in found]
+    configs = [resumed_config(OmegaConf.load(folder.config_file), overrides) for folder in folders]
+    cfg = configs[0]
     check_machine(cfg, cuda_available())
     validate(cfg)
-    settled = plain(cfg)
-    checkpoint = load_checkpoint(file, settled["task"]["name"], settled["algo"]["name"])
-    if int(checkpoint["iteration"]) >= int(settled["train"]["max_iterations"]):
+    settled = [plain(c) for c in configs]
+    task, algo = settled[0]["task"]["name"], settled[0]["algo"]["name"]
+    checkpoints = [load_checkpoint(file, task, algo) for _, file in found]
+    _check_side_by_side(folders, settled, checkpoints)
+    if int(checkpoints[0]["iteration"]) >= int(settled[0]["train"]["max_iterations"]):
         raise UserError(
             "the run in %s is complete (iteration %d of %d); train.max_iterations=<more> continues it"
-            % (folder.path, checkpoint["iteration"], settled["train"]["max_iterations"])
+            % (folders[0].path, checkpoints[0]["iteration"], settled[0]["train"]["max_iterations"])
         )
-    env = make_env(settled)
-    folder.begin_resume()
-    # the next resume must know of a longer max_iterations
-    write_atomic(folder.config_file, OmegaConf.to_yaml(cfg, resolve=True).encode("utf-8"))
-    return _train_in(folder, settled, env, _facts(cfg, settled), checkpoint)
+    env = make_env({**settled[0], "run_seeds": [c["seed"] for c in settled]})
+    for folder, config in zip(folders, configs):
+        folder.begin_resume()
+        # the next resume must know of a longer max_iterations
+        write_atomic(folder.config_file, OmegaConf.to_yaml(config, resolve=True).encode("utf-8"))
+    return _train_in(folders, settled, env, _facts(cfg, settled[0]), checkpoints)
+
+
+def _check_side_by_side(
+    folders: Sequence[Any], configs: Sequence[Dict[str, Any]], checkpoints: Sequence[Dict[str, Any]]
+) -> None:
+    first = {**configs[0], "seed": 0}
+    for folder, config, checkpoint in zip(folders, configs, checkpoints):
+        for key, value in {**config, "seed": 0}.items():
+            if first.get(key) != value:
+                raise UserError(
+                    "%s and %s cannot go on side by side: %s differs; resume them one by one"
+                    % (folders[0].path, folder.path, key)
+                )
+        if checkpoint["iteration"] != checkpoints[0]["iteration"]:
+            raise UserError(
+                "%s is at iteration %s and %s at %s; runs go on side by side only from the same iteration: resume "
+                "them one by one" % (folders[0].path, checkpoints[0]["iteration"], folder.path, checkpoint["iteration"])
+            )
 
 
 def resumed_config(cfg: Any, overrides: Sequence[str]) -> DictConfig:

@@ -79,6 +79,7 @@ class RunObserver(AlgoObserver):
         self.running = RunningMeans()
         self.stop = stop or StopRequest(self._abort)
         self.interrupted = False
+        self.evaluation: Mapping[str, Any] | None = None  # what an evaluation at the end found, for the summary
         self._header = dict(header)
         self._facts = list(facts)
         self._resume = resume
@@ -89,6 +90,10 @@ class RunObserver(AlgoObserver):
         self._wall_before = 0.0
         self._saved_iteration = -1
         self._closed = False
+
+    def resume_state(self) -> Mapping[str, Any] | None:
+        """The checkpoint this run continues from, if any."""
+        return self._resume
 
     # ---- called by the agent ------------------------------------------------------------------------------------
 
@@ -212,7 +217,7 @@ class RunObserver(AlgoObserver):
         """Serialise the agent and the run's own bookkeeping."""
         own = {
             "best_return": self.running.mean("return_task/pi"),
-            "wall_s": self._wall(),
+            "wall_s": self.wall(),
             "totals": self._totals,
             "running": self.running.get_state(),
         }
@@ -232,8 +237,9 @@ class RunObserver(AlgoObserver):
         self.folder.set_status(INTERRUPTED, iteration=int(agent.iteration), resume=command)
         self.interrupted = True
         self._progress.close()
-        reached = "stopped at iteration %d/%d, state saved; resume with:" % (agent.iteration, agent.max_iterations)
-        self._progress.say(reached, "  " + command)
+        if not self.options.quiet:
+            reached = "stopped at iteration %d/%d, state saved; resume with:" % (agent.iteration, agent.max_iterations)
+            self._progress.say(reached, "  " + command)
         # last, because W&B may take its seconds and whoever sent SIGTERM may not have them
         self._close()
 
@@ -258,23 +264,26 @@ class RunObserver(AlgoObserver):
             status=FINISHED,
             iterations=int(agent.iteration),
             env_steps=int(agent.env_steps),
-            wall_time_s=self._wall(),
+            wall_time_s=self.wall(),
             policies=self._policies,
             final=self.running.all(),
             best_return_task=self._best,
             totals=self._totals,
         )
+        if self.evaluation is not None:
+            summary["evaluation"] = dict(self.evaluation)
         write_json(self.folder.summary_file, summary)
 
     def _report(self, agent: Any) -> None:
         """The table, the plot and where they are."""
         if self.options.quiet:
+            self._plot()
             return
         rows = summary_rows(self.running, self._policies, self.options.success)
         columns = ["last 100 episodes"] + [POLICY_LABELS.get(name, name) for name in self._policies]
         title = "%s / %s: finished" % (self._header.get("task"), self._header.get("algo"))
         self._progress.table(title, rows, columns)
-        seconds = self._wall()
+        seconds = self.wall()
         here = time.monotonic() - self._began
         pace = (agent.env_steps - self._first_steps) / here if here > 0 else math.nan
         lines = [
@@ -311,7 +320,7 @@ class RunObserver(AlgoObserver):
             if (key in ("bad_worlds", "overflow") or key.startswith("episodes/")) and math.isfinite(value):
                 self._totals[key] = self._totals.get(key, 0.0) + float(value)
 
-    def _wall(self) -> float:
+    def wall(self) -> float:
         """Seconds of training, earlier parts of a resumed run included."""
         return self._wall_before + time.monotonic() - self._began
 

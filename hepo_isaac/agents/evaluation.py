@@ -1,0 +1,73 @@
+"""Play whole episodes with every policy of every run, after training, and leave the agent as it was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, List
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from hepo_isaac.agents.agent import HepoAgent
+
+EVALUATION_STREAM = 0x5BD1E995
+
+
+@torch.no_grad()
+def evaluate(agent: HepoAgent, episodes: int) -> List[Dict[str, Any]]:
+    """Undiscounted returns of stochastic policies, over fresh episodes from their beginning; one dict per run.
+
+    Each policy plays in its own N / P envs, the same number of episodes in each env (so short ones are not favoured),
+    at least ``episodes`` in all. Environment and random streams are put back afterwards.
+
+    Returns:
+        Per run {"episodes": n, policy: {"return_task", "return_task_se", "return_heuristic", "return_heuristic_se"}};
+        standard errors over episodes.
+    """
+    learner, env, device = agent.learner, agent.vec_env, agent.device
+    saved = env.get_env_state()
+    policies = learner.num_policies
+    n = agent.num_envs // policies
+    share = -(-episodes // n)
+    noise_source = [torch.Generator(device).manual_seed(g.initial_seed() ^ EVALUATION_STREAM) for g in agent.generators]
+    obs = env.reset(random_start=False)
+    sums = torch.zeros(agent.num_envs, 2, device=device)
+    finished = torch.zeros(agent.num_envs, device=device)
+    moments = torch.zeros(policies, 4, device=device)
+    counts = torch.zeros(policies, device=device)
+    for _ in range(share * int(env.get_env_info()["max_episode_length"])):
+        shape = (policies // agent.num_runs, n, learner.num_actions)
+        noise = torch.cat([torch.randn(shape, generator=g, device=device) for g in noise_source])
+        actions = learner.act(obs.view(policies, n, -1), noise)[0]
+        obs, rewards, done, infos = env.step(actions.reshape(agent.num_envs, -1))
+        sums += rewards
+        ended = (done & ~infos["bad"] & (finished < share)).to(sums.dtype)
+        row = torch.cat((sums, sums * sums), 1) * ended.unsqueeze(1)
+        moments += row.view(policies, n, 4).sum(1)
+        counts += ended.view(policies, n).sum(1)
+        finished += done
+        sums.masked_fill_(done.unsqueeze(1), 0.0)
+        if bool((finished >= share).all()):  # host read: an evaluation stops when it has all episodes
+            break
+    env.set_env_state(saved)
+    return _by_run(agent, moments, counts)
+
+
+def _by_run(agent: HepoAgent, moments: Tensor, counts: Tensor) -> List[Dict[str, Any]]:
+    n = counts.clamp_min(1.0).unsqueeze(1)
+    mean = moments[:, :2] / n
+    error = ((moments[:, 2:] / n - mean * mean).clamp_min(0.0) / (n - 1.0).clamp_min(1.0)).sqrt()
+    host = torch.cat((mean, error, counts.unsqueeze(1)), 1).double().tolist()  # host read: the result
+    names, found = agent.policy_names, []
+    for run in range(agent.num_runs):
+        rows = host[run * len(names) : (run + 1) * len(names)]
+        result: Dict[str, Any] = {"episodes": int(min(row[4] for row in rows))}
+        for name, row in zip(names, rows):
+            result[name] = {
+                "return_task": row[0],
+                "return_task_se": row[2],
+                "return_heuristic": row[1],
+                "return_heuristic_se": row[3],
+            }
+        found.append(result)
+    return found
