@@ -2,7 +2,7 @@
 
 Dynamics: x in [-1, 1] moves SPEED a per step. Start: uniform on [-0.6, 0.3].
 
-r = (0.3 exp(-((x + 0.5) / 0.15)^2) + exp(-((x - 0.8) / 0.15)^2)) / T. h: ``default`` = -|x + 0.5|, whose optimum
+r = (0.3 exp(-((x + 0.5) / 0.15)^2) + exp(-((x - 0.8) / 0.4)^2)) / T. h: ``default`` = -|x + 0.5|, whose optimum
 earns J = 0.3; ``far`` = -|x - 0.8| (aligned); ``between`` = -|x - 0.1|, where r is nearly 0.
 
 Optimum: to the far peak at full speed and stay: J = E sum_k r(min(0.8, x_0 + k SPEED)); slowing down on the way never
@@ -22,7 +22,7 @@ from .analytic import AnalyticTask, Heuristic, midpoints, spread
 SPEED = 0.08
 NEAR, FAR = -0.5, 0.8
 NEAR_HEIGHT = 0.3
-WIDTH = 0.15
+NEAR_WIDTH, FAR_WIDTH = 0.15, 0.4
 START = (-0.6, 0.3)
 
 
@@ -35,7 +35,7 @@ class PeakState:
 
 def landscape(x: Tensor) -> Tensor:
     """r T at x."""
-    near, far = ((x - NEAR) / WIDTH).square(), ((x - FAR) / WIDTH).square()
+    near, far = ((x - NEAR) / NEAR_WIDTH).square(), ((x - FAR) / FAR_WIDTH).square()
     return NEAR_HEIGHT * torch.exp(-near) + torch.exp(-far)
 
 
@@ -66,7 +66,7 @@ class TwoPeaks(AnalyticTask):
         return landscape(state.x) / self.max_episode_length
 
     def success(self, state: PeakState) -> Tensor:
-        return (state.x - FAR).abs() < WIDTH
+        return (state.x - FAR).abs() < 0.2
 
     @classmethod
     def optimal_return(cls, cfg: Mapping[str, Any]) -> float:
