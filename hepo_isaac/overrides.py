@@ -15,6 +15,7 @@ from hepo_isaac.locate import cfg_dir, group_names
 _SPECIAL: Dict[str, Tuple[Tuple[str, ...], Any, str]] = {
     "num_envs": (("auto",), int, "a whole number or auto"),
     "torch_threads": (("auto",), int, "a whole number or auto"),
+    "skip_finished": (("auto",), bool, "true, false or auto"),
     "seeds": ((), (int, list), "a number of runs or a list of seeds, e.g. 5 or [1,2,7]"),
 }
 
@@ -100,7 +101,7 @@ def _check_type(key: str, value: Any, default: Any) -> None:
     if isinstance(kind, tuple):
         good = isinstance(value, kind) and not isinstance(value, bool)
     elif kind is bool:
-        good, what = isinstance(value, bool), "true or false"
+        good, what = isinstance(value, bool), what or "true or false"
     elif kind is int:
         good, what = isinstance(value, int) and not isinstance(value, bool), what or "a whole number"
     elif kind is float:

@@ -49,7 +49,7 @@ class RunFolder:
         """
         stem = "%s_seed%d" % (datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S"), seed)
         parent = Path(root) / task / algo
-        folder = cls(_make_unique(parent, stem))
+        folder = cls(make_unique(parent, stem))
         folder.checkpoints.mkdir()
         write_atomic(folder.config_file, _to_yaml(config).encode("utf-8"))
         described: dict[str, Any] = {"task": task, "algo": algo, "seed": seed}
@@ -150,7 +150,7 @@ def locate_resume(path: str | Path) -> tuple[RunFolder, Path]:
     return folder, folder.checkpoints / "last.pt"
 
 
-def _make_unique(parent: Path, stem: str) -> Path:
+def make_unique(parent: Path, stem: str) -> Path:
     """Create ``parent/stem``, or ``stem_2``, ``stem_3``, …: mkdir itself decides who was first."""
     try:
         parent.mkdir(parents=True, exist_ok=True)

@@ -33,6 +33,10 @@ RESUME_MAY_CHANGE = (
 MULTIRUN = ("-m", "--multirun")
 
 
+def _no_note(state: str, folders: Sequence[Any]) -> None:
+    """Outside of a sweep nobody keeps a record of jobs."""
+
+
 def main(argv: Sequence[str]) -> int:
     """Run ``python train.py <argv>``; returns the exit code: 2 for a mistake of the user, said in one line."""
     return report_errors(lambda: _main(list(argv)))
@@ -63,26 +67,19 @@ def _main(argv: List[str]) -> int:
             raise UserError("resume continues one run; it cannot be combined with --multirun")
         return resume(given.pop("resume"), [o for o in overrides if not o.lstrip("+").startswith("resume=")])
     check_overrides(overrides)
-    return _hydra(argv)
+    return _sweep(argv, overrides) if flags else _hydra(argv)
 
 
 def _hydra(argv: Sequence[str]) -> int:
     """Let Hydra compose and run the job or jobs."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
-
-    def job(cfg: DictConfig) -> None:
-        code = report_errors(lambda: run_job(cfg, list(HydraConfig.get().overrides.task)))
-        if code:
-            # SystemExit passes through Hydra untouched; an exception would be reworded by it.
-            raise SystemExit(code)
 
     GlobalHydra.instance().clear()
     before = sys.argv
     sys.argv = ["train.py", *argv]
     try:
-        hydra.main(version_base="1.3", config_path=str(cfg_dir()), config_name="config")(job)()
+        hydra.main(version_base="1.3", config_path=str(cfg_dir()), config_name="config")(hydra_job)()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     finally:
@@ -90,14 +87,54 @@ def _hydra(argv: Sequence[str]) -> int:
     return 0
 
 
-def run_job(cfg: DictConfig, overrides: Sequence[str]) -> int:
-    """Run one composed job; returns the exit code."""
+def _sweep(argv: Sequence[str], overrides: Sequence[str]) -> int:
+    """Let Hydra run the jobs of a multirun, and say what became of each."""
+    from hepo_isaac.runs import sweep
+
+    folder = sweep.begin(overrides)
+    code = 130  # a Ctrl-C between two jobs
+    try:
+        code = _hydra([*argv, "hydra.sweep.dir='%s'" % str(folder).replace("'", "\\'")])
+    finally:
+        code = sweep.finish(folder, code)
+    return code
+
+
+def hydra_job(cfg: DictConfig) -> None:
+    """What Hydra calls for each job; a function of the module, so that a launcher can send it to other processes."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from hepo_isaac.runs import sweep
+
+    overrides, folder = list(HydraConfig.get().overrides.task), sweep.current()
+    if folder is not None:
+        sweep.run_job_of_sweep(folder, lambda note: run_job(cfg, overrides, note))
+        return
+    code = report_errors(lambda: run_job(cfg, overrides))
+    if code:
+        # SystemExit passes through Hydra untouched; an exception would be reworded by it.
+        raise SystemExit(code)
+
+
+def run_job(cfg: DictConfig, overrides: Sequence[str], note: Callable[[str, Sequence[Any]], None] = _no_note) -> int:
+    """Run one composed job; returns the exit code. ``note`` is told what became of it, see twins.train_once."""
     if cfg.test:
         from hepo_isaac.runs.play import evaluate_command
 
         return evaluate_command(cfg, overrides)
-    settled = prepare(cfg, overrides)
-    return train(settled, _facts(cfg, settled))
+    from hepo_isaac.runs.sweep import share_cores, skips
+    from hepo_isaac.runs.twins import train_once
+
+    settled = share_cores(prepare(cfg, overrides), cfg.torch_threads)
+    kept = [o for o in overrides if o.split("=")[0].split(".")[0] in RESUME_MAY_CHANGE]
+    kept.append("torch_threads=%d" % settled["torch_threads"])
+    return train_once(
+        settled,
+        skips(cfg.skip_finished),
+        lambda config: train(config, _facts(cfg, config)),
+        lambda folders: resume(folders, kept),
+        note,
+    )
 
 
 def prepare(cfg: DictConfig, overrides: Sequence[str]) -> Dict[str, Any]:

@@ -129,11 +129,17 @@ def _start_worker() -> subprocess.Popen[str]:
     )
 
 
+def _new_id() -> str:
+    """Id of a new W&B run; under a W&B sweep the agent has chosen it, and W&B would ignore another."""
+    given = os.environ.get("WANDB_RUN_ID", "") if os.environ.get("WANDB_SWEEP_ID") else ""
+    return given or secrets.token_hex(4)
+
+
 def _job(options: Mapping[str, Any], run_dir: Path, config: Mapping[str, Any] | None) -> dict[str, Any]:
     """What wandb.init is to be called with; the id makes a resumed run continue its old W&B run."""
     id_file = run_dir / "wandb_id"
     known = id_file.is_file()
-    run_id = id_file.read_text(encoding="utf-8").strip() if known else secrets.token_hex(4)
+    run_id = id_file.read_text(encoding="utf-8").strip() if known else _new_id()
     if not known:
         id_file.write_text(run_id + "\n", encoding="utf-8")
     job: dict[str, Any] = {"project": "hepo_isaac", "name": run_dir.name, "id": run_id, "dir": str(run_dir.resolve())}
