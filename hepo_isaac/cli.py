@@ -134,6 +134,12 @@ def _shorten(names: List[str]) -> str:
     return ", ".join([n for n in names if n not in numbered] + ["%s … %s" % (numbered[0], numbered[-1])])
 
 
+def _compare(arguments: List[str]) -> int:
+    from hepo_isaac.runs.compare_command import main as compare
+
+    return compare(arguments)
+
+
 def _doctor(arguments: List[str]) -> int:
     from hepo_isaac.runs.doctor import main as doctor
 
@@ -167,6 +173,7 @@ COMMANDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
     "eval": (_eval, "play episodes and print their returns: run=<run folder or checkpoint> episodes=100"),
     "play": (_play, "film the trained policy, no display needed: run=<run folder or checkpoint>"),
     "tasks": (_tasks, "list the tasks"),
+    "compare": (_compare, "which algorithm is better, with confidence intervals: runs/ --baseline ppo_h --out report/"),
     "doctor": (_doctor, "what is installed, what will be used, what is missing and how to mend it"),
     "gpu-check": (_gpu_check, "prove the CUDA path on this machine: parity, host syncs, overflow, speed, learning"),
     "bench": (_bench, "speed, as ratios to bare physics and to PPO"),
