@@ -77,12 +77,13 @@ def _print(comparison: Comparison) -> None:
 
     console = Console()
     rows = verdict_rows(comparison)
-    table = Table(title="%d runs, score: %s" % (len(comparison.table.runs), comparison.score))
-    for name in rows[0]:
-        table.add_column(escape(name))
-    for row in rows[1:]:
+    title = "%d runs, score: %s, [95 %% interval]" % (len(comparison.table.runs), comparison.score)
+    table = Table(title=escape(title))
+    narrow = [row[:4] + row[5:] for row in rows]  # 80 columns do not hold the difference of IQMs as well
+    for name in narrow[0]:
+        table.add_column(escape(name), no_wrap=name not in ("arm", "verdict"), overflow="fold")
+    for row in narrow[1:]:
         style = STYLES.get(row[-1])
-        # an estimate over its interval: 80 columns hold no more
         table.add_row(
             *(escape(cell.replace(" [", "\n[")) for cell in row[:-1]),
             "[%s]%s[/]" % (style, row[-1]) if style else escape(row[-1]),

@@ -54,6 +54,11 @@ def styles(comparison: Comparison) -> Dict[str, Dict[str, Any]]:
     return out
 
 
+def _faint(comparison: Comparison) -> float:
+    """Opacity of a band: many on top of each other must not hide the lines."""
+    return 0.18 if len(comparison.arms) <= 5 else 0.08
+
+
 def _label(comparison: Comparison, arm: str) -> str:
     return arm + "  (baseline)" if arm == comparison.baseline else arm
 
@@ -73,7 +78,9 @@ def _curves(comparison: Comparison, out: Path) -> Optional[Path]:
     for number, problem in enumerate(problems):
         axis = figure.add_subplot(rows, columns, number + 1)
         for arm, curve in comparison.curves[problem].items():
-            axis.fill_between(curve.steps, curve.low, curve.high, color=style[arm]["color"], alpha=0.18, linewidth=0)
+            axis.fill_between(
+                curve.steps, curve.low, curve.high, color=style[arm]["color"], alpha=_faint(comparison), linewidth=0
+            )
             axis.plot(curve.steps, curve.middle, linewidth=1.8, label=_label(comparison, arm), **style[arm])
         axis.set_title(problem, fontsize=11, fontweight="bold", loc="left")
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -144,7 +151,12 @@ def _profile(comparison: Comparison, out: Path) -> Optional[Path]:
     style = styles(comparison)
     for arm, (values, ends) in comparison.profile.items():
         axis.fill_between(
-            comparison.profile_taus, *ends, color=style[arm]["color"], alpha=0.15, linewidth=0, step="post"
+            comparison.profile_taus,
+            *ends,
+            color=style[arm]["color"],
+            alpha=_faint(comparison),
+            linewidth=0,
+            step="post",
         )
         axis.plot(comparison.profile_taus, values, drawstyle="steps-post", label=_label(comparison, arm), **style[arm])
     axis.set_ylim(-0.02, 1.02)

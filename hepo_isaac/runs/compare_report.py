@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, List, Sequence
 
 from hepo_isaac.errors import UserError
-from hepo_isaac.runs.compare import Comparison, Improvement
+from hepo_isaac.runs.compare import CURVE_REPS, Comparison, Improvement
 from hepo_isaac.runs.compare_checks import numbers
 from hepo_isaac.runs.compare_figures import SCALE_NAMES, SCORE_NAMES, draw
 from hepo_isaac.runs.compare_stats import MIN_SEEDS, Interval
@@ -211,9 +211,9 @@ def _method(c: Comparison, command: str) -> str:
     lines = [
         "Statistics by rliable (Agarwal et al. 2021). IQM: mean of the middle half of all runs × problems. PI: chance "
         "that a run of the arm scores more than one of the baseline, ties ½, averaged over the problems both have, "
-        "every run used. Intervals: percentile bootstrap, %d resamples of the runs within each problem, seed %d; curves %d "
-        "resamples. Bootstrap intervals of few runs are too narrow; at %d seeds a problem they cover less than 95 %%."
-        % (c.reps, c.seed, min(c.reps, 500), MIN_SEEDS),
+        "every run used. Intervals: percentile bootstrap, %d resamples of the runs within each problem, seed %d "
+        "(curves: %d resamples). Such intervals are too narrow for few runs: at %d seeds a problem they cover less "
+        "than 95 %%." % (c.reps, c.seed, min(c.reps, CURVE_REPS), MIN_SEEDS),
     ]
     if command:
         lines.append("Made by `%s`." % command)
