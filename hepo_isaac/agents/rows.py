@@ -58,8 +58,9 @@ class RowPlan:
         """(P, 6) weight of one own and of one foreign row in the means of a minibatch: actor own, actor foreign,
         critic own, critic foreign, KL own, KL foreign.
 
-        By blocks, actor and partner's rows count half each for a policy that shares, and everything else is about its
-        own rows. Otherwise all rows of a minibatch count alike, and a critic's those it is trained on.
+        By blocks, own and partner's rows count half each for the actor of a policy that shares, and for critics of
+        critic_data=both; everything else is about its own rows. Otherwise all rows of a minibatch count alike, and a
+        critic's those it is trained on.
 
         Args:
             on_policy: (P, R), constant per policy where they take turns.
@@ -74,7 +75,9 @@ class RowPlan:
         if self._by_block or self._policies == 1:
             own, foreign = 1.0 / self._own_size, 1.0 / max(1, self._foreign_size)
             actor = ((1.0 - 0.5 * shares) * own, 0.5 * shares * foreign)
-            return torch.stack((*actor, own * one, 0.0 * one, own * one, 0.0 * one), 1)
+            half = 0.5 if m.critic_data == "both" and self._foreign_size else 0.0
+            critic = ((1.0 - half) * own * one, half * foreign * one)
+            return torch.stack((*actor, *critic, own * one, 0.0 * one), 1)
         each = one * self.minibatches / self.run_rows
         critic = each if m.critic_data == "both" else 0.0 * one
         return torch.stack((each, each * shares, each, critic, each, each), 1)
@@ -103,7 +106,7 @@ class RowPlan:
 
     def _fixed_order(self, horizon: int) -> Sequence[Tensor] | None:
         """The released orders, never shuffled: env after env, block after block ("contiguous", so a minibatch has
-        rows of one policy alone when their number is even), or one env of each block in turn ("interleaved")."""
+        rows of one policy alone when their number is even), or one such row of each block in turn ("interleaved")."""
         if self._method.minibatch_order == "stratified":
             return None
         envs = self.block_rows // horizon
@@ -113,6 +116,6 @@ class RowPlan:
         )
         rows = block * self.block_rows + step * envs + env
         if self._method.minibatch_order == "interleaved":
-            rows = rows.transpose(0, 1)
+            rows = rows.flatten(1).transpose(0, 1)
         everyone = rows.reshape(1, -1).expand(len(self._generators) * self._policies, -1).to(self._device)
         return everyone.split(self.run_rows // self.minibatches, 1)
