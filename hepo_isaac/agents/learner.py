@@ -278,10 +278,11 @@ class Learner:
         loss.sum().backward()
         if self._gradient_mask is not None and self.net.flat.grad is not None:
             self.net.flat.grad.mul_(self._gradient_mask)
-        norm = self.optimizer.step(c.grad_norm)
         with torch.no_grad():
+            # Before the step: log_std is a view of the parameters.
             kl = gaussian_kl(old_mean, old_log_std.unsqueeze(1), mean, log_std.unsqueeze(1))
             kl = (kl * in_kl).sum(1)
+            norm = self.optimizer.step(c.grad_norm)
             self._collect(ratio, on_policy, actor, critic, kl, norm)
         return kl
 
