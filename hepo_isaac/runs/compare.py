@@ -115,8 +115,10 @@ def compare(
     if reps < 100:
         raise UserError("reps=%d is too few for a 95 %% interval; at least 100, 2000 is usual" % reps)
     table = table.select(arms, tasks)
+    evaluated = sum("evaluation" in r.scores for r in table.runs)
+    fell_back = score is None and 0 < evaluated < len(table.runs)
     if score is None:
-        score = "evaluation" if all("evaluation" in r.scores for r in table.runs) else "final"
+        score = "evaluation" if evaluated == len(table.runs) else "final"
     if baseline is None:
         baseline = DEFAULT_BASELINE if DEFAULT_BASELINE in table.arms else table.arms[0]
     if baseline not in table.arms:
@@ -129,6 +131,10 @@ def compare(
     seeds = _aggregate_seeds(chosen, list(found.of))
     rectangles = {a: _normalised(chosen, a, score, seeds[a], found) for a in seeds}
     improvements = [_improvement(chosen, a, baseline, score, rectangles, reps, seed) for a in ordered[1:]]
+    notes = _notes(table, chosen, baseline, score, found, seeds, improvements)
+    if fell_back:
+        text = "only %d of %d runs have an evaluation, so the final training returns of all are compared"
+        notes.append(Note("score", text % (evaluated, len(table.runs))))
     taus, profile = _profile({a: rectangles[a] for a in ordered if a in rectangles}, reps, seed)
     return Comparison(
         chosen,
@@ -146,7 +152,7 @@ def compare(
         taus,
         profile,
         {p: _curves(chosen, ordered, p, min(reps, CURVE_REPS), seed) for p in chosen.problems},
-        _notes(table, chosen, baseline, score, found, seeds, improvements),
+        notes,
     )
 
 

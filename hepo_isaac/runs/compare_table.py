@@ -88,6 +88,17 @@ class RunTable:
         """Problem -> (n,) scores of ``arm`` in the order of ``seeds``."""
         return {p: np.array([r.scores.get(score, np.nan) for r in self.of(arm, p)]) for p in self.seeds(arm)}
 
+    def paired(self, x: str, y: str, score: str = "final") -> Tuple[Dict[str, np.ndarray], Dict[str, np.ndarray]]:
+        """Scores of arms x and y on the seeds both have: two {problem: (n,)} whose entries i are of the same seed."""
+        out: Tuple[Dict[str, np.ndarray], Dict[str, np.ndarray]] = ({}, {})
+        for problem in self.problems:
+            by_seed = [{r.seed: r.scores.get(score, np.nan) for r in self.of(arm, problem)} for arm in (x, y)]
+            seeds = sorted(set(by_seed[0]) & set(by_seed[1]))
+            if seeds:
+                for found, scores in zip(out, by_seed):
+                    found[problem] = np.array([scores[s] for s in seeds])
+        return out
+
     def select(self, arms: Optional[Iterable[str]] = None, tasks: Optional[Iterable[str]] = None) -> RunTable:
         """Only these arms and tasks (a task's name takes all its heuristics, "task/heuristic" one).
 
