@@ -133,7 +133,8 @@ def _settle(
             alive.append(run)
         else:
             # side by side go runs that differ in nothing but the seed, how they are recorded included
-            text = run.config_file.read_text(encoding="utf-8").replace("\nseed: %d\n" % config["seed"], "\n")
+            text = "\n" + run.config_file.read_text(encoding="utf-8")
+            text = text.replace("\nseed: %d\n" % config["seed"], "\n")
             halted.setdefault((iteration, text), []).append(run)
     if alive:
         print("skipped: another process trains this configuration in %s" % _names(alive))

@@ -68,7 +68,6 @@ def test_exit_code_of_the_process(command, names, tmp_path):
         (["test=True", "checkpoint=no/such/file.pt"], ["no/such/file.pt"]),
         (["resume=no/such/run"], ["no/such/run"]),
         (["-m", "resume=no/such/run"], ["--multirun"]),
-        (["-m", "seed=1,2", "num_envs=3"], ["num_envs=3"]),
         (["run_root=/dev/null/runs"], ["/dev/null/runs"]),
     ],
 )
