@@ -66,6 +66,8 @@ class Experience:
             or m.critic_data == "both"
             or m.minibatch_order != "stratified"
         )
+        # (S,) bool: whether this rollout told of the gap, where that depends on episodes; None: it always does.
+        self._recorded: Optional[Tensor] = None
 
     # -- what the reward is ------------------------------------------------------------------------------------
     def heuristic_weight(self, progress: Progress) -> float:
@@ -248,10 +250,12 @@ class Experience:
         m, multiplier = self.method, self.learner.multiplier
         if m.constraint == "threshold":
             mean, count = self._episodes(progress)
-            multiplier.record(mean[:, 0] - float(m.threshold or 0.0), count[:, 0] > 0)
+            self._recorded = count[:, 0] > 0
+            multiplier.record(mean[:, 0] - float(m.threshold or 0.0), self._recorded)
         elif m.constraint == "reference" and m.contrast == "episode_return":
             mean, count = self._episodes(progress)
-            multiplier.record(mean[:, 0] - mean[:, 1], (count > 0).all(1))
+            self._recorded = (count > 0).all(1)
+            multiplier.record(mean[:, 0] - mean[:, 1], self._recorded)
         elif m.constraint == "reference" and not m.contrast_after_update:
             assert cross is not None
             self._record_contrast(buffer, own, cross, progress)
@@ -274,10 +278,10 @@ class Experience:
         done = buffer.terminated | buffer.time_out
         starts = torch.cat((torch.zeros_like(done[:1]), done[:-1]), 0).to(own.values.dtype)
         values = self._spread(own.values[..., 0], cross.values[..., 0])
-        gap, valid = start_value_gap(values.view(runs, 2, -1), buffer.rows(starts).reshape(runs, -1))
+        gap, self._recorded = start_value_gap(values.view(runs, 2, -1), buffer.rows(starts).reshape(runs, -1))
         if self.method.contrast == "doubly_robust":
             gap = gap + self._mean_td_error_gap(buffer, progress)
-        multiplier.record(gap, valid)
+        multiplier.record(gap, self._recorded)
 
     def _mean_td_error_gap(self, buffer: RolloutBuffer, progress: Progress) -> Tensor:
         """(S,) difference of mean one-step TD errors on own rows over 1 - gamma: what a start value leaves out, with
@@ -291,8 +295,11 @@ class Experience:
 
     # -- between iterations ------------------------------------------------------------------------------------
     def after_update(self, batch: Batch) -> Optional[Tensor]:
-        """Called between the policy update and the multiplier's; (S,) bool runs whose multiplier may move, or None."""
-        return None
+        """Called between the policy update and the multiplier's; (S,) bool runs whose multiplier may move, or None.
+
+        It stands still in an iteration that says nothing about the gap: no episode ended, or none began.
+        """
+        return self._recorded
 
     def finish_iteration(self) -> None:
         """Called last."""

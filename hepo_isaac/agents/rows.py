@@ -76,8 +76,8 @@ class RowPlan:
             own, foreign = 1.0 / self._own_size, 1.0 / max(1, self._foreign_size)
             actor = ((1.0 - 0.5 * shares) * own, 0.5 * shares * foreign)
             half = 0.5 if m.critic_data == "both" and self._foreign_size else 0.0
-            critic = ((1.0 - half) * own * one, half * foreign * one)
-            return torch.stack((*actor, *critic, own * one, 0.0 * one), 1)
+            critics = ((1.0 - half) * own * one, half * foreign * one)
+            return torch.stack((*actor, *critics, own * one, 0.0 * one), 1)
         each = one * self.minibatches / self.run_rows
         critic = each if m.critic_data == "both" else 0.0 * one
         return torch.stack((each, each * shares, each, critic, each, each), 1)

@@ -22,15 +22,22 @@ class Turns:
         first = 1 if method.constraint == "eipo" else 0
         self.acting = torch.full((num_runs,), first, dtype=torch.int64, device=device)
         self.utility = torch.zeros(num_runs, device=device)
-        # Per run and policy: the last mean utility and the last mean cross advantage while it acted.
+        # Per run and policy: the last mean utility and the last mean cross advantage (or return) while it acted.
         self.last_utility = torch.zeros(num_runs, 2, device=device)
         self.last_cross = torch.zeros(num_runs, 2, device=device)
+        self.has_cross = torch.zeros(num_runs, 2, dtype=torch.bool, device=device)
         self.seen = torch.zeros(num_runs, 2, dtype=torch.bool, device=device)
         self.in_stage = torch.zeros(num_runs, dtype=torch.int64, device=device)
 
     def is_acting(self) -> Tensor:
         """(S, 2) bool."""
         return torch.stack((self.acting == 0, self.acting == 1), 1)
+
+    def keep_cross(self, mean: Tensor, measured: Tensor) -> Tensor:
+        """Keep what was measured now, both (S, 2); (S,) bool, whether there is something new to compare of both."""
+        self.last_cross.copy_(torch.where(measured, mean, self.last_cross))
+        self.has_cross.logical_or_(measured)
+        return self.has_cross.all(1) & measured.any(1)
 
     def finish(self) -> None:
         """An iteration is over: remember its utility and let the runs that leave their stage change it."""
@@ -44,7 +51,7 @@ class Turns:
         self.acting.copy_(torch.where(leave, 1 - self.acting, self.acting))
         self.in_stage.masked_fill_(leave, 0)
 
-    _STATE = ("acting", "utility", "last_utility", "last_cross", "seen", "in_stage")
+    _STATE = ("acting", "utility", "last_utility", "last_cross", "has_cross", "seen", "in_stage")
 
     def state_dict(self) -> Dict[str, Tensor]:
         """All tensors, one row per run."""

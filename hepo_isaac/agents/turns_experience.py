@@ -90,30 +90,31 @@ class TurnsExperience(Experience):
         turns, multiplier = self.turns, self.learner.multiplier
         if self.method.contrast == "episode_return":
             mean, count = self._episodes(progress)
-            turns.last_cross.copy_(torch.where(acting & (count > 0), mean, turns.last_cross))
-            multiplier.record(turns.last_cross[:, 0] - turns.last_cross[:, 1], (turns.seen | acting).all(1))
+            self._recorded = turns.keep_cross(mean, acting & (count > 0))
+            multiplier.record(turns.last_cross[:, 0] - turns.last_cross[:, 1], self._recorded)
             return
-        cross = task_advantages.mean(-1).flip(1)  # column p: policy p's rows by the other's critic
-        turns.last_cross.copy_(torch.where(acting, cross, turns.last_cross))
-        gap = pooled_gap(turns.last_cross[:, 0], turns.last_cross[:, 1], task_advantages)
-        multiplier.record(gap, (turns.seen | acting).all(1))
+        # column p: policy p's rows by the other's critic
+        valid = turns.keep_cross(task_advantages.mean(-1).flip(1), acting)
+        multiplier.record(pooled_gap(turns.last_cross[:, 0], turns.last_cross[:, 1], task_advantages), valid)
 
     def _eipo(self, buffer: RolloutBuffer, advantages: Tensor, progress: Progress) -> Tensor:
         """(P, R): utilities of the stage each run is in, standardised; the auxiliary objectives too (in the rlpyt
         release those are not, and so depend on the scale of the rewards)."""
         by_critic = advantages.view(-1, 2, *advantages.shape[1:])
         rewards = buffer.rows(self.channels(buffer, progress))
-        r, h = rewards[..., 0], self.heuristic_weight(progress) * rewards[..., 1]
+        weight = self.heuristic_weight(progress)
+        r, h = rewards[..., 0], weight * rewards[..., 1]
         alpha = self.learner.multiplier.value.unsqueeze(1)
-        of_pi, of_reference = by_critic[:, 0], by_critic[:, 1, :, 0]
+        of_reference = by_critic[:, 1, :, 0]
+        task, heuristic = by_critic[:, 0, :, 0], weight * by_critic[:, 0, :, 1]
         u_max = max_stage_utility(r, h, of_reference, alpha)
-        u_min = min_stage_utility(r, h, of_pi[..., 0], of_pi[..., 1], alpha)
+        u_min = min_stage_utility(r, h, task, heuristic, alpha)
         in_max = (self.turns.acting == 1).unsqueeze(1)
         self.turns.utility.copy_(torch.where(in_max, u_max, u_min).mean(1))
         std = of_reference.std(dim=1, correction=0, keepdim=True)
         scaled = torch.where(std > MIN_ADVANTAGE_STD, of_reference / (std + 1e-8), torch.zeros_like(of_reference))
         self._reference_advantage = scaled
-        pi = torch.where(in_max, u_max, of_pi.sum(-1))
+        pi = torch.where(in_max, u_max, task + heuristic)
         reference = torch.where(in_max, of_reference, u_min)
         return standardize(torch.stack((pi, reference), 1).flatten(0, 1), dim=(1,))
 
@@ -121,7 +122,7 @@ class TurnsExperience(Experience):
     def after_update(self, batch: Batch) -> Optional[Tensor]:
         """EIPO's gap, measured on pi_J's rows with the updated pi; alpha moves only in max stages."""
         if not self._is_eipo:
-            return None
+            return self._recorded
         assert self._reference_advantage is not None
         in_max = self.turns.acting == 1
         ratio = self.learner.ratio(batch)[::2]

@@ -124,6 +124,7 @@ class MethodConfig:
     def _contradictions(self) -> Tuple[Tuple[bool, str], ...]:
         """What does not go together, and the sentence that says so."""
         two, shaped = len(self.objectives) == 2, self.shaping.kind != "none"
+        alternating = self.collection == "alternating"
         return (
             (len(self.objectives) not in (1, 2), "%d policies; 1 or 2 are supported" % len(self.objectives)),
             (
@@ -135,13 +136,38 @@ class MethodConfig:
                 "constraint=threshold needs the one objective lagrangian",
             ),
             (
-                self.constraint == "eipo" and not (two and self.collection == "alternating"),
-                "constraint=eipo needs two policies and collection=alternating",
+                self.constraint == "eipo" and not (two and alternating and self.share_data == "both"),
+                "constraint=eipo needs two policies, collection=alternating and share_data=both",
             ),
             ("lagrangian" in self.objectives and self.constraint != "threshold", "lagrangian needs a threshold"),
             (self.share_data != "none" and not two, "share_data needs two policies"),
-            (self.collection == "alternating" and not two, "collection=alternating needs two policies"),
-            (self.critic_data == "both" and not two, "critic_data=both needs two policies"),
+            (alternating and not two, "collection=alternating needs two policies"),
+            (
+                alternating and (self.critic_data, self.minibatch_order) != ("own", "stratified"),
+                "collection=alternating needs critic_data=own and minibatch_order=stratified",
+            ),
+            (
+                alternating and self.whitening not in ("owner", "none"),
+                "collection=alternating needs whitening=owner or none",
+            ),
+            (
+                alternating and self.constraint == "reference" and self.contrast not in ("raw_gae", "episode_return"),
+                "collection=alternating needs contrast=raw_gae or episode_return",
+            ),
+            (
+                self.switching != "alternate" and self.constraint != "eipo",
+                "switching=%s needs the utilities of constraint=eipo" % self.switching,
+            ),
+            (
+                self.contrast_after_update
+                and (self.constraint != "reference" or alternating or self.contrast == "episode_return"),
+                "contrast_after_update needs constraint=reference, collection=halves and a contrast of critics",
+            ),
+            (self.whitening in ("joint", "critic") and not two, "whitening=%s needs two policies" % self.whitening),
+            (
+                self.critic_data == "both" and not (two and self.share_data != "none"),
+                "critic_data=both needs two policies and share_data",
+            ),
             (self.frozen_reference is not None and not two, "frozen_reference needs two policies"),
             (
                 self.frozen_reference is not None and self.collection != "halves",
