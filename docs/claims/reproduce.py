@@ -1,0 +1,62 @@
+"""Test every claim about HEPO: train what is missing, then write docs/claims.md.
+
+    python docs/claims/reproduce.py --jobs 2                    # everything but FrankaCabinet
+    python docs/claims/reproduce.py --jobs 2 --only C1,C4       # the runs of two claims; the page has all there is
+    python docs/claims/reproduce.py --jobs 2 --only franka      # FrankaCabinet: hours
+    python docs/claims/reproduce.py --collect-only              # no training: from the runs there are
+    python docs/claims/reproduce.py --from-csv                  # no runs either: from the committed CSV files
+
+Runs go to runs/claims/. One that has finished with the very settings it would have now is never trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from docs.claims import training  # noqa: E402
+
+
+def main() -> int:
+    """Command line; returns 1 if a job failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2, help="processes side by side, one thread each")
+    parser.add_argument("--only", help="claims or experiments, with commas between them")
+    parser.add_argument("--limit-minutes", type=float, help="start no job after this time")
+    parser.add_argument("--root", type=Path, default=ROOT / "runs" / "claims", help="where the runs are")
+    parser.add_argument("--franka-runs", type=Path, help="a folder with more runs, trained elsewhere")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be trained")
+    parser.add_argument("--collect-only", action="store_true", help="do not train")
+    parser.add_argument("--from-csv", action="store_true", help="write the page from docs/claims/*.csv")
+    args = parser.parse_args()
+    roots = [args.root] + ([args.franka_runs] if args.franka_runs else [])
+    failed = []
+    if not args.collect_only and not args.from_csv:
+        try:
+            experiments = training.selected(args.only.split(",") if args.only else None)
+        except ValueError as error:
+            parser.error(str(error))
+        jobs = training.missing(experiments, training.keys(experiments), training.index(roots))
+        if args.dry_run:
+            print("\n".join(map(str, jobs)))
+            print("%d jobs, %d runs" % (len(jobs), sum(len(j.seeds) for j in jobs)))
+            return 0
+        trainer = training.Trainer(jobs, args.root, args.jobs, args.limit_minutes)
+        trainer.run()
+        failed = trainer.failed
+        for line in failed:
+            print("failed: " + line)
+    from docs.claims import collecting, page
+
+    if not args.from_csv:
+        collecting.collect(roots)
+    page.write()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
