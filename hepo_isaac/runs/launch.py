@@ -94,7 +94,8 @@ def _sweep(argv: Sequence[str], overrides: Sequence[str]) -> int:
     folder = sweep.begin(overrides)
     code = 130  # a Ctrl-C between two jobs
     try:
-        code = _hydra([*argv, "hydra.sweep.dir='%s'" % str(folder).replace("'", "\\'")])
+        with sweep.stoppable(folder):
+            code = _hydra([*argv, "hydra.sweep.dir='%s'" % str(folder).replace("'", "\\'")])
     finally:
         code = sweep.finish(folder, code)
     return code

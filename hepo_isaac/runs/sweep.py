@@ -7,13 +7,17 @@ job which dies without a word is known as well.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import gc
 import os
 import platform
+import signal
+import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from types import FrameType
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from hepo_isaac.config import usable_cores
 from hepo_isaac.errors import UserError
@@ -21,7 +25,7 @@ from hepo_isaac.runs.files import read_json, write_json
 from hepo_isaac.runs.folder import make_unique
 from hepo_isaac.runs.twins import Note
 
-JOBS_FILE = "jobs.json"
+JOBS_FILE, STOP_FILE = "jobs.json", "stop"
 RAN, FAILED, INTERRUPTED, LOST, NOT_STARTED = "running", "failed", "interrupted", "lost", "not started"
 # what a job can become, in the order of the summary line
 STATES = ("trained", "resumed", "skipped", "elsewhere", FAILED, LOST, INTERRUPTED, NOT_STARTED)
@@ -63,14 +67,39 @@ def expand(overrides: Sequence[str]) -> List[List[str]]:
         raise UserError("cannot make jobs of these settings: %s" % str(error).splitlines()[0]) from error
 
 
+@contextlib.contextmanager
+def stoppable(folder: Path) -> Iterator[None]:
+    """The first Ctrl-C lets no further job start; running ones have seen it too, unless a launcher hid them from it.
+
+    Without this a launcher of processes kills its jobs in the middle of saving.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def stop(number: int, frame: Optional[FrameType]) -> None:
+        signal.signal(signal.SIGINT, previous)
+        (folder / STOP_FILE).touch()
+        os.write(2, b"\nno further job starts; waiting for those that run (Ctrl-C again ends the sweep at once)\n")
+
+    # a shell that starts a sweep in the background ignores Ctrl-C for it on purpose
+    if previous != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 def finish(folder: Path, code: int) -> int:
     """Print what became of every job; returns the exit code of the sweep, given that of the launcher."""
     records = collect(folder)
     print(table(records))
     bad = [r for r in records if r["state"] in (FAILED, LOST, NOT_STARTED)]
     stopped = [r for r in records if r["state"] == INTERRUPTED]
-    if stopped:
-        return int(stopped[0]["code"])
+    if stopped or (folder / STOP_FILE).exists():
+        return int(stopped[0]["code"]) if stopped else 130
     if bad:
         # 2 is a mistake of the user, as in a single run
         return code if code > 2 else 2 if all(r["code"] == 2 for r in bad) else 1
@@ -141,6 +170,8 @@ def run_job_of_sweep(folder: Path, work: Callable[[Note], int]) -> None:
 
     hydra = HydraConfig.get()
     number, listed = int(hydra.job.num), read_json(folder / JOBS_FILE)
+    if (folder / STOP_FILE).exists():
+        return
     record_file, began = folder / ("job_%d.json" % number), time.monotonic()
     overrides = [str(o) for o in hydra.overrides.task]
     record: Dict[str, Any] = {"state": RAN, "code": 1, "overrides": overrides, "folders": [], "reason": ""}

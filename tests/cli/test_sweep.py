@@ -70,18 +70,18 @@ def failing(monkeypatch, seed, error):
 
 def test_a_crash_and_a_mistake_stop_only_their_own_jobs(capfd, monkeypatch):
     failing(monkeypatch, 2, ValueError("out of cheese"))
-    code, found, out, err = run(capfd, "-m", *SMALL, "seed=1,2,3", "algo=ppo_h,hepo", "num_envs=3,4")
+    code, found, out, err = run(capfd, "-m", *SMALL, "seed=1,2", "algo=ppo_h,hepo", "num_envs=3,4")
     # in the order of first mention: algo, num_envs, seed; three environments cannot be split over HEPO's policies
-    by_job = dict(zip(itertools.product(("ppo_h", "hepo"), (3, 4), (1, 2, 3)), found))
+    by_job = dict(zip(itertools.product(("ppo_h", "hepo"), (3, 4), (1, 2)), found))
     for (algo, envs, seed), state in by_job.items():
         bad = seed == 2 or (algo, envs) == ("hepo", 3)
         assert state == ("failed" if bad else "trained"), (algo, envs, seed)
     assert code == 1
-    assert "sweep of 12 jobs: 6 trained, 6 failed" in out
+    assert "sweep of 8 jobs: 3 trained, 5 failed" in out
     assert "ValueError: out of cheese" in out
     assert "num_envs=3 cannot be split" in out
     assert err.count("Traceback") == 3
-    assert len(folders()) == 6
+    assert len(folders()) == 3
     for folder in folders():
         assert str(folder) in out.split("sweep of")[1]
 
@@ -106,6 +106,22 @@ def test_ctrl_c_ends_the_sweep_and_says_what_is_left(capfd, monkeypatch):
     code, found, out, _ = run(capfd, "-m", *SMALL, "seed=1,2,3")
     assert (code, found) == (130, ["trained", "interrupted", "not started"])
     assert "1 trained, 1 interrupted, 1 not started" in out
+
+
+def test_a_ctrl_c_between_two_jobs_starts_no_other(capfd, monkeypatch):
+    train = launch.train
+
+    def patched(cfg, facts):
+        code = train(cfg, facts)
+        os.kill(os.getpid(), signal.SIGINT)  # the training has given the signal back to the sweep
+        return code
+
+    monkeypatch.setattr(launch, "train", patched)
+    before = signal.getsignal(signal.SIGINT)
+    code, found, _, err = run(capfd, "-m", *SMALL, "seed=1,2,3")
+    assert (code, found) == (130, ["trained", "not started", "not started"])
+    assert "Ctrl-C again" in err
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_a_job_that_died_without_a_word_is_in_the_table(tmp_path):
