@@ -95,6 +95,9 @@ def test_the_hand_worked_table(table):
     row = next(r for r in found.rows if (r.problem, r.arm) == ("Push", "hepo"))
     # 0 0 4 8: the middle two have mean 2
     assert (row.n, row.mean, row.iqm, row.low, row.high, row.heuristic) == (4, 3.0, 2.0, 0.0, 8.0, 30.0)
+    text = markdown(found, [])
+    assert "| Push | hepo | 4 | 3 | 2 | 0 … 8 | 30 | 0.56 |" in text
+    assert "**hepo**: too few runs. A run of it beats one of ppo_h with probability 0.578 [" in text
 
 
 def test_no_verdict_below_five_seeds_however_clear(runs):
@@ -104,6 +107,17 @@ def test_no_verdict_below_five_seeds_however_clear(runs):
     grid(runs / "more", seeds=5)
     assert compare(collect([runs / "more"]), reps=100).improvements[0].verdict == "better"
     assert any("0.62 takes about 91 runs" in text for text in notes(runs / "more", "too few runs"))
+
+
+def test_one_thin_problem_is_enough_to_withhold_the_verdict(runs):
+    grid(runs, seeds=6)
+    grid(runs, seeds=4, tasks=("Push",))
+    for seed in (5, 6):
+        make(runs, "hepo", "Push", seed, 0.9)
+    found = compare(collect([runs]), reps=100)
+    assert found.improvements[0].pi.low > 0.5
+    assert found.improvements[0].seeds["Push"] == (6, 4)
+    assert found.improvements[0].verdict == "too few runs"
 
 
 def test_unequal_seeds_are_named_and_pi_uses_all(runs):
