@@ -86,6 +86,7 @@ class Learner:
         self._critic_channels = critics.repeat(self.num_runs, 1)
         self.experience = TurnsExperience(self) if method.collection == "alternating" else Experience(self)
         self._gradient_mask: Optional[Tensor] = None
+        self._adapts = torch.ones(p, dtype=torch.bool, device=device)  # whose learning rate follows its KL
         self._stats = torch.zeros(p, len(UPDATE_STATS), device=device)
         self.optimizer.zero_grad()  # the gradient exists before anything is captured
         self.minibatch_step = CapturedStep(self._minibatch_step, train.graph_update, device)
@@ -102,6 +103,7 @@ class Learner:
         self.obs_norm.frozen = True
         self._gradient_mask = torch.ones_like(self.net.flat, requires_grad=False)
         self._gradient_mask[1::2] = self.net.value_head_mask()
+        self._adapts[1::2] = False  # its KL is 0, which would drive the rate of its critics to the maximum
 
     # -- acting ------------------------------------------------------------------------------------------------
     def normalize_obs(self, obs: Tensor) -> Tensor:
@@ -249,7 +251,8 @@ class Learner:
 
     def _adapt(self, kl: Tensor) -> None:
         rate = self.optimizer.learning_rate
-        rate.copy_(adapt_learning_rate(rate, kl, self.train.kl_threshold, (self.train.min_lr, self.train.max_lr)))
+        new = adapt_learning_rate(rate, kl, self.train.kl_threshold, (self.train.min_lr, self.train.max_lr))
+        rate.copy_(torch.where(self._adapts, new, rate))
 
     def _minibatch_step(self, rows: Tensor, mine: Tensor, weights: Tensor, old_log_std: Tensor) -> Tensor:
         """One gradient step on (P, m, .) rows, see Batch.packed; returns KL (P,).

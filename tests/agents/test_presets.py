@@ -184,6 +184,9 @@ class TestReferences:
         # pi goes on learning, and so do the reference's critics
         a, b = (agent.learner.net.policy_state(0) for agent in (half, resumed))
         assert not any(torch.equal(a[name], b[name]) for name in a)
+        rates = resumed.learner.optimizer.learning_rate.tolist()
+        assert rates[1::2] == [pytest.approx(1e-3)] * 2  # its KL of 0 says nothing
+        assert min(rates[0::2]) > 1.1e-3
         a, b = (agent.learner.net.policy_state(1)["a2c_network.value.weight"] for agent in (half, resumed))
         assert not torch.equal(a[0], b[0]) and not torch.equal(a[1], b[1])
 
