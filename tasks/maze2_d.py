@@ -1,13 +1,13 @@
 """Maze2D: out of a U-shaped cup and around it to the goal behind its wall.
 
-Dynamics: point p in [-1, 1]^2, each step moves x by SPEED a_x, then y by SPEED a_y. Walls: the bottom of the cup at x
-= 0.3 for |y| <= 0.5 and its arms at y = +-0.5 for |x| <= 0.3; an axis whose move would cross a wall does not move.
+Dynamics: point p in [-1, 1]^2, each step moves x by SPEED a_x, then y by SPEED a_y. Walls: the bottom of the cup at
+x = 0.3 for |y| <= 0.5 and its arms at y = +-0.5 for |x| <= 0.3; an axis whose move would cross a wall does not move.
 Start: uniform on [-0.2, 0.2]^2, inside the cup, whose mouth is to the left. The goal is the disc of radius RADIUS
 around (0.7, 0).
 
 r = 1[in the goal] / T. h: ``default`` = -straight distance, whose optimum of the first hundred steps sits at the
-bottom of the cup unless exploration goes against it all the way out; ``geodesic`` = -length of the shortest way
-(aligned).
+bottom of the cup unless exploration goes against it all the way out; ``geodesic`` pays for progress on the way
+around (aligned).
 
 Optimum: k steps until x < -0.3 and |y| > 0.5, m more to the goal (optimal_return): J = E[T - k - m + 1] / T.
 """
@@ -34,40 +34,42 @@ MARGIN = 0.08
 
 @dataclass
 class MazeState:
-    """pos (N, 2)."""
+    """pos (N, 2), before (N, 2) the step."""
 
     pos: Tensor
+    before: Tensor
 
 
-def distance(s: MazeState) -> Tensor:
+def distance(pos: Tensor) -> Tensor:
     """(N,) straight distance to the goal."""
-    return torch.hypot(s.pos[:, 0] - GOAL, s.pos[:, 1])
+    return torch.hypot(pos[:, 0] - GOAL, pos[:, 1])
 
 
-def geodesic_distance(s: MazeState) -> Tensor:
+def geodesic_distance(pos: Tensor) -> Tensor:
     """(N,) length of the way to the goal around the cup, MARGIN clear of its corners so that the corners are no traps.
 
     By the mirror symmetry the way over the upper arm of (x, |y|) is the shorter one.
     """
-    x, y = s.pos[:, 0], s.pos[:, 1].abs()
+    x, y = pos[:, 0], pos[:, 1].abs()
     corner_x, corner_y = WALL + MARGIN, ARM + MARGIN
     back = math.hypot(GOAL - corner_x, corner_y)
     over_right = torch.hypot(x - corner_x, y - corner_y) + back
     over_left = torch.hypot(x + corner_x, y - corner_y) + (2.0 * corner_x + back)
     # from above the arm the right corner hides the goal until the straight line passes it
     visible = (x > WALL) | (y * (GOAL - WALL) > ARM * (GOAL - x))
-    behind = torch.where(visible, distance(s), over_right)
+    behind = torch.where(visible, distance(pos), over_right)
     return torch.where((x <= WALL) & (y <= ARM), over_left, behind)
 
 
 def straight(s: MazeState) -> Dict[str, Tensor]:
     """-straight distance."""
-    return {"distance": -distance(s)}
+    return {"distance": -distance(s.pos)}
 
 
 def geodesic(s: MazeState) -> Dict[str, Tensor]:
-    """-length of the shortest way."""
-    return {"distance": -geodesic_distance(s)}
+    """10 times the progress on the way around + 1[in the goal]."""
+    progress = geodesic_distance(s.before) - geodesic_distance(s.pos)
+    return {"progress": 10.0 * progress, "in_goal": indicator(distance(s.pos) < RADIUS)}
 
 
 def move(pos: Tensor, actions: Tensor) -> Tensor:
@@ -90,10 +92,11 @@ class Maze2D(AnalyticTask):
     named = {"default": straight, "geodesic": geodesic}
 
     def start(self, uniform: Tensor) -> MazeState:
-        return MazeState(spread(uniform, -START, START))
+        pos = spread(uniform, -START, START)
+        return MazeState(pos, pos)
 
     def advance(self, state: MazeState, actions: Tensor) -> MazeState:
-        return MazeState(move(state.pos, actions))
+        return MazeState(move(state.pos, actions), state.pos)
 
     def observation(self, state: MazeState) -> Tensor:
         return state.pos
@@ -102,7 +105,7 @@ class Maze2D(AnalyticTask):
         return indicator(self.success(state)) / self.max_episode_length
 
     def success(self, state: MazeState) -> Tensor:
-        return distance(state) < RADIUS
+        return distance(state.pos) < RADIUS
 
     @classmethod
     def optimal_return(cls, cfg: Mapping[str, Any]) -> float:
