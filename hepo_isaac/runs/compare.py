@@ -254,9 +254,10 @@ def _notes(
     for one in improvements:
         if one.pi is None:
             notes.append(Note("missing runs", "%s shares no problem with the baseline %s" % (one.arm, baseline)))
-        elif one.pi.low == one.pi.high:
-            text = "the interval of %s has no width since no resample of so few runs differs; it is wider than that"
-            notes.append(Note("bootstrap", text % one.arm))
+    flat = [i.arm for i in improvements if i.pi is not None and i.pi.low == i.pi.high]
+    if flat:
+        text = "the PI of %s has an interval without width, as no resample of these runs differs; it is not certain"
+        notes.append(Note("bootstrap", text % ", ".join(flat)))
     verdicts = [i for i in improvements if i.verdict != stats.TOO_FEW]
     if len(verdicts) > 1:
         chance = 1.0 - 0.95 ** len(verdicts)

@@ -75,12 +75,14 @@ def _missing(table: RunTable) -> List[str]:
     out = []
     for arm in table.arms:
         seeds = table.seeds(arm)
-        for problem in table.problems:
-            holes = found[problem] - set(seeds.get(problem, ()))
-            if problem not in seeds:
-                out.append("%s has no usable run on %s" % (arm, problem))
-            elif holes:
-                out.append("%s lacks seed%s %s on %s" % (arm, "s" * (len(holes) > 1), numbers(holes), problem))
+        holes = {p: found[p] - set(seeds.get(p, ())) for p in table.problems}
+        lacking = [
+            "all of %s" % p if p not in seeds else "%s seed%s %s" % (p, "s" * (len(missing) > 1), numbers(missing))
+            for p, missing in holes.items()
+            if missing
+        ]
+        if lacking:
+            out.append("%s lacks %s" % (arm, "; ".join(lacking)))
     return out
 
 
@@ -193,7 +195,9 @@ def _constant(table: RunTable, baseline: str, score: str) -> List[str]:
         same = [p for p, v in table.scores(arm, score).items() if v.size > 1 and np.ptp(v) == 0.0]
         if same:
             who = "the baseline %s" % arm if arm == baseline else arm
-            out.append("all runs of %s score the same on %s: no spread to resample there" % (who, ", ".join(same)))
+            out.append(
+                "all runs of %s score the same on each of %s: no spread to resample there" % (who, ", ".join(same))
+            )
     return out
 
 

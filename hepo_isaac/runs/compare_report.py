@@ -166,6 +166,9 @@ def _sentence(c: Comparison, one: Improvement) -> str:
         "better": "the whole interval lies above 0.5",
         "worse": "the whole interval lies below 0.5",
     }[one.verdict]
+    kinds = {n.kind for n in c.notes}
+    unfair = [k for k in ("unequal budgets", "different settings", "excluded runs", "NaN scores") if k in kinds]
+    reason += "; mind the %s below" % ", ".join(unfair) if unfair else ""
     return "- **%s**: %s. A run of it beats one of %s with probability %s over %d problem%s: %s." % (
         one.arm,
         one.verdict,

@@ -224,7 +224,7 @@ def test_a_clean_grid_leaves_nothing_to_doubt(runs):
 
 def test_an_interval_without_width_is_not_certainty(runs):
     grid(runs)  # every run of one arm beats every run of the other
-    assert notes(runs, "bootstrap")[0].startswith("the interval of hepo has no width")
+    assert notes(runs, "bootstrap")[0].startswith("the PI of hepo has an interval without width")
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
@@ -235,7 +235,7 @@ def test_unfinished_runs_are_listed_and_left_out(runs, status):
     assert [(e.folder, e.kind) for e in table.excluded] == [(folder, status)]
     assert "at iteration 7 (worlds diverged)" in table.excluded[0].reason
     assert notes(runs, "excluded runs")[0].startswith("hepo: 1 %s left out, 6 used" % status)
-    assert notes(runs, "missing runs") == ["hepo lacks seed 7 on Reach", "ppo_h lacks seed 7 on Reach"]
+    assert notes(runs, "missing runs") == ["hepo lacks Reach seed 7", "ppo_h lacks Reach seed 7"]
     assert str(folder) in markdown(compare(table, reps=100), [])
 
 
@@ -292,6 +292,7 @@ def test_unequal_budgets_are_named(runs):
     grid(runs, arms=("ppo_h",), num_envs=16)
     grid(runs, arms=("hepo",), steps=1_000_000)
     (text,) = notes(runs, "unequal budgets")
+    assert "; mind the unequal budgets below." in markdown(compare(collect([runs]), reps=100), [])
     assert text == "Reach: env steps hepo 1,000,000, ppo_h 1,000; num_envs hepo 8, ppo_h 16"
 
 
@@ -299,7 +300,7 @@ def test_holes_in_the_grid_are_named(runs):
     grid(runs)
     make(runs, "hepo", "Reach", 8, 0.5)
     make(runs, "hepo", "Push", 1, 0.5)
-    assert notes(runs, "missing runs") == ["ppo_h has no usable run on Push", "ppo_h lacks seed 8 on Reach"]
+    assert notes(runs, "missing runs") == ["ppo_h lacks all of Push; Reach seed 8"]
     assert notes(runs, "aggregates") == ["not in any aggregate, as an arm is missing: Push"]
 
 
@@ -318,7 +319,7 @@ def test_a_baseline_without_variance_is_named(runs):
         make(runs, "hepo", "Reach", seed, 0.1 * seed)
         make(runs, "ppo_j", "Reach", seed, 0.0)
     (text,) = notes(runs, "no variance", baseline="ppo_j")
-    assert text.startswith("all runs of the baseline ppo_j score the same on Reach")
+    assert text.startswith("all runs of the baseline ppo_j score the same on each of Reach")
 
 
 def test_different_code_is_named(runs):
