@@ -23,12 +23,12 @@ ORDERS = {
 }
 
 
-def plan(order, runs=2, minibatch_size=16, **method):
+def plan(order, runs=2, minibatch_size=16, seeds=None, **method):
     return RowPlan(
         method_from_config({**ORDERS[order], **method}),
         train_config({**TRAIN, "minibatch_size": minibatch_size}),
         N * runs,
-        [torch.Generator().manual_seed(s) for s in range(runs)],
+        [torch.Generator().manual_seed(s) for s in seeds or range(runs)],
         torch.device("cpu"),
     )
 
@@ -67,6 +67,15 @@ def test_each_epoch_visits_every_own_row_once(order):
     if shuffled:
         half = len(first) // 2
         assert not torch.equal(first[:half], first[half:])
+
+
+@pytest.mark.parametrize("order", ["one", "stratified", "alternating"])
+def test_a_runs_shuffles_are_its_own(order):
+    """They come from its generator alone, whoever is beside it."""
+    together, alone = plan(order), plan(order, runs=1, seeds=[1])
+    for _ in range(2):
+        for both, mine in zip(epoch(together), epoch(alone), strict=True):
+            assert torch.equal(both[len(mine) :], mine)
 
 
 @pytest.mark.parametrize("order, foreign", [("stratified", 4), ("whole", 8), ("alone", 0)])
