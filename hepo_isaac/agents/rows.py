@@ -46,6 +46,8 @@ class RowPlan:
         self._own_size = self.block_rows // self.minibatches
         share = max(1, int(self._own_size * method.off_policy_fraction))
         self._foreign_size = share if self._by_block and method.share_data != "none" else 0
+        sharing = [method.share_data in ("both", "pi"), method.share_data in ("both", "reference")][: self._policies]
+        self._shares = torch.tensor(sharing, dtype=torch.float32, device=device).repeat(runs)
         policies = torch.arange(runs * self._policies, device=device).unsqueeze(1)
         self._in_shared = policies // self._policies * self.run_rows
         self._in_mine = policies * self.run_rows
@@ -66,12 +68,7 @@ class RowPlan:
             on_policy: (P, R), constant per policy where they take turns.
         """
         m = self._method
-        shares = torch.tensor(
-            [m.share_data in ("both", "pi"), m.share_data in ("both", "reference")][: self._policies],
-            dtype=torch.float32,
-            device=self._device,
-        ).repeat(len(self._generators))
-        one = torch.ones_like(shares)
+        shares, one = self._shares, torch.ones_like(self._shares)
         if self._by_block or self._policies == 1:
             own, foreign = 1.0 / self._own_size, 1.0 / max(1, self._foreign_size)
             actor = ((1.0 - 0.5 * shares) * own, 0.5 * shares * foreign)
