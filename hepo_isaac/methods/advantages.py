@@ -77,7 +77,7 @@ def constrained_weights(
         weights = torch.stack((share, heuristic_weight * (1.0 - share)), -1)
     else:
         raise ValueError("unknown mixing %r; valid: ratio, convex" % mixing)
-    return weights / weights.norm(dim=-1, keepdim=True) if unit_norm else weights
+    return weights / weights.norm(dim=-1, keepdim=True).clamp_min(1e-12) if unit_norm else weights
 
 
 def lagrangian_weights(nu: Tensor) -> Tensor:

@@ -277,6 +277,12 @@ def test_how_the_constrained_policy_mixes(method, weights):
     close(batch.advantage[1], standard[:, 1])
 
 
+def test_nothing_to_mix_is_nothing():
+    """Convex at alpha 0 once lambda is annealed to 0: no advantage at all, not 0 / 0."""
+    learner, buffer, last = fresh("hepo", {"heuristic_weight": 0.0, "mixing": "convex", "unit_norm": True})
+    assert (learner.prepare(buffer, last).advantage[0] == 0.0).all()
+
+
 class TestWhitening:
     @staticmethod
     def both(mode, bootstrap="final_obs"):
