@@ -332,3 +332,12 @@ class TestStages:
     def test_the_configured_maximum_is_16(self):
         found = self.play("win_lose", [(1.0, 1.0)] * 20)
         assert found[0] == [1] * 16 + [0] * 4
+
+    def test_a_checkpoint_holds_all_of_it(self):
+        method = method_from_config(load("eipo"))
+        state, other = (Turns(method, 2, torch.device("cpu")) for _ in range(2))
+        tensors = [name for name, value in vars(state).items() if isinstance(value, torch.Tensor)]
+        for i, name in enumerate(tensors):
+            getattr(state, name).copy_(torch.full_like(getattr(state, name), i + 2))
+        other.load_state_dict(state.state_dict())
+        assert all(torch.equal(getattr(state, name), getattr(other, name)) for name in tensors) and len(tensors) == 7
