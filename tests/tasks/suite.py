@@ -14,6 +14,7 @@ from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.locate import task_class, task_names
 from hepo_isaac.overrides import compose
 from hepo_isaac.sim.registry import make_simulation
+from tasks.push2_d_heuristics import CLOSED, RADIUS
 
 CPU = torch.device("cpu")
 
@@ -63,7 +64,7 @@ def _to(pos: Tensor, target: Sequence[float], speed: float) -> Tensor:
 
 def open_drawer(s: Any) -> Tensor:
     """Reach with closing fingers, pull, hold still."""
-    grasped = (s.offset.norm(dim=1) < 0.15) & (s.gap < 0.04)
+    grasped = (s.offset.norm(dim=1) < RADIUS) & (s.gap < CLOSED)
     still = torch.zeros_like(s.offset)
     pull = torch.where((s.opening < 0.36).unsqueeze(1), torch.tensor([-1.0, 0.0]), still)
     xy = torch.where(grasped.unsqueeze(1), pull, -s.offset / 0.1)
