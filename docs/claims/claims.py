@@ -17,8 +17,20 @@ from docs.claims.experiments import (
     SPARSE_REVERSED,
     SUITE,
 )
-from docs.claims.result import FAILS, HOLDS, NO_RULE, NOT_TESTED, TOO_FEW
-from docs.claims.result import above, claim, complete, counted, improvement, versus, whether
+from docs.claims.result import (
+    FAILS,
+    HOLDS,
+    NO_RULE,
+    NOT_TESTED,
+    TOO_FEW,
+    above,
+    claim,
+    complete,
+    counted,
+    improvement,
+    versus,
+    whether,
+)
 from docs.claims.table import Scores, Table
 from hepo_isaac.methods.advantages import gae
 from hepo_isaac.methods.shaping import state_potential

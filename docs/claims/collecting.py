@@ -42,7 +42,7 @@ def collect(roots: Sequence[Path]) -> None:
     """Write both files from the finished runs in ``roots`` that have the settings they would have now."""
     names, there = training.keys(EXPERIMENTS), training.index(roots)
     runs = {(a, p, seed): run for (a, p), k in names.items() for (found, seed), run in there.items() if found == k}
-    rows = [_row(a, p, seed, run) for (a, p, seed), run in sorted(runs.items())]
+    rows = [{**_row(a, p, seed, run), "key": names[a, p]} for (a, p, seed), run in sorted(runs.items())]
     _write(RUNS, rows)
     curves: Dict[Tuple[str, str, str], List[Row]] = {}
     for arm, problems, quantities in DRAWN:

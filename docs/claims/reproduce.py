@@ -31,11 +31,16 @@ def main() -> int:
     parser.add_argument("--franka-runs", type=Path, help="a folder with more runs, trained elsewhere")
     parser.add_argument("--dry-run", action="store_true", help="say what would be trained")
     parser.add_argument("--collect-only", action="store_true", help="do not train")
+    parser.add_argument("--timing", action="store_true", help="measure C15, then write the page")
     parser.add_argument("--from-csv", action="store_true", help="write the page from docs/claims/*.csv")
     args = parser.parse_args()
     roots = [args.root] + ([args.franka_runs] if args.franka_runs else [])
     failed = []
-    if not args.collect_only and not args.from_csv:
+    if args.timing:
+        from docs.claims import timing
+
+        timing.measure()
+    if not (args.collect_only or args.from_csv or args.timing):
         try:
             experiments = training.selected(args.only.split(",") if args.only else None)
         except ValueError as error:
@@ -52,7 +57,7 @@ def main() -> int:
             print("failed: " + line)
     from docs.claims import collecting, page
 
-    if not args.from_csv:
+    if not (args.from_csv or args.timing):
         collecting.collect(roots)
     page.write()
     return 1 if failed else 0

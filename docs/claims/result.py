@@ -97,11 +97,12 @@ def versus(
 
 def share(rows: Scores) -> Interval:
     """Sum of the first column over that of the second of (n, 2) counts, runs resampled within problems."""
-    columns = [np.asarray(v, dtype=float)[:, None, :] for v in rows.values()]
+    # rliable resamples the entries of a row on their own; as one complex number the pair stays together
+    columns = [(v[:, :1] + 1j * v[:, 1:]) for v in (np.asarray(v, dtype=float) for v in rows.values())]
 
     def ratio(*parts: np.ndarray) -> float:
-        total = sum((p[:, 0].sum(0) for p in parts), np.zeros(2))
-        return float(total[0] / total[1]) if total[1] else float("nan")
+        total = complex(sum(p.sum() for p in parts))
+        return total.real / total.imag if total.imag else float("nan")
 
     return stats._interval(columns, ratio, stats.REPS, 0)
 

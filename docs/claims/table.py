@@ -16,7 +16,6 @@ from hepo_isaac.runs import compare_stats as stats
 from hepo_isaac.runs.compare_scale import Scale
 
 Scores = Dict[str, np.ndarray]
-WORDS = ("arm", "problem", "commit", "date")
 
 
 class TooFewError(Exception):
@@ -56,6 +55,12 @@ class Table:
     def words(self, column: str) -> Set[str]:
         """All values of a column."""
         return {row[column] for runs in self.rows.values() for row in runs.values()}
+
+    def same(self, x: str, y: str) -> bool:
+        """Whether two arms have the same settings wherever both have runs, and are one under two names."""
+        shared = [p for (a, p) in self.rows if a == x and (y, p) in self.rows]
+        first = [[next(iter(self.rows[arm, p].values()))["key"] for p in shared] for arm in (x, y)]
+        return bool(shared) and first[0] == first[1]
 
     def values(self, arm: str, problem: str, column: str, seeds: Sequence[int]) -> np.ndarray:
         """(n,) numbers of ``column``, one per seed."""

@@ -56,12 +56,19 @@ def key(config: Mapping[str, Any]) -> str:
     Raises:
         KeyError, TypeError, ValueError: not a configuration of this version.
     """
-    algo = method_from_config({**config["algo"], "name": ""})
+    algo = method_from_config(_renamed({**config["algo"], "name": ""}))
     train = train_config(config["train"])
     task = {k: v for k, v in config["task"].items() if k not in DESCRIPTION}
     parts = (repr(algo), repr(train), json.dumps(task, sort_keys=True), config["heuristic"], config.get("potential"))
     text = "\n".join(map(str, (*parts, config["num_envs"], config["sim"]["name"])))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _renamed(algo: Dict[str, Any]) -> Dict[str, Any]:
+    """Settings of earlier versions under their names of today."""
+    if algo.pop("sum_reward", False):
+        algo["shaping"] = {"kind": "sum"}
+    return algo
 
 
 def settled(arm: Arm, problem: Problem) -> Dict[str, Any]:

@@ -1,0 +1,275 @@
+"""Claims about the constraint, alpha and the heuristic's quality: C3, C8, C11, C14, C15, C17, E2, N3."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+import numpy as np
+import torch
+
+from docs.claims.experiments import HACKABLE, HUMAN, OTHERS, QUALITY, SPARSE, SUITE
+from docs.claims.result import (
+    FAILS,
+    HOLDS,
+    NO_RULE,
+    NOT_TESTED,
+    TOO_FEW,
+    claim,
+    complete,
+    counted,
+    share,
+    whether,
+)
+from docs.claims.table import Table, TooFewError
+from hepo_isaac.methods.multiplier import Multiplier, MultiplierConfig
+from hepo_isaac.runs import compare_stats as stats
+from hepo_isaac.runs.compare_stats import Interval
+
+Found = Tuple[str, str, str]
+TIMING = Path(__file__).resolve().parent / "timing.json"
+EPSILON = 0.02  # of the distance between random and optimal: what counts as no worse
+
+
+@claim(
+    "C3",
+    "The constraint J(π) ≥ J(π_H) holds in practice",
+    "share of evaluations (100 episodes) with J(π) ≥ J(π_H) − 2 SE at least 0.9; mean violation during training, "
+    "normalised, smaller than with α = 0",
+)
+def c3(table: Table) -> Found:
+    """Final evaluations, and the violation during training against alpha = 0."""
+    found, seeds = table.common(("hepo", "hepo_alpha0"), SUITE)
+    kept = {}
+    for p in found:
+        mine, its, error, its_error = (table.values("hepo", p, c, seeds) for c in ("J", "J_ref", "J_se", "J_se_ref"))
+        kept[p] = (mine >= its - 2.0 * np.hypot(error, its_error)).astype(float)
+    held = stats.aggregate(kept, "mean")
+    violation = {
+        arm: {p: table.values(arm, p, "violation", seeds) / table.unit(p) for p in found}
+        for arm in ("hepo", "hepo_alpha0")
+    }
+    less = stats.difference(violation["hepo"], violation["hepo_alpha0"], "mean")
+    value = "share %s; violation hepo − α = 0: %s" % (held, less)
+    verdict = FAILS if held.value < 0.9 else whether(less.value < 0.0) if less.high < 0.0 or less.low > 0.0 else TOO_FEW
+    return counted(found, len(seeds)), value, complete(found, SUITE, verdict)
+
+
+@claim(
+    "C8",
+    "HEPO's J follows that of its heuristic",
+    "Pearson correlation over Push2D's heuristics of mean J(ppo_h) and mean J(hepo): its interval contains 0.9",
+)
+def c8(table: Table) -> Found:
+    """Over Push2D's heuristics."""
+    from scipy.stats import pearsonr, spearmanr
+
+    problems = ("Push2D", *HUMAN, *QUALITY, *OTHERS)
+    found, seeds = table.common(("hepo", "ppo_h"), problems)
+    if len(found) < 12:
+        raise TooFewError("%d of at least 12 heuristics" % len(found))
+    x, y = (np.array([v.mean() for v in table.scores(a, found, seeds).values()]) for a in ("ppo_h", "hepo"))
+    linear = pearsonr(x, y)
+    ends = linear.confidence_interval(0.95)
+    value = "Pearson %.2f [%.2f, %.2f], Spearman %.2f" % (linear.statistic, ends.low, ends.high, spearmanr(x, y)[0])
+    verdict = complete(found, problems, whether(ends.low <= 0.9 <= ends.high))
+    return "%d heuristics × %d seeds" % (len(found), len(seeds)), value, verdict
+
+
+def _counts(table: Table, arm: str, problems: List[str], top: Tuple[str, ...], bottom: Tuple[str, ...]) -> Interval:
+    """Sum of the columns ``top`` over the sum of ``bottom``."""
+    rows = {}
+    for p in problems:
+        columns = [sum(table.values(arm, p, c, table.seeds(arm, p)) for c in part) for part in (top, bottom)]
+        rows[p] = np.nan_to_num(np.stack(np.broadcast_arrays(*columns), 1))
+    return share(rows)
+
+
+@claim(
+    "C11",
+    "α's gradient has the sign of J(π) − J(π_H)",
+    "share of windows of 10 iterations, of those whose episodic gap is beyond 2 SE, in which the mean gradient has the "
+    "gap's sign; ≥ 0.95",
+)
+def c11(table: Table) -> Found:
+    """Windows of the suite's runs."""
+    found, _ = table.common(("hepo",), SUITE)
+    held = _counts(table, "hepo", found, ("ahead_agree", "behind_agree"), ("ahead", "behind"))
+    ahead = _counts(table, "hepo", found, ("ahead_agree",), ("ahead",))
+    behind = _counts(table, "hepo", found, ("behind_agree",), ("behind",))
+    windows = sum(
+        float(np.nansum(table.values("hepo", p, c, table.seeds("hepo", p)))) for p in found for c in ("ahead", "behind")
+    )
+    value = "%s; where π is ahead %s, behind %s" % (held, ahead, behind)
+    verdict = HOLDS if held.value >= 0.95 else FAILS if held.high < 0.95 else TOO_FEW
+    return "%d windows, %d problems" % (windows, len(found)), value, complete(found, SUITE, verdict)
+
+
+@claim(
+    "E2",
+    "α rises while π is behind π_H, on hackable tasks",
+    "share of windows (as C11) in which α rises: where π is behind minus where it is ahead > 0",
+)
+def e2(table: Table) -> Found:
+    """Windows of the hackable tasks' runs."""
+    found, seeds = table.common(("hepo",), HACKABLE)
+    behind = _counts(table, "hepo", found, ("behind_rise",), ("behind",))
+    ahead = _counts(table, "hepo", found, ("ahead_rise",), ("ahead",))
+    if math.isnan(behind.value) or math.isnan(ahead.value):
+        raise TooFewError("no window in which π is behind")
+    verdict = HOLDS if behind.low > ahead.high else FAILS if behind.high < ahead.low else TOO_FEW
+    value = "behind %s, ahead %s" % (behind, ahead)
+    return counted(found, len(seeds)), value, complete(found, HACKABLE, verdict)
+
+
+@claim(
+    "C14",
+    "The median over K = 8 steadies α",
+    "variance of α's steps, K = 1 over K = 8, geometric mean ≥ 2; |mean α| < 0.02 after 3000 updates on noise",
+)
+def c14(table: Table) -> Found:
+    """Runs with K = 1 and K = 8, and the multiplier alone on pure noise."""
+    found, seeds = table.common(("hepo", "hepo_k1"), SPARSE)
+    eight, one = (table.raw(a, found, seeds, "alpha_step_var") for a in ("hepo", "hepo_k1"))
+    floor = 1e-12  # α that never moves has no variance
+    logs = {p: np.log(np.maximum(one[p], floor) / np.maximum(eight[p], floor)) for p in found}
+    mean = stats.aggregate(logs, "mean")
+    ratio = Interval(*(math.exp(v) for v in (mean.value, mean.low, mean.high)))
+    drift = {m: null_drift(m) for m in ("midpoint", "lower")}
+    value = "ratio %s; drift %+.3f with the midpoint median, %+.3f with the released one" % (
+        ratio,
+        drift["midpoint"],
+        drift["lower"],
+    )
+    verdict = HOLDS if ratio.low >= 2.0 else FAILS if ratio.high < 2.0 else TOO_FEW
+    verdict = verdict if abs(drift["midpoint"]) < 0.02 else FAILS
+    return counted(found, len(seeds)), value, complete(found, SPARSE, verdict)
+
+
+def null_drift(median: str, updates: int = 3000, runs: int = 2000) -> float:
+    """Mean alpha of Adam at 1e-4 after ``updates`` of a gap that is pure noise."""
+    config = MultiplierConfig(lr=1e-4, minimum=-0.99, allow_negative=True, median=median)
+    multiplier = Multiplier(config, runs, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(updates):
+        multiplier.record(torch.randn(runs, generator=generator))
+        multiplier.update()
+    return float(multiplier.value.mean())
+
+
+@claim(
+    "C15",
+    "HEPO costs at most 1.6 PPO",
+    "time of an iteration and of an update, HEPO over PPO in turns in one process; iteration ≤ 1.6",
+)
+def c15(table: Table) -> Found:
+    """What ``measure`` of timing.py wrote."""
+    if not TIMING.exists():
+        raise TooFewError("docs/claims/timing.json is missing")
+    timing = json.loads(TIMING.read_text(encoding="utf-8"))
+    values, verdicts = [], []
+    for task, ratios in timing["tasks"].items():
+        whole, update = ratios["HEPO iteration / PPO"], ratios["HEPO update / PPO"]
+        values.append(
+            "%s: iteration %.2f (quartiles %.2f – %.2f), update %.2f"
+            % (task, whole["median"], whole["q25"], whole["q75"], update["median"])
+        )
+        verdicts.append(whole["median"] <= 1.6)
+    n = "%d turns" % min(r["HEPO iteration / PPO"]["n"] for r in timing["tasks"].values())
+    return n, "; ".join(values), whether(all(verdicts))
+
+
+@claim(
+    "C17",
+    "HEPO stands a π_H that is far away",
+    "noise in π_H's updates, J falls by less than 10 % until the ESS of foreign rows is below 0.1",
+)
+def c17(table: Table) -> Found:
+    """Not implemented; what the runs there are say about ESS and J instead."""
+    from scipy.stats import spearmanr
+
+    problems = ("Push2D", *HUMAN, *QUALITY, *OTHERS)
+    pairs: List[Tuple[float, float]] = []
+    for p in problems:
+        seeds = table.seeds("hepo", p)
+        pairs += list(zip(table.values("hepo", p, "ess", seeds), table.scores("hepo", [p], seeds)[p])) if seeds else []
+    if len(pairs) < 20:
+        return "–", "there is no noise setting", NOT_TESTED
+    ess, score = np.array(pairs).T
+    ends = np.quantile(ess, (0.05, 0.95))
+    value = (
+        "no noise setting; over Push2D's heuristics ESS is %.2f to %.2f and its Spearman correlation with J %.2f"
+        % (
+            *ends,
+            spearmanr(ess, score)[0],
+        )
+    )
+    return "%d runs" % len(pairs), value, NOT_TESTED
+
+
+# ---- the quality of the heuristic ---------------------------------------------------------------------------------
+
+
+def no_worse(table: Table, arm: str, other: str) -> Dict[str, np.ndarray]:
+    """q problem -> 1 for every seed whose J is no worse than the other arm's mean by more than EPSILON.
+
+    ppo_j does not look at h, so its runs on Push2D serve every q.
+    """
+    found, seeds = table.common((arm,), QUALITY)
+    out = {}
+    for p in found:
+        rival = "Push2D" if other == "ppo_j" else p
+        _, its = table.common((other,), (rival,))
+        bar = table.scores(other, [rival], its)[rival].mean() - EPSILON
+        out[p] = (table.scores(arm, [p], seeds)[p] >= bar).astype(float)
+    return out
+
+
+def threshold(success: Dict[str, np.ndarray]) -> Tuple[Interval, Tuple[float, float]]:
+    """q at which a logistic fit of P(no worse) crosses ½, with its interval, and the fit's offset and slope."""
+    q = np.array([int(p.split("/q")[1]) / 10.0 for p in success])
+    columns = [v[:, None] for v in success.values()]
+
+    def crossing(*parts: np.ndarray) -> float:
+        offset, slope = logistic(q, np.array([p.mean() for p in parts]), parts[0].shape[0])
+        return float(np.clip(-offset / slope, 0.0, 1.0)) if slope > 0.0 else (0.0 if offset > 0.0 else 1.0)
+
+    fit = logistic(q, np.array([c.mean() for c in columns]), columns[0].shape[0])
+    return stats._interval(columns, crossing, 500, 0), fit
+
+
+def logistic(x: np.ndarray, rate: np.ndarray, n: int) -> Tuple[float, float]:
+    """Offset and slope by Newton's method, with a weak prior (slope of standard deviation 20) against separation."""
+    design = np.stack((np.ones_like(x), x), 1)
+    beta, prior = np.zeros(2), np.eye(2) / 400.0
+    for _ in range(50):
+        p = 1.0 / (1.0 + np.exp(-np.clip(design @ beta, -30.0, 30.0)))
+        gradient = n * design.T @ (rate - p) - prior @ beta
+        hessian = (design * (n * p * (1.0 - p))[:, None]).T @ design + prior
+        step = np.linalg.solve(hessian, gradient)
+        beta = beta + step * min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-12))
+        if float(np.abs(step).max()) < 1e-8:
+            break
+    return float(beta[0]), float(beta[1])
+
+
+@claim(
+    "N3",
+    "How good a heuristic must be",
+    "h_q = q good + (1 − q) bad on Push2D: logistic fit of P(J(hepo) ≥ J(other) − %.2f), q where it is ½; no pass rule"
+    % EPSILON,
+)
+def n3(table: Table) -> Found:
+    """Thresholds against H-only and J-only."""
+    parts, n = [], "–"
+    for other in ("ppo_h", "ppo_j"):
+        success = no_worse(table, "hepo", other)
+        crossing, _ = threshold(success)
+        rates = [float(v.mean()) for v in success.values()]
+        parts.append("no worse than %s from q = %s (share over all q %.2f)" % (other, crossing, float(np.mean(rates))))
+        n = counted(list(success), len(next(iter(success.values()))))
+        if len(success) < len(QUALITY):
+            return n, "; ".join(parts), TOO_FEW
+    return n, "; ".join(parts), NO_RULE

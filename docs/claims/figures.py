@@ -1,0 +1,176 @@
+"""Figures of docs/claims.md, from the committed CSV files."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+
+from docs.claims.alpha_claims import logistic, no_worse
+from docs.claims.experiments import GROUPS, HACKABLE, QUALITY, SUITE
+from docs.claims.table import Table, TooFewError, scale
+from hepo_isaac.runs.compare import compare
+from hepo_isaac.runs.compare_figures import BASELINE_COLOUR, PALETTE, draw
+from hepo_isaac.runs.compare_table import Run, RunTable
+
+COLOURS = {"hepo": PALETTE[0], "hepo_alternating": PALETTE[1], "eipo": PALETTE[2], "ppo_h": BASELINE_COLOUR}
+COLOURS.update({"ppo_jh_decoupled": PALETTE[2], "pbrs": PALETTE[3], "J_ref": PALETTE[1]})
+METHODS = ("ppo_h", "ppo_j", "ppo_jh", "ppo_jh_decoupled", "pbrs", "hurl", "eipo", "hepo", "hepo_alternating")
+METHODS += ("hepo_release", "hepo_release2")
+Curves = Dict[Tuple[str, str, str], np.ndarray]  # (arm, problem, quantity) -> (4, points): steps, middle, low, high
+
+
+def read_curves(file: Path) -> Curves:
+    """curves.csv."""
+    rows: Dict[Tuple[str, str, str], List[List[float]]] = {}
+    with open(file, newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            numbers = [float(row[c]) for c in ("env_steps", "middle", "low", "high")]
+            rows.setdefault((row["arm"], row["problem"], row["quantity"]), []).append(numbers)
+    return {k: np.array(v).T for k, v in rows.items()}
+
+
+def all_figures(table: Table, curves: Curves, out: Path) -> List[str]:
+    """Draw what there is data for; returns the names of the files."""
+    out.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for name, function in (("intervals", _suite), ("alpha", _alpha), ("joint", _joint), ("quality", _quality)):
+        file = out / (name + ".png")
+        try:
+            if function(table, curves, file):
+                drawn.append(file.name)
+        except TooFewError:
+            file.unlink(missing_ok=True)
+    return drawn
+
+
+def _axes(rows: int, columns: int, width: float, height: float) -> Tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.grid(alpha=0.25, linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    return figure, axes
+
+
+def _band(axis: Any, curve: np.ndarray, colour: str, label: str) -> None:
+    axis.fill_between(curve[0] / 1e3, curve[2], curve[3], color=colour, alpha=0.18, linewidth=0)
+    axis.plot(curve[0] / 1e3, curve[1], color=colour, linewidth=1.7, label=label)
+
+
+# ---- the suite, drawn by hepo-isaac compare -----------------------------------------------------------------------
+
+
+def _suite(table: Table, curves: Curves, file: Path) -> bool:
+    """Intervals and profiles of the methods that have runs on the whole suite."""
+    arms = [a for a in METHODS if all(len(table.seeds(a, p)) >= 5 for p in SUITE)]
+    if "ppo_h" not in arms or len(arms) < 2:
+        return False
+    runs = tuple(_run(table, a, p, s) for a in arms for p in SUITE for s in table.seeds(a, p))
+    draw(compare(RunTable(runs), baseline="ppo_h", score="evaluation"), file.parent)
+    return True
+
+
+def _run(table: Table, arm: str, problem: str, seed: int) -> Run:
+    """A row of the table as hepo-isaac compare knows runs."""
+    j, h, steps = (float(table.values(arm, problem, c, [seed])[0]) for c in ("J", "H", "env_steps"))
+    span = scale(problem)
+    none = np.empty(0)
+    scores, heuristic = {"evaluation": j}, {"evaluation": h}
+    commit = (table.rows[arm, problem][seed]["commit"],)
+    ends = (span.zero, span.zero + span.unit)
+    return Run(Path("."), arm, problem, seed, scores, heuristic, none, none, int(steps), {}, ends, commit, "")
+
+
+# ---- alpha --------------------------------------------------------------------------------------------------------
+
+
+def _alpha(table: Table, curves: Curves, file: Path) -> bool:
+    """Alpha, its gradient, and J of both policies on the hackable tasks."""
+    problems = [p for p in HACKABLE if ("hepo", p, "alpha") in curves]
+    if not problems:
+        return False
+    figure, axes = _axes(3, len(problems), 2.9 * len(problems) + 0.6, 7.2)
+    for column, problem in enumerate(problems):
+        top, middle, bottom = axes[:, column]
+        _band(top, curves["hepo", problem, "J"], COLOURS["hepo"], "π")
+        _band(top, curves["hepo", problem, "J_ref"], COLOURS["J_ref"], "π_H")
+        _band(middle, curves["hepo", problem, "gradient"], COLOURS["eipo"], "estimate of J(π) − J(π_H)")
+        middle.axhline(0.0, color="#4d4d4d", linewidth=0.8, linestyle="--")
+        _band(bottom, curves["hepo", problem, "alpha"], COLOURS["pbrs"], "α")
+        top.set_title(problem.replace("+honey", ", r at the start"), fontsize=10, fontweight="bold", loc="left")
+        bottom.set_xlabel("thousand env steps", fontsize=9)
+    for axis, label in zip(axes[:, 0], ("task return J", "estimated gap (its spread = 1)", "α")):
+        axis.set_ylabel(label, fontsize=9)
+    axes[0, 0].legend(fontsize=8, frameon=False)
+    figure.suptitle("α follows the gap between both policies (hepo; IQM over seeds, 95 % band)", fontsize=11)
+    figure.savefig(file)
+    return True
+
+
+def _joint(table: Table, curves: Curves, file: Path) -> bool:
+    """Learning curves of joint and alternating collection, and of EIPO."""
+    arms = [a for a in ("hepo", "hepo_alternating", "eipo") if all((a, p, "J") in curves for p in SUITE)]
+    if len(arms) < 2:
+        return False
+    figure, axes = _axes(3, 4, 12.0, 8.0)
+    for group, row in zip(GROUPS, axes):
+        for problem, axis in zip(GROUPS[group], row):
+            for arm in arms:
+                _band(axis, curves[arm, problem, "J"], COLOURS[arm], arm)
+            axis.set_title("%s (%s)" % (problem, group), fontsize=9, fontweight="bold", loc="left")
+        row[0].set_ylabel("task return J(π)", fontsize=9)
+    for axis in axes[-1]:
+        axis.set_xlabel("thousand env steps", fontsize=9)
+    axes[0, 0].legend(fontsize=8, frameon=False)
+    figure.suptitle("Joint and alternating collection (IQM over seeds, 95 % band)", fontsize=11)
+    figure.savefig(file)
+    return True
+
+
+# ---- quality ------------------------------------------------------------------------------------------------------
+
+
+def _quality(table: Table, curves: Curves, file: Path) -> bool:
+    """J over the quality of the heuristic, and the chance of being no worse than H-only and J-only."""
+    figure, axes = _axes(1, 2, 11.0, 4.2)
+    left, right = axes[0]
+    q = np.arange(11) / 10.0
+    for arm in ("ppo_h", "pbrs", "ppo_jh_decoupled", "hepo"):
+        if all(len(table.seeds(arm, p)) >= 5 for p in QUALITY):
+            scores = [table.scores(arm, [p], table.seeds(arm, p))[p] for p in QUALITY]
+            middle = [float(np.mean(s)) for s in scores]
+            left.fill_between(q, [s.min() for s in scores], [s.max() for s in scores], color=COLOURS[arm], alpha=0.1)
+            left.plot(q, middle, color=COLOURS[arm], marker="o", markersize=4, label=arm)
+    _, seeds = table.common(("ppo_j",), ("Push2D",))
+    level = table.scores("ppo_j", ["Push2D"], seeds)["Push2D"].mean()
+    left.axhline(level, color="#4d4d4d", linestyle=":", linewidth=1.2, label="ppo_j (does not see h)")
+    left.set_ylabel("normalised J (mean; band: lowest to highest seed)", fontsize=9)
+    _rates(right, q, table)
+    for axis in (left, right):
+        axis.set_xlabel("q of h = q · good + (1 − q) · bad", fontsize=9)
+        axis.legend(fontsize=8, frameon=False)
+    figure.suptitle("Push2D: how good the heuristic must be", fontsize=11)
+    figure.savefig(file)
+    return True
+
+
+def _rates(axis: Any, q: np.ndarray, table: Table) -> None:
+    fine = np.linspace(0.0, 1.0, 200)
+    for other, colour in (("ppo_h", COLOURS["hepo"]), ("ppo_j", COLOURS["J_ref"])):
+        success = no_worse(table, "hepo", other)
+        at = np.array([int(p.split("/q")[1]) / 10.0 for p in success])
+        rate = np.array([v.mean() for v in success.values()])
+        offset, slope = logistic(at, rate, len(next(iter(success.values()))))
+        axis.plot(fine, 1.0 / (1.0 + np.exp(-(offset + slope * fine))), color=colour, linewidth=1.4)
+        axis.plot(at, rate, "o", color=colour, markersize=5, label="hepo no worse than " + other)
+    axis.axhline(0.5, color="#4d4d4d", linewidth=0.8, linestyle="--")
+    axis.set_ylim(-0.05, 1.05)
+    axis.set_ylabel("share of seeds, and logistic fit", fontsize=9)

@@ -1,0 +1,169 @@
+"""Write docs/claims.md from the committed CSV files."""
+
+from __future__ import annotations
+
+import json
+from typing import List, Sequence
+
+from docs.claims import alpha_claims, presets
+from docs.claims import claims as _claims  # noqa: F401 (registers its tests)
+from docs.claims.collecting import CURVES, HERE, RUNS
+from docs.claims.experiments import ARMS, EXPERIMENTS, GROUPS, SUITE
+from docs.claims.figures import all_figures, read_curves
+from docs.claims.notes import NOTES
+from docs.claims.result import TOO_FEW, Result, judge
+from docs.claims.table import Table
+
+PAGE = HERE.parent / "claims.md"
+FIGURES = HERE / "figures"
+ORDER = (
+    *("C1", "C2", "C3", "C4", "C5", "C6", "C7", "C7 decoupled", "C8", "C9", "C10", "C11", "C12", "C13", "C14", "C15"),
+    *("C16", "C17", "C18", "E1", "E2", "N3"),
+)
+CAPTIONS = {
+    "intervals.png": "IQM over the suite and probability of improvement over ppo_h, by hepo-isaac compare.",
+    "alpha.png": "E2: α, the estimate it follows, and J of both policies on the hackable tasks.",
+    "joint.png": "E1, C4: joint collection, alternating collection and EIPO.",
+    "quality.png": "N3: J by the quality of the heuristic, and where HEPO is no worse than H-only and J-only.",
+}
+INTRO = """# Claims
+
+What is said about HEPO (arXiv 2507.05328), as statements that can fail, and what our runs say. This page is written by
+`docs/claims/reproduce.py`: every verdict is computed from [claims/runs.csv](claims/runs.csv) by a rule fixed in
+advance (docs/claims/claims.py, alpha_claims.py), none is written by hand.
+
+```
+python docs/claims/reproduce.py --jobs 2                 # train what is missing, then this page
+python docs/claims/reproduce.py --jobs 2 --only C1       # the runs of one claim
+python docs/claims/reproduce.py --from-csv               # this page from the committed runs, without training
+```
+"""
+READING = """J and H are means over 128 evaluation episodes after training. Averages over problems are of normalised J:
+0 is the untrained policy, 1 the optimum. In brackets are 95 % intervals: percentile bootstrap through rliable, 2000
+resamples of the runs within each problem. PI is the probability that a run of the first arm beats one of the second,
+ties counting ½. "Too few" is a verdict: runs are missing, or the interval leaves the question open.
+"""
+
+
+def write() -> None:
+    """The figures and the page."""
+    table = Table.read(RUNS)
+    drawn = all_figures(table, read_curves(CURVES), FIGURES)
+    PAGE.write_text(markdown(table, drawn), encoding="utf-8")
+    print("wrote %s from %d runs" % (PAGE, table.count()))
+
+
+def markdown(table: Table, figures: Sequence[str]) -> str:
+    """The whole page."""
+    results = [judge(name, table) for name in ORDER]
+    parts = [INTRO, state(table), READING, claims_table(results), notes(results), figure_links(figures)]
+    parts += [preset_section(table), franka_section(table), design_section()]
+    return "\n".join(p.rstrip("\n") + "\n" for p in parts if p)
+
+
+def state(table: Table) -> str:
+    """Hardware, commits, dates, and what is still missing."""
+    about = json.loads(alpha_claims.TIMING.read_text(encoding="utf-8")) if alpha_claims.TIMING.exists() else {}
+    hardware = about.get("hardware") or {}
+    machine = "%s, %s cores, no GPU" % (hardware.get("cpu", "CPU"), hardware.get("cores", "?"))
+    wanted = {(a, p, s) for e in EXPERIMENTS for a in e.arms for p in e.problems for s in range(1, e.seeds + 1)}
+    there = {(a, p, s) for (a, p), seeds in table.rows.items() for s in seeds}
+    share = (
+        "all of the runs planned"
+        if wanted <= there
+        else "**partial**: %d of %d runs planned"
+        % (
+            len(wanted & there),
+            len(wanted),
+        )
+    )
+    return "State: %s. Runs of %s on %s, one thread each, commits %s." % (
+        share,
+        " to ".join(sorted({min(table.words("date")), max(table.words("date"))})),
+        machine,
+        ", ".join(sorted(table.words("commit"))),
+    ) + " A + marks a tree with uncommitted changes.\n" * any("+" in c for c in table.words("commit"))
+
+
+def claims_table(results: Sequence[Result]) -> str:
+    """One row per claim."""
+    rows = [[r.claim, r.statement, r.statistic, r.n, r.value, "**%s**" % r.verdict, command(r.claim)] for r in results]
+    return "## Verdicts\n\n" + _markdown_table(
+        ("", "claim", "statistic and rule", "n", "value [95 % interval]", "verdict", "command"), rows
+    )
+
+
+def command(name: str) -> str:
+    """What trains the runs of a claim."""
+    valid = {c for e in EXPERIMENTS for c in e.claims}
+    short = name.split()[0]
+    if name == "C15":
+        return "`python docs/claims/reproduce.py --timing`"
+    chosen = short if short in valid else {"C17": "C8"}.get(short, short)
+    return "`python docs/claims/reproduce.py --only %s`" % chosen
+
+
+def notes(results: Sequence[Result]) -> str:
+    """A paragraph for every verdict that has one."""
+    found = ["**%s (%s).** %s" % (r.claim, r.verdict, NOTES[r.claim, r.verdict]) for r in results if _noted(r)]
+    left = [r.claim for r in results if r.verdict == TOO_FEW]
+    if left:
+        found.append("**Undecided**: %s. More seeds, or the runs that are missing, may decide them." % ", ".join(left))
+    other = "**E3** is C9, **N1** is C17, **N2** is C15."
+    return "### What they mean\n\n" + "\n\n".join([*found, other]) + "\n"
+
+
+def _noted(result: Result) -> bool:
+    return (result.claim, result.verdict) in NOTES
+
+
+def figure_links(figures: Sequence[str]) -> str:
+    """The figures that were drawn."""
+    shown = ["![%s](claims/figures/%s)\n\n%s\n" % (n[:-4], n, CAPTIONS[n]) for n in figures if n in CAPTIONS]
+    return "## Figures\n\n" + "\n".join(shown) if shown else ""
+
+
+def preset_section(table: Table) -> str:
+    """Candidates for the default preset."""
+    found = presets.candidates(table)
+    head = ("arm", "seeds × tasks", "IQM", "IQM − hepo", "PI over hepo", "over training: IQM − hepo", *GROUPS, "")
+    rows: List[List[str]] = []
+    for c in found:
+        groups = [c.by_group[g] for g in GROUPS]
+        numbers = [str(c.iqm), presets.signed(c.difference), str(c.improvement), presets.signed(c.training)]
+        rows.append(["`%s`" % c.arm, c.n, *numbers, *groups, c.verdict])
+    text = (
+        "## Which preset is the default\n\n`hepo` is cfg/algo/hepo.yaml; every other `hepo_…` changes what docs/claims/"
+        "experiments.py says. Columns by group: IQM of the arm (difference to hepo). Better or worse: the interval of "
+        "PI excludes ½. With %d candidates tested at 5 %% each, one false difference is to be expected.\n\n" % len(rows)
+    )
+    return text + presets.best(found) + "\n\n" + _markdown_table(head, rows)
+
+
+def franka_section(table: Table) -> str:
+    """FrankaCabinet."""
+    rows = [list(r) for r in presets.franka(table)]
+    if not rows:
+        return ""
+    text = (
+        "## FrankaCabinet\n\n5.2 M steps (640 iterations × 512 envs × 16; the published length is 98 M), J of the last "
+        "100 training episodes: the share of the episode with the drawer open. `python docs/claims/reproduce.py --only "
+        "franka`.\n\n"
+    )
+    return text + _markdown_table(("arm", "seeds", "mean J (each)", "IQM", "PI over ppo_h"), rows)
+
+
+def design_section() -> str:
+    """What the arms and the suite are."""
+    arms = ["`%s`: algo=%s %s" % (a.name, a.algo, " ".join(a.overrides)) for a in ARMS.values() if a.overrides]
+    groups = ["%s: %s" % (name, ", ".join(tasks)) for name, tasks in GROUPS.items()]
+    return "## Arms and tasks\n\n%s\n\nSuite, %d tasks with their default heuristics (docs/suite.md): %s.\n" % (
+        "\n".join("* " + a for a in arms),
+        len(SUITE),
+        "; ".join(groups),
+    )
+
+
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| %s |" % " | ".join(str(c).replace("|", "\\|") for c in line) for line in lines) + "\n"

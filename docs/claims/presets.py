@@ -1,0 +1,96 @@
+"""Which preset is the default: every candidate against the current one, over the suite and by group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Tuple
+
+from docs.claims.experiments import ARMS, FRANKA, FRANKA_ARMS, GROUPS, SUITE
+from docs.claims.table import Table, TooFewError
+from hepo_isaac.runs import compare_stats as stats
+from hepo_isaac.runs.compare_stats import Interval
+
+CANDIDATES = tuple(a for a in ARMS if a.startswith("hepo") and a not in ("hepo_ref_j", "hepo_k1")) + (
+    "ppo_jh_decoupled",
+    "ppo_h",
+    "ppo_j",
+)
+COLUMNS = ("J", "auc")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One arm against hepo on the problems and seeds that both have. by_group: IQM of the arm there."""
+
+    arm: str
+    n: str
+    iqm: Interval
+    difference: Interval
+    improvement: Interval
+    training: Interval
+    by_group: Dict[str, str]
+    verdict: str
+
+
+def candidates(table: Table) -> List[Candidate]:
+    """Everything that has runs, the best first."""
+    found = [c for c in (_candidate(table, arm) for arm in CANDIDATES) if c is not None]
+    return sorted(found, key=lambda c: -c.difference.value)
+
+
+def _candidate(table: Table, arm: str) -> Optional[Candidate]:
+    if arm != "hepo" and table.same(arm, "hepo"):
+        return None  # the preset under another name
+    try:
+        problems, seeds = table.common((arm, "hepo"), SUITE)
+    except TooFewError:
+        return None
+    x, y = (table.scores(a, problems, seeds) for a in (arm, "hepo"))
+    area = stats.difference(*(table.scores(a, problems, seeds, "auc") for a in (arm, "hepo")))
+    pi = stats.probability_of_improvement(x, y)
+    groups = {}
+    for name, tasks in GROUPS.items():
+        mine = {p: x[p] for p in problems if p in tasks}
+        change = stats.difference(mine, y) if mine else None
+        groups[name] = "–" if change is None else "%.3f (%s)" % (stats.aggregate(mine).value, signed(change))
+    if arm == "hepo":
+        verdict = "the preset"
+    elif len(problems) < len(SUITE):
+        verdict = "%d of %d tasks" % (len(problems), len(SUITE))
+    else:
+        verdict = "better" if pi.low > 0.5 else "worse" if pi.high < 0.5 else "no difference shown"
+    n = "%d × %d" % (len(seeds), len(problems))
+    return Candidate(arm, n, stats.aggregate(x), stats.difference(x, y), pi, area, groups, verdict)
+
+
+def signed(interval: Interval) -> str:
+    """With signs, as a difference is written."""
+    return "%+.3f [%+.3f, %+.3f]" % (interval.value, interval.low, interval.high)
+
+
+def best(found: List[Candidate]) -> str:
+    """One sentence: whether a candidate beats the preset by the rule, an interval of PI above ½ on the whole suite."""
+    better = [c for c in found if c.verdict == "better" and c.arm.startswith("hepo")]
+    if not better:
+        return "No candidate is shown to be better than `hepo` by this rule."
+    names = ", ".join("`%s` (PI %s)" % (c.arm, c.improvement) for c in better)
+    return "Better than `hepo` by this rule: %s." % names
+
+
+def franka(table: Table) -> List[Tuple[str, str, str, str, str]]:
+    """Arm, n, mean J, IQM and PI over ppo_h on FrankaCabinet; fewer than five seeds are shown without an interval."""
+    rows = []
+    for arm in FRANKA_ARMS:
+        seeds = table.seeds(arm, FRANKA)
+        if not seeds:
+            continue
+        x = {FRANKA: table.values(arm, FRANKA, "J", seeds)}
+        iqm, pi = "–", "–"
+        if len(seeds) >= stats.MIN_SEEDS:
+            iqm = str(stats.aggregate(x))
+            others = table.seeds("ppo_h", FRANKA)
+            if arm != "ppo_h" and len(others) >= stats.MIN_SEEDS:
+                pi = str(stats.probability_of_improvement(x, {FRANKA: table.values("ppo_h", FRANKA, "J", others)}))
+        values = " ".join("%.2f" % v for v in x[FRANKA])
+        rows.append((arm, str(len(seeds)), "%.3f" % x[FRANKA].mean() + " (" + values + ")", iqm, pi))
+    return rows
