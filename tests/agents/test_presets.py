@@ -106,9 +106,10 @@ def test_the_potential_of_a_state_reaches_the_buffer():
     """Phi of the state acted on and of the one it led to, across resets and a checkpoint."""
     cfg = settings("pbrs", "algo.shaping.potential=state")
     agent = train(cfg, stop_at=2).agent
+    state = agent.get_full_state_weights()
     for restored in (False, True):
         if restored:
-            agent.set_full_state_weights(agent.get_full_state_weights())
+            agent.set_full_state_weights(state)  # of before the rollout
         first = agent.vec_env.potential().clone()
         agent.collect()
         b = agent.buffer
@@ -117,6 +118,26 @@ def test_the_potential_of_a_state_reaches_the_buffer():
         assert torch.equal(phi[0], first) and phi.std() > 1e-3
         assert torch.equal(final[:-1][goes_on[:-1]], phi[1:][goes_on[:-1]])
         assert (~goes_on).any() and (final[:-1] != phi[1:])[~goes_on[:-1]].all()
+
+
+def test_final_observations_of_episodes_shorter_than_a_rollout():
+    """Several time limits of one env in one rollout, each with the observation its episode really ended in."""
+    cfg = {
+        "num_envs": 16,
+        "device": "cpu",
+        "torch_threads": 1,
+        "run_seeds": [1],
+        "algo": METHODS["hepo"],
+        "train": TRAIN,
+    }
+    agent = run_training(cfg, PointMass(16, episode_length=3), Recorder())
+    agent.collect()
+    b = agent.buffer
+    slot = b.timeout_slot.unsqueeze(-1).expand(*b.obs.shape)
+    x, clock = b.timeout_obs.gather(0, slot)[..., 0], b.timeout_obs.gather(0, slot)[..., 2]
+    reached = (b.obs[..., 0] + 0.1 * b.actions[..., 0].clamp(-1, 1)).clamp(-2, 2)
+    assert b.time_out.sum(0).max() == 3 and (clock[b.time_out] == 1.0).all()
+    assert torch.equal(x[b.time_out], reached[b.time_out])
 
 
 class TestThreshold:
@@ -188,7 +209,7 @@ class TestReferences:
         assert rates[1::2] == [pytest.approx(1e-3)] * 2  # its KL of 0 says nothing
         assert min(rates[0::2]) > 1.1e-3
         a, b = (agent.learner.net.policy_state(1)["a2c_network.value.weight"] for agent in (half, resumed))
-        assert not torch.equal(a[0], b[0]) and not torch.equal(a[1], b[1])
+        assert ((a / b).std(1) > 1e-3).all()  # not only rescaled with the value statistics
 
     def test_a_frozen_reference_of_another_size_is_refused(self, trained):
         _, file = trained

@@ -77,10 +77,11 @@ class Iteration:
         self.buffer, self.last = rollout(learner, seed, limits)
         self.before = as_seen(learner, self.buffer, self.last)
         self.alpha = learner.multiplier.value.tolist()
-        update = learner.update
+        update, seen = learner.update, learner.obs_norm.count.clone()
 
         def spied(batch):
             self.batch = batch
+            assert torch.equal(learner.obs_norm.count, seen)  # observations look alike in rollout, update and record
             norm = learner.value_norm
             self.mean, self.var = norm.mean.clone(), norm.var.clone()
             stats = update(batch)
@@ -90,6 +91,7 @@ class Iteration:
         learner.update = spied
         learner.learn(self.buffer, self.last, Progress())
         learner.update = update
+        assert torch.equal(learner.obs_norm.count, seen + N * T)
 
 
 def env_major(x):
