@@ -188,6 +188,8 @@ class Learner:
         """
         batch = self.prepare(buffer, last_obs, progress)
         stats = self.update(batch)
+        if self.method.reference_noise > 0.0:
+            self._disturb_reference()
         if self.method.contrast_after_update:
             self.experience.record_after_update(buffer, last_obs, progress)
         moving = self.experience.after_update(batch)
@@ -197,6 +199,14 @@ class Learner:
         if self.train.normalize_input:  # only now, so that it stood still while ratios were taken
             self.obs_norm.update(buffer.rows(buffer.obs).reshape(self.num_runs, -1, self.num_obs))
         return stats
+
+    @torch.no_grad()
+    def _disturb_reference(self) -> None:
+        """Let every run's second policy stray by a random step, drawn from that run's stream."""
+        acts = 1.0 - self.net.value_head_mask()
+        for run, generator in enumerate(self.generators):
+            noise = torch.randn(acts.shape, generator=generator, device=self.device)
+            self.net.flat[2 * run + 1].add_(self.method.reference_noise * noise * acts)
 
     def prepare(self, buffer: RolloutBuffer, last_obs: Tensor, progress: Optional[Progress] = None) -> Batch:
         """Advantages, targets, alpha's record; moves the value statistics."""

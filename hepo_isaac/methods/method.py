@@ -87,6 +87,8 @@ class MethodConfig:
         shuffled (release); "interleaved" rows of both in turn (second release).
     timeout_bootstrap: value at a time limit: of the final observation, of the one before (rl_games), or none.
     frozen_reference: run folder or checkpoint whose deployed policy is the second policy, and never learns.
+    reference_noise: spread of Gaussian noise added to the second policy's weights (not its value heads) after every
+        update; an experiment on how far the reference may stray (+algo.reference_noise=…).
     """
 
     name: str
@@ -109,6 +111,7 @@ class MethodConfig:
     timeout_bootstrap: str = "final_obs"
     unit_norm: bool = False
     frozen_reference: Optional[str] = None
+    reference_noise: float = 0.0
     shaping: ShapingConfig = field(default_factory=ShapingConfig)
     multiplier: MultiplierConfig = field(default_factory=MultiplierConfig)
 
@@ -172,6 +175,10 @@ class MethodConfig:
             (
                 self.frozen_reference is not None and self.collection != "halves",
                 "frozen_reference needs collection=halves",
+            ),
+            (
+                not self.reference_noise >= 0.0 or (self.reference_noise > 0.0 and not two),
+                "reference_noise must be >= 0 and needs two policies, got %r" % self.reference_noise,
             ),
             (
                 self.minibatch_order != "stratified" and self.share_data != "both",

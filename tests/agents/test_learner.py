@@ -347,3 +347,15 @@ def test_moving_value_statistics_keeps_predictions():
 def test_minibatch_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="minibatch_size=60 does not divide.*64"):
         make_learner(minibatch_size=60)
+
+
+def test_noise_moves_only_the_reference_and_not_its_critic():
+    flats = []
+    for noise in (0.0, 0.1):
+        learner = make_learner(seeds=(3, 4), num_envs=16, method={"reference_noise": noise})
+        learner.learn(*make_rollout(learner, num_envs=16), Progress())
+        flats.append(learner.net.flat.detach().clone())
+    moved = flats[1] - flats[0]
+    heads = learner.net.value_head_mask().bool()
+    assert moved[0::2].abs().max() == 0.0 and moved[:, heads].abs().max() == 0.0
+    assert moved[1::2, ~heads].std().item() == pytest.approx(0.1, rel=0.05)
