@@ -98,7 +98,10 @@ FRANKA_ARMS = ("ppo_h", "ppo_j", "ppo_jh_decoupled", "pbrs", "hepo", "hepo_relea
 
 
 def _problems() -> List[Problem]:
-    named = [Problem(p, *p.split("/")) for p in SUITE + HUMAN + QUALITY + OTHERS + (DENSE_REVERSED,)]
+    named = [
+        Problem(p, p.split("/")[0], p.partition("/")[2] or "default")
+        for p in SUITE + HUMAN + QUALITY + OTHERS + (DENSE_REVERSED,)
+    ]
     # a user's heuristic: c times the task's own (scaled.py)
     scaled = [
         Problem("%s*%s" % (t, c), t, "docs.claims.scaled:%s_%s" % (t.lower(), word))

@@ -17,7 +17,17 @@ from hepo_isaac.runs.compare_table import Run, RunTable
 
 COLOURS = {"hepo": PALETTE[0], "hepo_alternating": PALETTE[1], "eipo": PALETTE[2], "ppo_h": BASELINE_COLOUR}
 COLOURS.update({"ppo_jh_decoupled": PALETTE[2], "pbrs": PALETTE[3], "J_ref": PALETTE[1]})
-METHODS = ("ppo_h", "ppo_j", "ppo_jh", "ppo_jh_decoupled", "pbrs", "hurl", "eipo", "hepo", "hepo_alternating")
+METHODS: Tuple[str, ...] = (
+    "ppo_h",
+    "ppo_j",
+    "ppo_jh",
+    "ppo_jh_decoupled",
+    "pbrs",
+    "hurl",
+    "eipo",
+    "hepo",
+    "hepo_alternating",
+)
 METHODS += ("hepo_release", "hepo_release2")
 Curves = Dict[Tuple[str, str, str], np.ndarray]  # (arm, problem, quantity) -> (4, points): steps, middle, low, high
 
@@ -110,7 +120,10 @@ def _alpha(table: Table, curves: Curves, file: Path) -> bool:
     for axis, label in zip(axes[:, 0], ("task return J", "estimated gap (its spread = 1)", "α")):
         axis.set_ylabel(label, fontsize=9)
     axes[0, 0].legend(fontsize=8, frameon=False)
-    figure.suptitle("α follows the gap between both policies (hepo; IQM over seeds, 95 % band)", fontsize=11)
+    figure.suptitle(
+        "hepo: J of both policies, the estimate of their gap that α follows, and α (IQM over seeds, 95 % band)",
+        fontsize=11,
+    )
     figure.savefig(file)
     return True
 

@@ -46,7 +46,7 @@ def _candidate(table: Table, arm: str) -> Optional[Candidate]:
     except TooFewError:
         return None
     x, y = (table.scores(a, problems, seeds) for a in (arm, "hepo"))
-    area = stats.difference(*(table.scores(a, problems, seeds, "auc") for a in (arm, "hepo")))
+    area = stats.difference(table.scores(arm, problems, seeds, "auc"), table.scores("hepo", problems, seeds, "auc"))
     pi = stats.probability_of_improvement(x, y)
     groups = {}
     for name, tasks in GROUPS.items():

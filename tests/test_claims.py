@@ -1,0 +1,259 @@
+"""The claims machine: no experiment rots, verdicts follow their rules, and a poisoned table fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any, Dict, Iterable, List
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+if not (ROOT / "docs" / "claims").is_dir():
+    pytest.skip("docs/claims is part of the repository only", allow_module_level=True)
+pytest.importorskip("rliable")
+sys.path.insert(0, str(ROOT))
+
+from docs.claims import alpha_claims, claims, page, presets, training  # noqa: E402
+from docs.claims.collecting import _gap  # noqa: E402
+from docs.claims.experiments import (  # noqa: E402
+    ARMS,
+    EXPERIMENTS,
+    GROUPS,
+    HUMAN,
+    PROBLEMS,
+    QUALITY,
+    SUITE,
+)
+from docs.claims.result import FAILS, HOLDS, NOT_TESTED, REGISTRY, TOO_FEW, Result, judge, share  # noqa: E402
+from docs.claims.table import Table, scale  # noqa: E402
+from hepo_isaac.config import validate  # noqa: E402
+from hepo_isaac.overrides import check_overrides, compose  # noqa: E402
+
+COLUMNS = ("J", "J_se", "H", "J_ref", "J_se_ref", "H_ref", "auc", "alpha", "alpha_max", "alpha_step_var", "ess")
+COLUMNS += ("clip_foreign", "violation", "ahead", "ahead_agree", "ahead_rise", "behind", "behind_agree", "behind_rise")
+
+
+def rows(arm: str, problems: Iterable[str], score: float, seeds: int = 10, **other: Any) -> List[Dict[str, str]]:
+    """Runs that score about ``score`` on the normalised scale, a little more with each seed."""
+    out = []
+    for problem in problems:
+        span = scale(problem)
+        for seed in range(1, seeds + 1):
+            j = span.zero + span.unit * (score + 0.001 * seed)
+            row = dict.fromkeys(COLUMNS, "")
+            row.update({"arm": arm, "problem": problem, "seed": str(seed), "key": arm, "commit": "c", "date": "d"})
+            row.update({"J": repr(j), "auc": repr(j), "env_steps": "1000", "J_se": "0.01"})
+            row.update({k: str(v) for k, v in other.items()})
+            out.append(row)
+    return out
+
+
+def verdict(name: str, *parts: List[Dict[str, str]]) -> str:
+    """Verdict of one claim on hand-made runs."""
+    return judge(name, Table([row for part in parts for row in part])).verdict
+
+
+# ---- what is trained ----------------------------------------------------------------------------------------------
+
+
+class TestExperiments:
+    @pytest.mark.parametrize("arm", sorted(ARMS))
+    def test_every_arm_is_a_command_that_would_run(self, arm):
+        self._check(arm, "Push2D")
+
+    @pytest.mark.parametrize("problem", sorted(PROBLEMS))
+    def test_every_problem_is_a_command_that_would_run(self, problem):
+        self._check("hepo", problem)
+
+    def _check(self, arm: str, problem: str) -> None:
+        given = [*training.overrides(ARMS[arm], PROBLEMS[problem]), "seeds=[1,2]", "run_root=runs/claims"]
+        check_overrides(given)
+        validate(training.resolve(compose(given), given, cuda=False))
+
+    def test_every_name_in_an_experiment_exists(self):
+        for experiment in EXPERIMENTS:
+            assert set(experiment.arms) <= set(ARMS)
+            assert set(experiment.problems) <= set(PROBLEMS)
+            assert experiment.seeds >= 1
+
+    def test_every_claim_has_runs_and_a_row(self):
+        assert set(page.ORDER) == set(REGISTRY)
+        served = {c for e in EXPERIMENTS for c in e.claims} | {"C15", "C17"}
+        assert {name.split()[0] for name in REGISTRY} <= served
+
+    def test_an_unknown_claim_is_named(self):
+        with pytest.raises(ValueError, match="unknown claim or experiment 'C99'; valid: C1, "):
+            training.selected(["C99"])
+
+    def test_franka_is_trained_only_when_asked_for(self):
+        assert "franka" not in [e.name for e in training.selected()]
+        assert [e.name for e in training.selected(["franka"])] == ["franka"]
+
+
+class TestKeys:
+    def test_the_name_of_an_arm_does_not_count_and_its_settings_do(self):
+        plain = training.settled(ARMS["hepo"], PROBLEMS["TwoArm"])
+        renamed = {**plain, "algo": {**plain["algo"], "name": "other"}, "seed": 7, "run_root": "elsewhere"}
+        changed = {**plain, "algo": {**plain["algo"], "share_data": "none"}}
+        assert training.key(renamed) == training.key(plain)
+        assert training.key(changed) != training.key(plain)
+        assert training.key(training.settled(ARMS["hepo"], PROBLEMS["TwoPeaks"])) != training.key(plain)
+
+    def test_a_setting_that_is_absent_is_its_default(self):
+        plain = training.settled(ARMS["hepo"], PROBLEMS["TwoArm"])
+        older = {**plain, "algo": {k: v for k, v in plain["algo"].items() if k != "unit_norm"}}
+        assert training.key(older) == training.key(plain)
+
+    def test_what_is_there_is_not_trained_again(self):
+        experiment = dataclasses.replace(EXPERIMENTS[0], arms=("hepo", "ppo_h"), problems=("TwoArm",), seeds=12)
+        names = {("hepo", "TwoArm"): "x", ("ppo_h", "TwoArm"): "y"}
+        there = {("x", s): Path() for s in (1, 2, 12)}
+        jobs = [(j.arm.name, j.seeds) for j in training.missing([experiment], names, there)]
+        assert jobs == [("hepo", tuple(range(3, 12))), ("ppo_h", tuple(range(1, 11))), ("ppo_h", (11, 12))]
+
+    def test_arms_of_the_same_settings_share_their_runs(self):
+        experiment = dataclasses.replace(EXPERIMENTS[0], arms=("hepo", "hepo_lr1e-2"), problems=("TwoArm",), seeds=3)
+        names = {("hepo", "TwoArm"): "x", ("hepo_lr1e-2", "TwoArm"): "x"}
+        assert [j.arm.name for j in training.missing([experiment], names, {})] == ["hepo"]
+
+
+# ---- verdicts -----------------------------------------------------------------------------------------------------
+
+
+class TestVerdicts:
+    def test_a_better_arm_is_better_and_a_poisoned_table_fails(self):
+        good, bad = rows("hepo", SUITE, 0.9), rows("ppo_h", SUITE, 0.5)
+        assert verdict("C1", good, bad) == HOLDS
+        assert verdict("C1", rows("hepo", SUITE, 0.1), bad) == FAILS
+        poisoned = [{**r, "J": "-1000.0"} for r in good]
+        assert verdict("C1", poisoned, bad) == FAILS
+
+    def test_equal_arms_do_not_hold(self):
+        assert verdict("C1", rows("hepo", SUITE, 0.5), rows("ppo_h", SUITE, 0.5)) == FAILS
+
+    def test_missing_runs_are_too_few(self):
+        assert verdict("C1", rows("hepo", SUITE, 0.9)) == TOO_FEW
+        assert verdict("C1", rows("hepo", SUITE, 0.9, 4), rows("ppo_h", SUITE, 0.5, 4)) == TOO_FEW
+        assert verdict("C1", rows("hepo", SUITE[:8], 0.9), rows("ppo_h", SUITE[:8], 0.5)) == TOO_FEW
+
+    def test_a_nan_is_an_error_and_not_a_verdict(self):
+        poisoned = [{**r, "J": "nan"} for r in rows("hepo", SUITE, 0.9)]
+        with pytest.raises(ValueError, match="finite"):
+            verdict("C1", poisoned, rows("ppo_h", SUITE, 0.5))
+
+    def test_every_claim_without_runs_is_undecided(self):
+        left = {name: judge(name, Table([])).verdict for name in REGISTRY if name != "C15"}
+        assert left.pop("C17") == NOT_TESTED
+        assert set(left.values()) == {TOO_FEW}
+
+    def test_hacking_needs_more_j_and_less_h(self):
+        tasks = GROUPS["deceptive"]
+        rival = rows("ppo_jh", tasks, 0.1, H=10.0)
+        assert verdict("C7", rows("hepo", tasks, 0.8, H=5.0), rival) == HOLDS
+        assert verdict("C7", rows("hepo", tasks, 0.8, H=20.0), rival) == FAILS
+        assert verdict("C7", rows("hepo", tasks, 0.05, H=5.0), rival) == FAILS
+
+    def test_ten_of_twelve_heuristics(self):
+        def parts(better: int) -> List[List[Dict[str, str]]]:
+            mine = [rows("hepo", [p], 0.6 if i < better else 0.4, 5) for i, p in enumerate(HUMAN)]
+            return [*mine, rows("ppo_h", HUMAN, 0.5, 5)]
+
+        assert verdict("C10", *parts(10)) == HOLDS
+        assert verdict("C10", *parts(9)) == FAILS
+
+    def test_the_constraint(self):
+        free = rows("hepo_alpha0", SUITE, 0.5, violation=0.2)
+        held = rows("hepo", SUITE, 0.5, violation=0.1, J_ref=-1000.0, J_se_ref=0.01)
+        broken = rows("hepo", SUITE, 0.5, violation=0.1, J_ref=1000.0, J_se_ref=0.01)
+        assert verdict("C3", held, free) == HOLDS
+        assert verdict("C3", broken, free) == FAILS
+        assert verdict("C3", held, rows("hepo_alpha0", SUITE, 0.5, violation=0.05)) == FAILS
+
+    def test_the_sign_of_alpha(self):
+        def parts(agree: int) -> List[Dict[str, str]]:
+            return rows("hepo", SUITE, 0.5, ahead=10, ahead_agree=agree, behind=2, behind_agree=2)
+
+        assert verdict("C11", parts(10)) == HOLDS
+        assert verdict("C11", parts(8)) == FAILS
+
+    def test_c9_needs_a_task_that_can_be_learned(self):
+        dense = [*rows("hepo", ["QuadraticPoint/opposite"], 0.9), *rows("ppo_j", ["QuadraticPoint"], 0.9)]
+        fled = rows("hepo", ["Push2D/reversed"], 0.0)
+        assert verdict("C9", dense, fled, rows("ppo_j", ["Push2D"], 0.8)) == HOLDS
+        assert verdict("C9", dense, rows("hepo", ["Push2D/reversed"], 0.7), rows("ppo_j", ["Push2D"], 0.8)) == FAILS
+        assert verdict("C9", dense, fled, rows("ppo_j", ["Push2D"], 0.0)) == NOT_TESTED
+
+    def test_only_known_verdicts(self):
+        with pytest.raises(ValueError, match="unknown verdict 'yes'"):
+            Result("C1", "", "", "", "", "yes")
+
+
+# ---- statistics ---------------------------------------------------------------------------------------------------
+
+
+def test_the_share_of_counts_keeps_pairs_together():
+    found = share({"a": np.array([[1, 1], [3, 6], [0, 0]]), "b": np.array([[5, 5]])})
+    assert found.value == pytest.approx(9 / 12)
+    assert found.high <= 1.0
+
+
+def test_a_logistic_fit_finds_the_crossing():
+    x = np.arange(11) / 10.0
+    offset, slope = alpha_claims.logistic(x, 1.0 / (1.0 + np.exp(-(-6.0 + 10.0 * x))), 1000)
+    assert -offset / slope == pytest.approx(0.6, abs=0.01)
+    separated = alpha_claims.logistic(x, (x > 0.45).astype(float), 5)
+    assert np.isfinite(separated).all()
+
+
+def test_the_threshold_of_quality():
+    success = {p: np.full(5, float(i >= 5)) for i, p in enumerate(QUALITY)}
+    crossing, _ = alpha_claims.threshold(success)
+    assert 0.4 <= crossing.low <= crossing.value <= crossing.high <= 0.5
+    assert alpha_claims.threshold({p: np.ones(5) for p in QUALITY})[0].value == 0.0
+
+
+def test_shaping_by_a_potential_changes_no_advantage():
+    assert claims.shaped_change() < 1e-12
+
+
+def test_the_midpoint_median_does_not_drift_and_the_lower_one_does():
+    assert abs(alpha_claims.null_drift("midpoint", 500, 4000)) < 0.005
+    assert alpha_claims.null_drift("lower", 500, 4000) > 0.005
+
+
+def test_windows_of_the_gap():
+    iterations, half = 40, np.arange(40) < 20
+    noise = 0.01 * np.sin(np.arange(iterations))
+    columns = {
+        "return_task/pi": np.where(half, 1.0, 0.0) + noise,
+        "return_task/pi_h": 0.5 + noise,
+        "alpha": np.where(half, 0.0, np.arange(iterations) - 20.0),
+        "alpha_gradient": np.where(half, 0.5, 0.5),
+        "episodes/pi": np.full(iterations, 10.0),
+        "episodes/pi_h": np.full(iterations, 10.0),
+    }
+    found = _gap(columns, "return_task/pi_h")
+    assert (found["ahead"], found["ahead_agree"], found["ahead_rise"]) == (2, 2, 0)
+    assert (found["behind"], found["behind_agree"], found["behind_rise"]) == (2, 0, 2)
+    assert found["violation"] > 0.0
+
+
+# ---- the page -----------------------------------------------------------------------------------------------------
+
+
+def test_a_candidate_that_is_better_is_named_and_the_preset_under_another_name_is_not_listed():
+    twin = [{**r, "key": "hepo"} for r in rows("hepo_lr1e-2", SUITE, 0.5)]
+    table = Table([*rows("hepo", SUITE, 0.5), *twin, *rows("hepo_no_sharing", SUITE, 0.7)])
+    found = presets.candidates(table)
+    assert [(c.arm, c.verdict) for c in found] == [("hepo_no_sharing", "better"), ("hepo", "the preset")]
+    assert "`hepo_no_sharing` (PI 1.000" in presets.best(found)
+
+
+def test_the_page_says_that_runs_are_missing():
+    text = page.markdown(Table([*rows("hepo", SUITE, 0.9, 5), *rows("ppo_h", SUITE, 0.5, 5)]), ["alpha.png"])
+    assert "**partial**" in text
+    assert "**too few**" in text
+    assert "claims/figures/alpha.png" in text
