@@ -144,7 +144,24 @@ def prepare(cfg: DictConfig, overrides: Sequence[str]) -> Dict[str, Any]:
     settled = resolve(cfg, overrides, cuda)
     check_machine(settled, cuda)
     validate(settled)
-    return plain(settled)
+    return _with_reference(plain(settled))
+
+
+def _with_reference(cfg: Dict[str, Any]) -> Dict[str, Any]:
+    """algo.frozen_reference as the checkpoint file that a run folder stands for."""
+    from pathlib import Path
+
+    from hepo_isaac.runs.folder import RunFolder
+
+    given = cfg["algo"].get("frozen_reference")
+    if given is None:
+        return cfg
+    path = Path(given)
+    if path.is_dir():
+        path = RunFolder.open(path).policy_checkpoint()
+    if not path.is_file():
+        raise UserError("algo.frozen_reference=%s: expected a run folder or a checkpoint, found neither" % given)
+    return {**cfg, "algo": {**cfg["algo"], "frozen_reference": str(path)}}
 
 
 def _facts(cfg: DictConfig, settled: Dict[str, Any]) -> List[Tuple[str, str]]:

@@ -220,6 +220,17 @@ class TestCommand:
         assert launch.main(["resume=%s,%s" % tuple(folders), "train.max_iterations=6"]) == 0
         assert [OmegaConf.load(f / "summary.json").iterations for f in folders] == [6, 6]
 
+    def test_a_finished_run_becomes_a_frozen_reference(self, tmp_path, capfd):
+        assert self.run(tmp_path, "algo=ppo_h") == 0
+        (folder,) = (tmp_path / "Survival" / "ppo_h").iterdir()
+        assert self.run(tmp_path, "algo.frozen_reference=%s" % folder, "seeds=2") == 0
+        trained = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["agent"]["learner"]["flat"][0]
+        for run in (tmp_path / "Survival" / "hepo").iterdir():
+            flat = torch.load(run / "checkpoints" / "last.pt", weights_only=True)["agent"]["learner"]["flat"]
+            assert torch.equal(flat[1, :32], trained[:32]) and not torch.equal(flat[0, :32], trained[:32])
+        assert self.run(tmp_path, "algo.frozen_reference=%s/nothing" % tmp_path) == 2
+        assert "expected a run folder or a checkpoint" in capfd.readouterr().err
+
     @pytest.mark.parametrize(
         "setting, message",
         [("seeds=0", "at least 1"), ("seeds=[1,1]", "names a seed twice"), ("seeds=x", "a number of runs or a list")],
