@@ -81,7 +81,9 @@ GROUPS: Dict[str, Tuple[str, ...]] = {
     "imperfect": ("EffortReach", "QuadraticPoint", "Survival", "TwoPeaks"),
     "deceptive": ("Honeypot", "Maze2D", "RingRace", "TwoArm"),
 }
-SUITE: Tuple[str, ...] = tuple(t for tasks in GROUPS.values() for t in tasks)
+# The aligned tasks last: every method solves them.
+SUITE: Tuple[str, ...] = GROUPS["imperfect"] + GROUPS["deceptive"] + GROUPS["aligned"]
+TELLING = ("EffortReach", "TwoArm", "QuadraticPoint", "Survival")  # where the first runs of the presets differ
 HUMAN = tuple("Push2D/h%d" % i for i in range(1, 13))
 QUALITY = tuple("Push2D/q%d" % i for i in range(11))
 OTHERS = ("Push2D/reversed", "Push2D/sparse", "Push2D/noise")
@@ -123,6 +125,13 @@ PROBLEMS: Dict[str, Problem] = {p.name: p for p in _problems()}
 EXPERIMENTS: Tuple[Experiment, ...] = (
     # five seeds of everything that compares presets, so that there is an early picture of all of it …
     Experiment("core", ("C1", "C2", "C3", "C11", "C18", "preset"), ("hepo", "ppo_h"), SUITE, 5),
+    Experiment(
+        "early",
+        ("preset",),
+        ("ppo_jh_decoupled", "hepo_release", "hepo_alpha0", "hepo_episode_return", "hepo_no_sharing", "ppo_j"),
+        TELLING,
+        5,
+    ),
     Experiment("rivals", ("C2", "C12", "preset"), ("ppo_jh_decoupled", "hepo_release", "hepo_alpha0"), SUITE, 5),
     Experiment(
         "preset",
