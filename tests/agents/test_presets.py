@@ -142,7 +142,8 @@ def test_final_observations_of_episodes_shorter_than_a_rollout():
 
 class TestThreshold:
     def test_half_way_between_the_tasks_scores(self):
-        assert settings("ppo_lagrangian")["algo"]["threshold"] == pytest.approx(0.5 * (0.0003 + 0.85938))
+        cfg = settings("ppo_lagrangian", "task.scores.random=0.1", "task.scores.optimal=0.7")
+        assert cfg["algo"]["threshold"] == pytest.approx(0.4)
         assert settings("ppo_lagrangian_pid", "algo.threshold=0.2")["algo"]["threshold"] == 0.2
 
     def test_none_is_refused(self):
