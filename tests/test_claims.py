@@ -16,7 +16,7 @@ if not (ROOT / "docs" / "claims").is_dir():
 pytest.importorskip("rliable")
 sys.path.insert(0, str(ROOT))
 
-from docs.claims import alpha_claims, claims, page, presets, training  # noqa: E402
+from docs.claims import alpha_claims, claims, page, presets, taskcode, training  # noqa: E402
 from docs.claims.collecting import _gap  # noqa: E402
 from docs.claims.experiments import (  # noqa: E402
     ARMS,
@@ -130,6 +130,21 @@ class TestKeys:
         experiment = dataclasses.replace(EXPERIMENTS[0], arms=("hepo", "hepo_lr1e-2"), problems=("TwoArm",), seeds=3)
         names = {("hepo", "TwoArm"): "x", ("hepo_lr1e-2", "TwoArm"): "x"}
         assert [j.arm.name for j in training.missing([experiment], names, {})] == ["hepo"]
+
+
+class TestTaskCode:
+    def test_a_task_is_what_it_was_until_its_code_changes(self, monkeypatch):
+        assert taskcode.unchanged("TwoArm", None)
+        assert taskcode.unchanged("TwoArm", "no such commit")
+        source = taskcode._now("tasks/two_arm.py")
+        monkeypatch.setattr(taskcode, "_before", lambda file, commit: taskcode._meaning(source))
+        assert taskcode.unchanged("TwoArm", "earlier")
+        monkeypatch.setattr(taskcode, "_before", lambda file, commit: taskcode._meaning(source + "\nmore = 1\n"))
+        assert not taskcode.unchanged("TwoArm", "earlier")
+
+    def test_comments_and_docstrings_do_not_count(self):
+        assert taskcode._meaning('"""A."""\nx = 1  # one\n') == taskcode._meaning("x = 1")
+        assert taskcode._meaning("x = 1") != taskcode._meaning("x = 2")
 
 
 # ---- verdicts -----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from docs.claims.experiments import ARMS, EXPERIMENTS, PROBLEMS, SETTINGS, Arm, Experiment, Problem
+from docs.claims.taskcode import unchanged
 from hepo_isaac.agents.config import train_config
 from hepo_isaac.config import plain, resolve
 from hepo_isaac.methods.method import method_from_config
@@ -84,7 +85,7 @@ def keys(experiments: Iterable[Experiment]) -> Keys:
 
 
 def index(roots: Sequence[Path]) -> Index:
-    """(key, seed) -> newest finished run in ``roots``."""
+    """(key, seed) -> newest finished run in ``roots`` of a task that has not changed since."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -94,6 +95,9 @@ def index(roots: Sequence[Path]) -> Index:
             if json.loads((file.parent / "status.json").read_text())["status"] != "finished":
                 continue
             config = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
+            git = json.loads((file.parent / "metadata.json").read_text(encoding="utf-8")).get("git") or {}
+            if not unchanged(config["task"]["name"], git.get("commit")):
+                continue
             found[key(config), int(config["seed"])] = file.parent
         except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
             continue  # whatever is damaged or of another version is not a run that is looked for
