@@ -104,6 +104,16 @@ class TestCollection:
             assert (mean[p] - mean[p ^ 1]).abs().max() > 1e-2
         assert buffer.obs.shape[:3] == (8, 2, 16)
 
+    def test_each_run_draws_noise_of_its_own(self):
+        agent = agent_of("hepo_alternating")
+        expected = []
+        for generator in agent.generators:
+            twin = torch.Generator()
+            twin.set_state(generator.get_state())
+            expected.append(torch.zeros(16 * A).normal_(generator=twin))
+        agent._draw_noise()
+        assert torch.equal(agent._noise.view(2, -1), torch.stack(expected))
+
     def test_ratios(self):
         """1 for who acted; the other's is its probability over the one of who acted."""
         learner = make("hepo_alternating", seeds=(0, 1))
