@@ -38,9 +38,9 @@ Row = Dict[str, Any]
 Columns = Mapping[str, np.ndarray]
 
 
-def collect(roots: Sequence[Path]) -> None:
-    """Write both files from the finished runs in ``roots`` that have the settings they would have now."""
-    names, there = training.keys(EXPERIMENTS), training.index(roots)
+def collect(roots: Sequence[Path], trusted: Sequence[Path]) -> None:
+    """Write both files from the finished runs that have the settings they would have now (training.index)."""
+    names, there = training.keys(EXPERIMENTS), training.index(roots, trusted)
     runs = {(a, p, seed): run for (a, p), k in names.items() for (found, seed), run in there.items() if found == k}
     rows = [{**_row(a, p, seed, run), "key": names[a, p]} for (a, p, seed), run in sorted(runs.items())]
     _write(RUNS, rows)

@@ -28,13 +28,14 @@ def main() -> int:
     parser.add_argument("--only", help="claims or experiments, with commas between them")
     parser.add_argument("--limit-minutes", type=float, help="start no job after this time")
     parser.add_argument("--root", type=Path, default=ROOT / "runs" / "claims", help="where the runs are")
-    parser.add_argument("--franka-runs", type=Path, help="a folder with more runs, trained elsewhere")
+    parser.add_argument(
+        "--franka-runs", type=Path, nargs="+", default=[], help="folders with more runs, of tasks that may have changed"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be trained")
     parser.add_argument("--collect-only", action="store_true", help="do not train")
     parser.add_argument("--timing", action="store_true", help="measure C15, then write the page")
     parser.add_argument("--from-csv", action="store_true", help="write the page from docs/claims/*.csv")
     args = parser.parse_args()
-    roots = [args.root] + ([args.franka_runs] if args.franka_runs else [])
     failed = []
     if args.timing:
         from docs.claims import timing
@@ -45,7 +46,7 @@ def main() -> int:
             experiments = training.selected(args.only.split(",") if args.only else None)
         except ValueError as error:
             parser.error(str(error))
-        jobs = training.missing(experiments, training.keys(experiments), training.index(roots))
+        jobs = training.missing(experiments, training.keys(experiments), training.index([args.root], args.franka_runs))
         if args.dry_run:
             print("\n".join(map(str, jobs)))
             print("%d jobs, %d runs" % (len(jobs), sum(len(j.seeds) for j in jobs)))
@@ -58,7 +59,7 @@ def main() -> int:
     from docs.claims import collecting, page
 
     if not (args.from_csv or args.timing):
-        collecting.collect(roots)
+        collecting.collect([args.root], args.franka_runs)
     page.write()
     return 1 if failed else 0
 
