@@ -5,7 +5,7 @@ there, are left out. d = |dp|, dp = gripper - handle, o the opening, s = 1[o > O
 
 q0 ... q10: h = q good + (1 - q) bad for q = 0, 0.1, ... 1 with good = default and bad = 3 d. Both signs are known:
 the slope of the distance is 3 - 4 q, so below q = 3/4 the shaping leads away from the handle; with the drawer open at
-the handle h = 5 q, and at the far wall (d = 1.97) 1.97 (3 - 4 q), so fleeing is the optimum of h below q = 0.46.
+the handle h = 5.5 q, and in the far corner (d = 1.97) 1.97 (3 - 4 q), so fleeing is the optimum of h below q = 0.44.
 """
 
 from __future__ import annotations
