@@ -43,7 +43,7 @@ def rows(arm: str, problems: Iterable[str], score: float, seeds: int = 10, **oth
     for problem in problems:
         span = scale(problem)
         for seed in range(1, seeds + 1):
-            j = span.zero + span.unit * (score + 0.001 * seed)
+            j = float(span.zero + span.unit * (score + 0.001 * seed))
             row = dict.fromkeys(COLUMNS, "")
             row.update({"arm": arm, "problem": problem, "seed": str(seed), "key": arm, "commit": "c", "date": "d"})
             row.update({"J": repr(j), "auc": repr(j), "env_steps": "1000", "J_se": "0.01"})

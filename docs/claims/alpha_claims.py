@@ -30,6 +30,7 @@ from hepo_isaac.runs.compare_stats import Interval
 
 Found = Tuple[str, str, str]
 TIMING = Path(__file__).resolve().parent / "timing.json"
+IDLE = 0.1  # an alpha below this changes little
 EPSILON = 0.02  # of the distance between random and optimal: what counts as no worse
 
 
@@ -122,6 +123,30 @@ def e2(table: Table) -> Found:
     verdict = HOLDS if behind.low > ahead.high else FAILS if behind.high < ahead.low else TOO_FEW
     value = "behind %s, ahead %s" % (behind, ahead)
     return counted(found, len(seeds)), value, complete(found, HACKABLE, verdict)
+
+
+@claim(
+    "E2 drift",
+    "α does not rise without cause",
+    "of the suite's runs in which no window shows π behind by 2 SE: share whose greatest α is below %g; ≥ 0.9" % IDLE,
+)
+def e2_drift(table: Table) -> Found:
+    """Runs that give no reason to raise alpha, of the preset and of the episodic estimator."""
+    found, _ = table.common(("hepo",), SUITE)
+    shares = {}
+    for arm in ("hepo", "hepo_episode_return"):
+        rows = {}
+        for p in (p for p in found if table.seeds(arm, p)):
+            behind, top = (table.values(arm, p, c, table.seeds(arm, p)) for c in ("behind", "alpha_max"))
+            rows[p] = np.stack(((behind == 0) & (top < IDLE), behind == 0), 1).astype(float)
+        shares[arm] = share(rows) if rows else None
+    mine = shares["hepo"]
+    if mine is None or math.isnan(mine.value):
+        raise TooFewError("no run without a window in which π is behind")
+    runs = int(sum((table.values("hepo", p, "behind", table.seeds("hepo", p)) == 0).sum() for p in found))
+    value = "%s; with contrast=episode_return %s" % (mine, shares["hepo_episode_return"] or "–")
+    verdict = HOLDS if mine.value >= 0.9 else FAILS if mine.high < 0.9 else TOO_FEW
+    return "%d runs" % runs, value, complete(found, SUITE, verdict)
 
 
 @claim(
