@@ -344,6 +344,16 @@ class TestSharing:
         a, b = (self.updated(method, change, acting) for change in ("", "advantage"))
         assert [int(not torch.equal(x, y)) for x, y in zip(a, b)] == depends
 
+    def test_the_dual_clip_is_for_the_others_rows(self):
+        """A = -1 and actions e^3 times likelier than when they were taken: own rows lose that much, foreign ones 3."""
+        learner, buffer, last = fresh("hepo", {"off_policy_fraction": 1.0}, minibatch_size=N * T, mini_epochs=1)
+        batch = learner.prepare(buffer, last)
+        batch.advantage, batch.log_prob = -torch.ones_like(batch.advantage), batch.log_prob - 3.0
+        ratio, own = learner.ratio(batch), batch.on_policy == 1.0
+        assert ratio[~own].max() > 3.0
+        foreign = torch.stack([r[~o].clamp(0.8, 3.0).mean() for r, o in zip(ratio, own)])
+        close(learner.update(batch)["loss_actor"], 0.5 * math.exp(3.0) + 0.5 * foreign, 1e-3)
+
     @pytest.mark.parametrize("order", ["stratified", "contiguous", "interleaved"])
     @pytest.mark.parametrize("critics", ["own", "both"])
     def test_whose_critic_learns_from_the_others_rows(self, order, critics):
