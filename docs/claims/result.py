@@ -96,13 +96,16 @@ def versus(
 
 
 def share(rows: Scores) -> Interval:
-    """Sum of the first column over that of the second of (n, 2) counts, runs resampled within problems."""
+    """Sum of the first column over that of the second of (n, 2) counts, runs that count anything resampled within problems."""
     # rliable resamples the entries of a row on their own; as one complex number the pair stays together
-    columns = [(v[:, :1] + 1j * v[:, 1:]) for v in (np.asarray(v, dtype=float) for v in rows.values())]
+    some = [v[v[:, 1] > 0] for v in (np.asarray(v, dtype=float) for v in rows.values())]
+    columns = [v[:, :1] + 1j * v[:, 1:] for v in some if v.size]
+    if not columns:
+        return Interval(float("nan"), float("nan"), float("nan"))
 
     def ratio(*parts: np.ndarray) -> float:
         total = complex(sum(p.sum() for p in parts))
-        return total.real / total.imag if total.imag else float("nan")
+        return total.real / total.imag
 
     return stats._interval(columns, ratio, stats.REPS, 0)
 
