@@ -96,7 +96,7 @@ def versus(
 
 
 def share(rows: Scores) -> Interval:
-    """Sum of the first column over that of the second of (n, 2) counts, runs that count anything resampled within problems."""
+    """Sum of the first column over that of the second of (n, 2) counts; what is resampled are runs that count some."""
     # rliable resamples the entries of a row on their own; as one complex number the pair stays together
     some = [v[v[:, 1] > 0] for v in (np.asarray(v, dtype=float) for v in rows.values())]
     columns = [v[:, :1] + 1j * v[:, 1:] for v in some if v.size]
