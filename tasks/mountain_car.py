@@ -1,12 +1,12 @@
 """MountainCar: swing a weak car out of a valley; exploration by noise never finds the top.
 
-Dynamics (the classic ones, four times as fast): v <- clip(v + 0.006 a - 0.01 cos 3x, +-0.14), x <- x + v, on -1.2 <=
+Dynamics (the classic ones in half the time): v <- clip(v + 0.006 a - 0.01 cos 3x, +-0.14), x <- x + v, on -1.2 <=
 x <= 0.5; the left wall stops the car, and at x = 0.5 it is parked for the rest of the episode. Start: x uniform on
 [-0.6, -0.4], v = 0.
 
-r = 1[parked] / T. h: ``default`` = mechanical energy, 0 at the bottom and 1 at the goal, + 1[parked] (aligned: gathering
-energy is what is needed); ``height`` = sin 3x, greatest at the goal too, but what it first leads to is leaning against
-the slope; ``speed`` = 10 |v|, which swings for ever and never parks.
+r = 1[parked] / T. h: ``default`` = mechanical energy, 0 at the bottom and 1 at the goal, + 1[parked] (aligned:
+gathering energy is what is needed); ``height`` = sin 3x, greatest at the goal too, but what it first leads to is
+leaning against the slope; ``speed`` = 10 |v|, which swings for ever and never parks.
 
 Optimum: bang-bang, as every shortest way to an end state of such a car. optimal_return tries every sequence of up to
 three stretches of full throttle, two of them at most 40 steps long: J = E[T - n + 1] / T.
