@@ -14,13 +14,14 @@ from torch import Tensor
 
 from hepo_isaac.agents.rollout import Batch, RolloutBuffer
 from hepo_isaac.methods import shaping
-from hepo_isaac.methods.advantages import gae, standardize
+from hepo_isaac.methods.advantages import MIN_ADVANTAGE_STD, gae, standardize, vtrace
 from hepo_isaac.methods.contrast import (
     ADVANTAGE_CONTRASTS,
     advantage_contrast,
     start_value_gap,
     whitened_per_critic,
 )
+from hepo_isaac.methods.losses import gaussian_log_prob, probability_ratio
 from hepo_isaac.methods.schedules import anneal, horizon_lambda
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Experience:
             or m.whitening == "critic"
             or m.critic_data == "both"
             or m.minibatch_order != "stratified"
+            or m.foreign_advantage == "vtrace"
         )
         # (S,) bool: whether this rollout told of the gap, where that depends on episodes; None: it always does.
         self._recorded: Optional[Tensor] = None
@@ -139,7 +141,7 @@ class Experience:
         return self._rows(
             buffer,
             mean=self._spread(own.mean, None if cross is None else cross.mean),
-            advantage=self._mixed(own, cross, progress),
+            advantage=self._mixed(buffer, last_obs, own, cross, progress),
             values=self._spread(norm(own.values), None if both is None else norm(both.values)),
             targets=self._spread(norm(returns), None if foreign_returns is None else norm(foreign_returns)),
             on_policy=self._spread(ones, torch.zeros_like(ones)),
@@ -238,11 +240,33 @@ class Experience:
             z = standardize(rows[:, :used], dim=(1,))
         return torch.cat((z, torch.zeros_like(rows[:, z.shape[1] :])), 1)
 
-    def _mixed(self, own: View, cross: Optional[View], progress: Progress) -> Tensor:
-        """(P, R) what each policy maximises, on all rows of its run: the owner's advantages, its own weights."""
-        z = self.channel_advantages(own, cross).reshape(self.learner.num_runs, -1, 2)
-        weights = self.learner.policy_weights(self.heuristic_weight(progress))
-        return (z.repeat_interleave(self.method.num_policies, 0) * weights.unsqueeze(1)).sum(-1)
+    def _mixed(
+        self, buffer: RolloutBuffer, last_obs: Tensor, own: View, cross: Optional[View], progress: Progress
+    ) -> Tensor:
+        """(P, R) what each policy maximises, on all rows of its run, with its own weights."""
+        z = self.channel_advantages(own, cross)
+        weights = self.learner.policy_weights(self.heuristic_weight(progress)).unsqueeze(1)
+        if self.method.foreign_advantage == "vtrace" and cross is not None:
+            foreign = self._vtrace(buffer, last_obs, own, cross, progress)
+            return (self._spread(z, foreign) * weights).sum(-1)
+        shared = z.reshape(self.learner.num_runs, -1, 2)
+        return (shared.repeat_interleave(self.method.num_policies, 0) * weights).sum(-1)
+
+    def _vtrace(self, buffer: RolloutBuffer, last_obs: Tensor, own: View, cross: View, progress: Progress) -> Tensor:
+        """(P, M, 2) each policy's own corrected advantages on its partner's rows, in units of its own rows'."""
+        partner, shape = self.learner.partner, (-1, buffer.horizon, buffer.envs_per_block)
+        actions, behaviour = buffer.rows(buffer.actions)[partner], buffer.rows(buffer.log_prob)[partner]
+        log_prob = gaussian_log_prob(actions, cross.mean, self.learner.net.log_std.unsqueeze(1))
+        ratio = probability_ratio(log_prob, behaviour)[partner].view(shape).transpose(0, 1)  # by owner
+        values = cross.values[partner].view(*shape, 2).transpose(0, 1)
+        last, final = self._bootstrap(buffer, last_obs, flip=True)
+        rewards, gamma = self.channels(buffer, progress), self.discount(progress)
+        found = vtrace(rewards, values, last, buffer.terminated, buffer.time_out, final, ratio, gamma, self.train.tau)
+        rows = buffer.rows(found)[partner]
+        if self.method.whitening == "none":
+            return rows
+        std, mean = torch.std_mean(own.advantages, dim=1, correction=0, keepdim=True)
+        return torch.where(std > MIN_ADVANTAGE_STD, (rows - mean) / (std + 1e-8), torch.zeros_like(rows))
 
     # -- alpha -------------------------------------------------------------------------------------------------
     def _record(self, buffer: RolloutBuffer, own: View, cross: Optional[View], progress: Progress) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from hepo_isaac.agents.experience import Experience, Progress
 from hepo_isaac.agents.rollout import Batch, RolloutBuffer
 from hepo_isaac.agents.turns import Turns
-from hepo_isaac.methods.advantages import MIN_ADVANTAGE_STD, standardize
+from hepo_isaac.methods.advantages import standardize
 from hepo_isaac.methods.contrast import pooled_gap
 from hepo_isaac.methods.eipo import constraint_gap, max_stage_utility, min_stage_utility
 
@@ -111,9 +111,8 @@ class TurnsExperience(Experience):
         u_min = min_stage_utility(r, h, task, heuristic, alpha)
         in_max = (self.turns.acting == 1).unsqueeze(1)
         self.turns.utility.copy_(torch.where(in_max, u_max, u_min).mean(1))
-        std = of_reference.std(dim=1, correction=0, keepdim=True)
-        scaled = torch.where(std > MIN_ADVANTAGE_STD, of_reference / (std + 1e-8), torch.zeros_like(of_reference))
-        self._reference_advantage = scaled
+        # The mean of A^{pi_J} on pi_J's own rows is 0 but for its critic's error, which would otherwise drive alpha.
+        self._reference_advantage = standardize(of_reference, dim=(1,))
         pi = torch.where(in_max, u_max, task + heuristic)
         reference = torch.where(in_max, of_reference, u_min)
         return standardize(torch.stack((pi, reference), 1).flatten(0, 1), dim=(1,))

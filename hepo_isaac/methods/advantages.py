@@ -52,6 +52,44 @@ def gae(
     return advantages
 
 
+def vtrace(
+    rewards: Tensor,
+    values: Tensor,
+    last_values: Tensor,
+    terminated: Tensor,
+    time_out: Tensor,
+    final_values: Tensor,
+    ratio: Tensor,
+    gamma: float,
+    gae_lambda: float,
+    ratio_max: float = 1.0,
+) -> Tensor:
+    """Advantages of a policy on another one's rows: GAE whose traces and errors are weighted by truncated ratios.
+
+    With rho_t = min(ratio_max, pi(a_t|s_t) / behaviour(a_t|s_t)) and TD errors delta_t of pi's own critic:
+    A_t = delta_t + gamma lambda acc_{t+1}, acc_t = rho_t delta_t + gamma lambda rho_t acc_{t+1} (Espeholt et al.
+    2018, with a lambda). At ratio 1 this is ``gae``. The action's own ratio is left to the surrogate.
+
+    Args:
+        ratio: (T, ...), the rest as for ``gae``.
+
+    Returns:
+        (T, ..., C).
+    """
+    rho = ratio.clamp(max=ratio_max).unsqueeze(-1)
+    successor = torch.cat((values[1:], last_values.unsqueeze(0)), 0)
+    successor = torch.where(time_out.unsqueeze(-1), final_values, successor)
+    successor = torch.where(terminated.unsqueeze(-1), torch.zeros_like(successor), successor)
+    delta = rewards + gamma * successor - values
+    decay = (gamma * gae_lambda) * (~(terminated | time_out)).unsqueeze(-1).to(rewards.dtype)
+    advantages = torch.empty_like(delta)
+    following = torch.zeros_like(last_values)
+    for t in range(rewards.shape[0] - 1, -1, -1):
+        advantages[t] = torch.addcmul(delta[t], decay[t], following)
+        following = rho[t] * advantages[t]
+    return advantages
+
+
 def standardize(advantages: Tensor, dim: Tuple[int, ...], correction: int = 0) -> Tensor:
     """Zero mean and unit spread over ``dim`` (of the population; ``correction=1`` of the sample, as released code
     does); all zero where the spread is below 1e-6."""

@@ -51,7 +51,8 @@ def constraint_gap(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
     """Estimate of J(pi) - J(pi_J), per step and up to 1 / (1 - gamma), on data of pi_J: mean min(rho A, clip(rho) A).
 
     alpha *descends* on it, so it falls while pi beats pi_J. (The rlpyt release steps on a loss, minus this, and so
-    moves alpha the other way.) Use advantages that are not centred: the mean of standardised ones is 0.
+    moves alpha the other way.) Advantages centred over pi_J's rows take its critic's error out and leave the estimate
+    unbiased; the mean must be weighted by rho, for the plain mean of centred advantages is 0 whatever pi does.
 
     Args:
         ratio: (..., M) pi(a|s) / pi_J(a|s), pi after its update.  advantage: (..., M) A_r^{pi_J}.

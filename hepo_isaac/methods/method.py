@@ -15,6 +15,7 @@ CHOICES: Dict[str, Tuple[str, ...]] = {
     "contrast": ("raw_gae", "standardized", "release", "release2", "episode_return", "start_value", "doubly_robust"),
     "collection": ("halves", "alternating"),
     "switching": ("alternate", "difference", "win_lose"),
+    "foreign_advantage": ("owner", "vtrace"),
     "share_data": ("none", "both", "pi", "reference"),
     "whitening": ("owner", "joint", "critic", "none"),
     "critic_data": ("own", "both"),
@@ -78,6 +79,8 @@ class MethodConfig:
     collection: "halves" each policy acts in its own envs; "alternating" all envs by one policy per iteration, which
         changes by ``switching`` (EIPO's rules; forced after max_stage_iterations).
     share_data: who also trains on the other's rows, with ratios against the policy that acted: both, pi or reference.
+    foreign_advantage: what a row of the other policy is worth: "owner" its advantage by the critics of who acted, i.e.
+        improve on the other where it was (the release); "vtrace" the learner's own critics, off-policy corrected.
     off_policy_fraction: share of the other's rows used per epoch, in (0, 1].
     dual_clip: bound on those rows' loss for negative advantages, > 1 (infinite: none).
     whitening: advantages are standardised over the rows of the policy that acted ("owner"), of both ("joint"), over
@@ -103,6 +106,7 @@ class MethodConfig:
     switching: str = "alternate"
     max_stage_iterations: int = 16
     share_data: str = "none"
+    foreign_advantage: str = "owner"
     off_policy_fraction: float = 0.5
     dual_clip: float = 3.0
     whitening: str = "owner"
@@ -146,6 +150,10 @@ class MethodConfig:
             (self.share_data != "none" and not two, "share_data needs two policies"),
             (alternating and not two, "collection=alternating needs two policies"),
             (
+                alternating and self.share_data != "both",
+                "collection=alternating needs share_data=both: a policy that neither acts nor shares would drift",
+            ),
+            (
                 alternating and (self.critic_data, self.minibatch_order) != ("own", "stratified"),
                 "collection=alternating needs critic_data=own and minibatch_order=stratified",
             ),
@@ -183,6 +191,11 @@ class MethodConfig:
             (
                 self.minibatch_order != "stratified" and self.share_data != "both",
                 "minibatch_order=%s needs share_data=both" % self.minibatch_order,
+            ),
+            (
+                self.foreign_advantage == "vtrace"
+                and (not two or alternating or self.whitening not in ("owner", "none")),
+                "foreign_advantage=vtrace needs two policies, collection=halves and whitening=owner or none",
             ),
             (shaped and self.objectives != ("sum",), "shaping goes with the objective sum alone"),
             (

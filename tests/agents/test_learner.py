@@ -359,3 +359,38 @@ def test_noise_moves_only_the_reference_and_not_its_critic():
     heads = learner.net.value_head_mask().bool()
     assert moved[0::2].abs().max() == 0.0 and moved[:, heads].abs().max() == 0.0
     assert moved[1::2, ~heads].std().item() == pytest.approx(0.1, rel=0.05)
+
+
+class TestVtrace:
+    def test_equal_policies_see_the_others_rows_as_its_owner_does(self):
+        """With pi = pi_H (weights and critics) both corrections vanish: only the units, own rows', may differ."""
+        learner = make_learner(method={"foreign_advantage": "vtrace", "multiplier": {"init": 0.5}})
+        learner.net.flat.data[:] = learner.net.flat.data[:1]
+        learner.prepare(*make_rollout(learner, seed=3))  # gives the value statistics a spread, alike for both below
+        for name in ("mean", "var", "count"):
+            getattr(learner.value_norm, name)[1] = getattr(learner.value_norm, name)[0]
+        learner.net.flat.data[:] = learner.net.flat.data[:1]
+        buffer, last = make_rollout(learner)
+        own = learner.experience._own(buffer, last, Progress()).advantages
+        batch = learner.prepare(buffer, last)
+        rows = own.shape[1]
+        for k in range(2):
+            std, mean = torch.std_mean(own[k], dim=0, correction=0)
+            z = (own[1 - k] - mean) / std
+            weights = torch.tensor((1.0, 1.0 / 1.5) if k == 0 else (0.0, 1.0))
+            foreign = slice((1 - k) * rows, (2 - k) * rows)
+            torch.testing.assert_close(batch.advantage[k, foreign], (z * weights).sum(-1), rtol=1e-3, atol=1e-3)
+
+    def test_own_rows_are_untouched_and_the_others_critic_is_not_asked(self):
+        batches = []
+        for changed in (False, True):
+            learner = make_learner(method={"foreign_advantage": "vtrace"})
+            buffer, last = make_rollout(learner)
+            if changed:  # pi_H's values of its own rows: nothing pi learns from may depend on them
+                buffer.values[:, 1] += 5.0
+            batches.append(learner.prepare(buffer, last).advantage[0])
+        assert torch.equal(*batches)
+        owner = make_learner()
+        plain = owner.prepare(*make_rollout(owner)).advantage
+        rows = plain.shape[1] // 2
+        assert torch.equal(plain[0, :rows], batches[0][:rows]) and not torch.equal(plain[0, rows:], batches[0][rows:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hepo_isaac.methods.advantages import constrained_weights, gae, standardize
+from hepo_isaac.methods.advantages import constrained_weights, gae, standardize, vtrace
 from hepo_isaac.methods.contrast import ADVANTAGE_CONTRASTS
 from hepo_isaac.methods.contrast import advantage_contrast as contrast
 
@@ -135,3 +135,49 @@ class TestContrast:
     def test_unknown_mode_is_named(self):
         with pytest.raises(ValueError, match="raw_gae"):
             contrast(torch.zeros(1, 2, 4), torch.zeros(1, 2, 4), "gae")
+
+
+class TestVtrace:
+    T, N = 9, 5
+
+    def _data(self, seed=0):
+        g = torch.Generator().manual_seed(seed)
+        rewards, values = (torch.randn(self.T, self.N, 2, generator=g, dtype=torch.float64) for _ in range(2))
+        last = torch.randn(self.N, 2, generator=g, dtype=torch.float64)
+        final = torch.randn(self.T, self.N, 2, generator=g, dtype=torch.float64)
+        ends = torch.rand(self.T, self.N, generator=g)
+        ratio = 3.0 * torch.rand(self.T, self.N, generator=g, dtype=torch.float64)
+        return rewards, values, last, ends < 0.15, ends > 0.85, final, ratio
+
+    def test_is_gae_where_the_policies_agree(self):
+        *data, ratio = self._data()
+        expected = gae(*data, 0.9, 0.8)
+        torch.testing.assert_close(vtrace(*data, torch.ones_like(ratio), 0.9, 0.8), expected, rtol=1e-12, atol=1e-12)
+        # ratios above one are cut to one
+        torch.testing.assert_close(vtrace(*data, 1.0 + ratio, 0.9, 0.8), expected, rtol=1e-12, atol=1e-12)
+
+    def test_is_the_td_error_where_they_have_nothing_in_common(self):
+        *data, ratio = self._data()
+        got = vtrace(*data, torch.zeros_like(ratio), 0.9, 0.8)
+        torch.testing.assert_close(got, gae(*data, 0.9, 0.0), rtol=1e-12, atol=1e-12)
+
+    def test_against_the_sum_of_corrected_errors(self):
+        """A_t = delta_t + sum_k (gamma lambda)^k (rho_{t+1} ... rho_{t+k}) delta_{t+k}, up to the episode's end."""
+        rewards, values, last, terminated, time_out, final, ratio = self._data(1)
+        got = vtrace(rewards, values, last, terminated, time_out, final, ratio, 0.9, 0.8)
+        error = gae(rewards, values, last, terminated, time_out, final, 0.9, 0.0)
+        for n in range(self.N):
+            for t in range(self.T):
+                total, weight = error[t, n].clone(), 1.0
+                for k in range(t + 1, self.T):
+                    if terminated[k - 1, n] or time_out[k - 1, n]:
+                        break
+                    weight = weight * 0.72 * min(1.0, ratio[k, n].item())
+                    total += weight * error[k, n]
+                torch.testing.assert_close(got[t, n], total, rtol=1e-10, atol=1e-10)
+
+    def test_poison_beyond_an_end_is_never_read(self):
+        rewards, values, last, terminated, time_out, final, ratio = self._data(2)
+        final = torch.where(time_out.unsqueeze(-1), final, torch.full_like(final, float("nan")))
+        got = vtrace(rewards, values, last, terminated, time_out, final, ratio, 0.9, 0.8)
+        assert torch.isfinite(got).all()
