@@ -194,9 +194,7 @@ def test_car_steps_against_reachable_sets():
 def test_parking_cost_is_a_bound_that_a_finer_grid_confirms():
     coarse, fine = park2_d.least_cost(40), park2_d.least_cost(40, 150, 45, 31)
     assert coarse.mean().item() == pytest.approx(fine.mean().item(), abs=0.2)  # 0.002 of J
-    assert (
-        abs(coarse[100].item()) < 1e-4 and (coarse[:95].diff() < 0).all()
-    )  # nearer is cheaper
+    assert abs(coarse[100].item()) < 1e-4 and (coarse[:95].diff() < 0).all()  # nearer is cheaper
 
 
 def test_reach_steps_by_hand():
