@@ -14,6 +14,25 @@ from torch import Tensor
 MIN_ADVANTAGE_STD = 1e-6
 
 
+def _errors(
+    rewards: Tensor,
+    values: Tensor,
+    last_values: Tensor,
+    terminated: Tensor,
+    time_out: Tensor,
+    final_values: Tensor,
+    gamma: float,
+    gae_lambda: float,
+) -> Tuple[Tensor, Tensor]:
+    """TD errors (T, ..., C), and the weight (T, ..., 1) with which the next step's advantage enters: 0 at an end."""
+    successor = torch.cat((values[1:], last_values.unsqueeze(0)), 0)
+    successor = torch.where(time_out.unsqueeze(-1), final_values, successor)
+    successor = torch.where(terminated.unsqueeze(-1), torch.zeros_like(successor), successor)
+    delta = rewards + gamma * successor - values
+    decay = (gamma * gae_lambda) * (~(terminated | time_out)).unsqueeze(-1).to(rewards.dtype)
+    return delta, decay
+
+
 def gae(
     rewards: Tensor,
     values: Tensor,
@@ -39,11 +58,7 @@ def gae(
     Returns:
         (T, ..., C) advantages; ``advantages + values`` are the critic's targets.
     """
-    successor = torch.cat((values[1:], last_values.unsqueeze(0)), 0)
-    successor = torch.where(time_out.unsqueeze(-1), final_values, successor)
-    successor = torch.where(terminated.unsqueeze(-1), torch.zeros_like(successor), successor)
-    delta = rewards + gamma * successor - values
-    decay = (gamma * gae_lambda) * (~(terminated | time_out)).unsqueeze(-1).to(rewards.dtype)
+    delta, decay = _errors(rewards, values, last_values, terminated, time_out, final_values, gamma, gae_lambda)
     advantages = torch.empty_like(delta)
     running = torch.zeros_like(last_values)
     for t in range(rewards.shape[0] - 1, -1, -1):
@@ -77,11 +92,7 @@ def vtrace(
         (T, ..., C).
     """
     rho = ratio.clamp(max=ratio_max).unsqueeze(-1)
-    successor = torch.cat((values[1:], last_values.unsqueeze(0)), 0)
-    successor = torch.where(time_out.unsqueeze(-1), final_values, successor)
-    successor = torch.where(terminated.unsqueeze(-1), torch.zeros_like(successor), successor)
-    delta = rewards + gamma * successor - values
-    decay = (gamma * gae_lambda) * (~(terminated | time_out)).unsqueeze(-1).to(rewards.dtype)
+    delta, decay = _errors(rewards, values, last_values, terminated, time_out, final_values, gamma, gae_lambda)
     advantages = torch.empty_like(delta)
     following = torch.zeros_like(last_values)
     for t in range(rewards.shape[0] - 1, -1, -1):
