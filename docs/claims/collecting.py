@@ -1,4 +1,8 @@
-"""From run folders to docs/claims/runs.csv, one row per run, and curves.csv, what the figures draw."""
+"""From run folders to docs/claims/runs.csv, one row per run, and curves.csv, what the figures draw.
+
+New rows join those that are committed: the files outlive the folders. ``key`` (training.keys) says what a row is of;
+its arm is only a name, and a row that no arm has the key of today is stale: it stays in the file and is in no table.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,13 @@ import csv
 import json
 import math
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from docs.claims import training
-from docs.claims.experiments import EXPERIMENTS, HACKABLE, SUITE
+from docs.claims.experiments import ARMS, EXPERIMENTS, HACKABLE, SUITE
 from hepo_isaac.runs.compare_data import auc
-from hepo_isaac.runs.compare_stats import curve_band
 from hepo_isaac.runs.metrics_csv import read_metrics
 from hepo_isaac.runs.plots import smooth
 
@@ -35,27 +38,62 @@ DRAWN: Tuple[Tuple[str, Tuple[str, ...], Tuple[str, ...]], ...] = (
     ("eipo", SUITE, ("J",)),
 )
 Row = Dict[str, Any]
+Pairs = Dict[str, List[Tuple[str, str]]]
 Columns = Mapping[str, np.ndarray]
 
 
 def collect(roots: Sequence[Path], trusted: Sequence[Path]) -> None:
-    """Write both files from the finished runs that have the settings they would have now (training.index)."""
-    names, there = training.keys(EXPERIMENTS), training.index(roots, trusted)
-    runs = {(a, p, seed): run for (a, p), k in names.items() for (found, seed), run in there.items() if found == k}
-    rows = [{**_row(a, p, seed, run), "key": names[a, p]} for (a, p, seed), run in sorted(runs.items())]
-    _write(RUNS, rows)
-    curves: Dict[Tuple[str, str, str], List[Row]] = {}
-    for arm, problems, quantities in DRAWN:
-        for problem in problems:
-            files = [run / "metrics.csv" for (a, p, _), run in sorted(runs.items()) if (a, p) == (arm, problem)]
-            for quantity in quantities:
-                curves[arm, problem, quantity] = list(_curve(arm, problem, quantity, files))
-    _write(CURVES, [row for part in curves.values() for row in part])
+    """Add the finished runs of the folders that some arm has the key of to both files; the newest run wins."""
+    pairs = by_key(training.keys(EXPERIMENTS))
+    folders = {k: run for k, run in training.index(roots, trusted).items() if k[0] in pairs}
+    runs, curves = committed(RUNS), committed(CURVES, "quantity")
+    for (key, seed), run in sorted(folders.items()):
+        arm, problem = pairs[key][0]
+        row = {**_row(arm, problem, seed, run), "key": key}
+        if row["date"] >= runs.get((key, seed), row)["date"]:
+            runs[key, seed] = row
+            columns = read_metrics(run / "metrics.csv")
+            for quantity in sorted({q for pair in pairs[key] for q in drawn(*pair)}):
+                about = {"arm": arm, "problem": problem, "seed": seed, "key": key, "quantity": quantity}
+                curve = _curve(columns, QUANTITIES[quantity])
+                curves.update({(key, seed, quantity): {**about, **curve}} if curve else {})
+    _write(RUNS, list(runs.values()))
+    _write(CURVES, list(curves.values()))
+
+
+def by_key(names: training.Keys) -> Pairs:
+    """Key -> the (arm, problem) whose runs have it, those with the first arm of experiments.py first."""
+    order, found = list(ARMS), {}  # type: List[str], Pairs
+    for pair in sorted(names, key=lambda pair: order.index(pair[0])):
+        for key in names[pair]:
+            found.setdefault(key, []).append(pair)
+    return found
+
+
+def committed(file: Path, *more: str) -> Dict[Any, Row]:
+    """Rows of a file by their (key, seed) and the columns in ``more``."""
+    if not file.exists():
+        return {}
+    with open(file, newline="", encoding="utf-8") as lines:
+        return {(r["key"], int(r["seed"]), *(r[c] for c in more)): dict(r) for r in csv.DictReader(lines)}
+
+
+def current(rows: Iterable[Row], pairs: Pairs) -> Tuple[List[Row], int]:
+    """Every row under each (arm, problem) that it is a run of today, and how many are of none. Kept runs come first."""
+    every = sorted(rows, key=lambda row: not row["key"].startswith(training.KEPT))
+    named = [{**row, "arm": a, "problem": p} for row in every for a, p in pairs.get(row["key"], ())]
+    return named, sum(row["key"] not in pairs for row in every)
+
+
+def drawn(arm: str, problem: str) -> Tuple[str, ...]:
+    """Quantities of which the figures show curves."""
+    return tuple(q for a, problems, quantities in DRAWN if a == arm and problem in problems for q in quantities)
 
 
 def _write(file: Path, rows: Sequence[Row]) -> None:
     if not rows:
-        raise SystemExit("no finished run has the settings of an experiment: nothing to write to %s" % file)
+        return
+    rows = sorted(rows, key=lambda row: (row["arm"], row["problem"], row["key"], row.get("quantity"), int(row["seed"])))
     with open(file, "w", newline="", encoding="utf-8") as out:
         writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -163,30 +201,11 @@ def _window(values: np.ndarray) -> Tuple[float, float]:
 # ---- a curve ------------------------------------------------------------------------------------------------------
 
 
-def _curve(arm: str, problem: str, quantity: str, files: Sequence[Path]) -> Iterable[Row]:
-    """IQM over the seeds with its interval, at POINTS env steps."""
-    steps, table = np.empty(0), []
-    for file in files:
-        columns = read_metrics(file)
-        column = QUANTITIES[quantity]
-        values = smooth(dict(columns), column) if column.startswith("return") else columns.get(column)
-        if values is None or not np.isfinite(values).any():
-            return
-        known = np.isfinite(values)
-        steps = columns["env_steps"]
-        table.append(np.interp(steps, steps[known], values[known]))
-    if not table or len({len(t) for t in table}) > 1:
-        return
-    at = np.unique(np.linspace(0, len(steps) - 1, POINTS).round().astype(int))
-    middle, low, high = curve_band(np.stack(table)[:, at])
-    for k, row in enumerate(at):
-        yield {
-            "arm": arm,
-            "problem": problem,
-            "quantity": quantity,
-            "n": len(table),
-            "env_steps": int(steps[row]),
-            "middle": float(middle[k]),
-            "low": float(low[k]),
-            "high": float(high[k]),
-        }
+def _curve(columns: Columns, name: str) -> Optional[Row]:
+    """A column at POINTS env steps between the first and the last, evenly spaced; None without numbers."""
+    if not _known(columns, name):
+        return None
+    values = smooth(dict(columns), name) if name.startswith("return") else columns[name]
+    steps, known = columns["env_steps"], np.isfinite(values)
+    points = np.interp(np.linspace(steps[0], steps[-1], POINTS), steps[known], values[known])
+    return {"first": int(steps[0]), "last": int(steps[-1]), "values": " ".join("%.5g" % v for v in points)}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from docs.claims.experiments import GROUPS, HACKABLE, QUALITY, SUITE
 from docs.claims.table import Table, TooFewError, scale
 from hepo_isaac.runs.compare import compare
 from hepo_isaac.runs.compare_figures import BASELINE_COLOUR, PALETTE, draw
+from hepo_isaac.runs.compare_stats import curve_band
 from hepo_isaac.runs.compare_table import Run, RunTable
 
 COLOURS = {"hepo": PALETTE[0], "hepo_alternating": PALETTE[1], "eipo": PALETTE[2], "ppo_h": BASELINE_COLOUR}
@@ -32,14 +32,16 @@ METHODS += ("hepo_release", "hepo_release2")
 Curves = Dict[Tuple[str, str, str], np.ndarray]  # (arm, problem, quantity) -> (4, points): steps, middle, low, high
 
 
-def read_curves(file: Path) -> Curves:
-    """curves.csv."""
-    rows: Dict[Tuple[str, str, str], List[List[float]]] = {}
-    with open(file, newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            numbers = [float(row[c]) for c in ("env_steps", "middle", "low", "high")]
-            rows.setdefault((row["arm"], row["problem"], row["quantity"]), []).append(numbers)
-    return {k: np.array(v).T for k, v in rows.items()}
+def bands(rows: Sequence[Mapping[str, Any]]) -> Curves:
+    """IQM over the seeds with its interval, from the current rows of curves.csv."""
+    steps: Dict[Tuple[str, str, str], np.ndarray] = {}
+    tables: Dict[Tuple[str, str, str], Dict[int, np.ndarray]] = {}
+    for row in rows:
+        name = row["arm"], row["problem"], row["quantity"]
+        values = np.array(row["values"].split(), dtype=float)
+        steps[name] = np.linspace(float(row["first"]), float(row["last"]), len(values))
+        tables.setdefault(name, {})[int(row["seed"])] = values
+    return {k: np.stack((steps[k], *curve_band(np.stack(list(v.values()))))) for k, v in tables.items()}
 
 
 def all_figures(table: Table, curves: Curves, out: Path) -> List[str]:

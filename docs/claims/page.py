@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import List, Sequence
 
-from docs.claims import alpha_claims, presets
+from docs.claims import alpha_claims, presets, training
 from docs.claims import claims as _claims  # noqa: F401 (registers its tests)
-from docs.claims.collecting import CURVES, HERE, RUNS
+from docs.claims.collecting import CURVES, HERE, RUNS, by_key, committed, current, drawn
 from docs.claims.experiments import ARMS, EXPERIMENTS, GROUPS, SUITE
-from docs.claims.figures import all_figures, read_curves
+from docs.claims.figures import all_figures, bands
 from docs.claims.notes import NOTES
 from docs.claims.result import TOO_FEW, Result, judge
 from docs.claims.table import Table
@@ -33,7 +33,7 @@ What is said about HEPO (arXiv 2507.05328), as statements that can fail, and wha
 advance (docs/claims/claims.py, alpha_claims.py), none is written by hand.
 
 ```
-python docs/claims/reproduce.py --jobs 2                 # train what is missing, then this page
+python docs/claims/reproduce.py --jobs 2                 # train what claims/runs.csv lacks, add it, then this page
 python docs/claims/reproduce.py --jobs 2 --only C1       # the runs of one claim
 python docs/claims/reproduce.py --from-csv               # this page from the committed runs, without training
 ```
@@ -47,21 +47,28 @@ ties counting ½. "Too few" is a verdict: runs are missing, or the interval leav
 
 def write() -> None:
     """The figures and the page."""
-    table = Table.read(RUNS)
-    drawn = all_figures(table, read_curves(CURVES), FIGURES)
-    PAGE.write_text(markdown(table, drawn), encoding="utf-8")
-    print("wrote %s from %d runs" % (PAGE, table.count()))
+    pairs = by_key(training.keys(EXPERIMENTS))
+    rows, stale = current(committed(RUNS).values(), pairs)
+    lines, _ = current(committed(CURVES, "quantity").values(), pairs)
+    table = Table(rows)
+    curves = bands([line for line in lines if line["quantity"] in drawn(line["arm"], line["problem"])])
+    figures = [name for name in all_figures(table, curves, FIGURES) if name in CAPTIONS]
+    for file in FIGURES.glob("*.png"):
+        if file.name not in figures:
+            file.unlink()  # the page does not link it
+    PAGE.write_text(markdown(table, figures, stale), encoding="utf-8")
+    print("wrote %s from %d runs; %d are stale" % (PAGE, len({(r["key"], r["seed"]) for r in rows}), stale))
 
 
-def markdown(table: Table, figures: Sequence[str]) -> str:
+def markdown(table: Table, figures: Sequence[str], stale: int = 0) -> str:
     """The whole page."""
     results = [judge(name, table) for name in ORDER]
-    parts = [INTRO, state(table), READING, claims_table(results), notes(results), figure_links(figures)]
+    parts = [INTRO, state(table, stale), READING, claims_table(results), notes(results), figure_links(figures)]
     parts += [preset_section(table), franka_section(table), design_section()]
     return "\n".join(p.rstrip("\n") + "\n" for p in parts if p)
 
 
-def state(table: Table) -> str:
+def state(table: Table, stale: int = 0) -> str:
     """Hardware, commits, dates, and what is still missing."""
     about = json.loads(alpha_claims.TIMING.read_text(encoding="utf-8")) if alpha_claims.TIMING.exists() else {}
     hardware = about.get("hardware") or {}
@@ -77,12 +84,16 @@ def state(table: Table) -> str:
             len(wanted),
         )
     )
-    return "State: %s. Runs of %s on %s, one thread each, commits %s." % (
+    dates, commits = sorted(table.words("date")), sorted(table.words("commit"))
+    left_out = "%d runs of claims/runs.csv are of other settings, tasks or agents than today's and left out." % stale
+    text = "State: %s. Runs of %s on %s, one thread each, commits %s." % (
         share,
-        " to ".join(sorted({min(table.words("date")), max(table.words("date"))})),
+        " to ".join(sorted({*dates[:1], *dates[-1:]})),
         machine,
-        ", ".join(sorted(table.words("commit"))),
-    ) + " A + marks a tree with uncommitted changes.\n" * any("+" in c for c in table.words("commit"))
+        ", ".join(commits),
+    )
+    plus = "A + marks a tree with uncommitted changes."
+    return " ".join([text, *[plus] * any("+" in c for c in commits), *[left_out] * (stale > 0)]) + "\n"
 
 
 def claims_table(results: Sequence[Result]) -> str:
@@ -95,12 +106,10 @@ def claims_table(results: Sequence[Result]) -> str:
 
 def command(name: str) -> str:
     """What trains the runs of a claim."""
-    valid = {c for e in EXPERIMENTS for c in e.claims}
     short = name.split()[0]
     if name == "C15":
         return "`python docs/claims/reproduce.py --timing`"
-    chosen = short if short in valid else {"C17": "C8"}.get(short, short)
-    return "`python docs/claims/reproduce.py --only %s`" % chosen
+    return "`python docs/claims/reproduce.py --only %s`" % short
 
 
 def notes(results: Sequence[Result]) -> str:
@@ -119,7 +128,7 @@ def _noted(result: Result) -> bool:
 
 def figure_links(figures: Sequence[str]) -> str:
     """The figures that were drawn."""
-    shown = ["![%s](claims/figures/%s)\n\n%s\n" % (n[:-4], n, CAPTIONS[n]) for n in figures if n in CAPTIONS]
+    shown = ["![%s](claims/figures/%s)\n\n%s\n" % (n[:-4], n, CAPTIONS[n]) for n in figures]
     return "## Figures\n\n" + "\n".join(shown) if shown else ""
 
 
@@ -150,7 +159,7 @@ def franka_section(table: Table) -> str:
         "100 training episodes: the share of the episode with the drawer open. `python docs/claims/reproduce.py --only "
         "franka`.\n\n"
     )
-    return text + _markdown_table(("arm", "seeds", "mean J (each)", "IQM", "PI over ppo_h"), rows)
+    return text + _markdown_table(("arm", "seeds", "mean J (each)", "IQM", "PI over ppo_h", "commit"), rows)
 
 
 def design_section() -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
-from docs.claims.experiments import ARMS, FRANKA, FRANKA_ARMS, GROUPS, SUITE
+from docs.claims.experiments import ARMS, FRANKA, FRANKA_ARMS, GROUPS, NOISES, SUITE
 from docs.claims.table import Table, TooFewError
 from hepo_isaac.runs import compare_stats as stats
 from hepo_isaac.runs.compare_stats import Interval
 
-CANDIDATES = tuple(a for a in ARMS if a.startswith("hepo") and a not in ("hepo_ref_j", "hepo_k1")) + (
+_OTHER = ("hepo_ref_j", "hepo_k1", *("hepo_noise_" + n for n in NOISES))
+CANDIDATES = tuple(a for a in ARMS if a.startswith("hepo") and a not in _OTHER) + (
     "ppo_jh_decoupled",
     "ppo_h",
     "ppo_j",
@@ -77,8 +78,8 @@ def best(found: List[Candidate]) -> str:
     return "Better than `hepo` by this rule: %s." % names
 
 
-def franka(table: Table) -> List[Tuple[str, str, str, str, str]]:
-    """Arm, n, mean J, IQM and PI over ppo_h on FrankaCabinet; fewer than five seeds are shown without an interval."""
+def franka(table: Table) -> List[Tuple[str, ...]]:
+    """Arm, n, mean J, IQM, PI over ppo_h and commits on FrankaCabinet; fewer than five seeds without an interval."""
     rows = []
     for arm in FRANKA_ARMS:
         seeds = table.seeds(arm, FRANKA)
@@ -86,11 +87,14 @@ def franka(table: Table) -> List[Tuple[str, str, str, str, str]]:
             continue
         x = {FRANKA: table.values(arm, FRANKA, "J", seeds)}
         iqm, pi = "–", "–"
+        commits = sorted({table.rows[arm, FRANKA][s]["commit"] for s in seeds})
         if len(seeds) >= stats.MIN_SEEDS:
             iqm = str(stats.aggregate(x))
             others = table.seeds("ppo_h", FRANKA)
             if arm != "ppo_h" and len(others) >= stats.MIN_SEEDS:
                 pi = str(stats.probability_of_improvement(x, {FRANKA: table.values("ppo_h", FRANKA, "J", others)}))
         values = " ".join("%.2f" % v for v in x[FRANKA])
-        rows.append((arm, str(len(seeds)), "%.3f" % x[FRANKA].mean() + " (" + values + ")", iqm, pi))
+        rows.append(
+            (arm, str(len(seeds)), "%.3f" % x[FRANKA].mean() + " (" + values + ")", iqm, pi, ", ".join(commits))
+        )
     return rows

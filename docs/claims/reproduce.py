@@ -6,7 +6,9 @@
     python docs/claims/reproduce.py --collect-only              # no training: from the runs there are
     python docs/claims/reproduce.py --from-csv                  # no runs either: from the committed CSV files
 
-Runs go to runs/claims/. One that has finished with the very settings it would have now is never trained again.
+Runs go to runs/claims/, and one row of each to docs/claims/runs.csv. A run that is there, in a folder or in that file,
+with the settings, the task's code and the version of the learner (experiments.py) it would have now is never trained
+again: commit the file, and another machine goes on from it.
 """
 
 from __future__ import annotations
@@ -29,13 +31,19 @@ def main() -> int:
     parser.add_argument("--limit-minutes", type=float, help="start no job after this time")
     parser.add_argument("--root", type=Path, default=ROOT / "runs" / "claims", help="where the runs are")
     parser.add_argument(
-        "--franka-runs", type=Path, nargs="+", default=[], help="folders with more runs, of tasks that may have changed"
+        "--franka-runs",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="folders with runs that count whatever has changed",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be trained")
     parser.add_argument("--collect-only", action="store_true", help="do not train")
     parser.add_argument("--timing", action="store_true", help="measure C15, then write the page")
     parser.add_argument("--from-csv", action="store_true", help="write the page from docs/claims/*.csv")
     args = parser.parse_args()
+    from docs.claims import collecting, page
+
     failed = []
     if args.timing:
         from docs.claims import timing
@@ -46,18 +54,19 @@ def main() -> int:
             experiments = training.selected(args.only.split(",") if args.only else None)
         except ValueError as error:
             parser.error(str(error))
-        jobs = training.missing(experiments, training.keys(experiments), training.index([args.root], args.franka_runs))
+        there = {*training.index([args.root], args.franka_runs), *collecting.committed(collecting.RUNS)}
+        jobs = training.missing(experiments, training.keys(experiments), there)
         if args.dry_run:
             print("\n".join(map(str, jobs)))
-            print("%d jobs, %d runs" % (len(jobs), sum(len(j.seeds) for j in jobs)))
+            minutes = sum(map(training.cost, jobs)) / 60.0
+            runs = sum(len(j.seeds) for j in jobs)
+            print("%d jobs, %d runs, about %.0f core-minutes on quiet cores" % (len(jobs), runs, minutes))
             return 0
-        trainer = training.Trainer(jobs, args.root, args.jobs, args.limit_minutes)
+        trainer = training.Trainer(jobs, training.folder(args.root), args.jobs, args.limit_minutes)
         trainer.run()
         failed = trainer.failed
         for line in failed:
             print("failed: " + line)
-    from docs.claims import collecting, page
-
     if not (args.from_csv or args.timing):
         collecting.collect([args.root], args.franka_runs)
     page.write()

@@ -22,4 +22,3 @@ def _scaled(task: str, factor: float) -> Callable[[Any], Dict[str, Tensor]]:
 
 push2d_hundredth, push2d_hundred, push2d_thousand = (_scaled("Push2D", c) for c in FACTORS.values())
 effortreach_hundredth, effortreach_hundred, effortreach_thousand = (_scaled("EffortReach", c) for c in FACTORS.values())
-ringrace_hundredth, ringrace_hundred, ringrace_thousand = (_scaled("RingRace", c) for c in FACTORS.values())

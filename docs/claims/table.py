@@ -1,10 +1,8 @@
-"""The table of runs that the claims are tested on, read from docs/claims/runs.csv."""
+"""The table of runs that the claims are tested on, the current rows of docs/claims/runs.csv."""
 
 from __future__ import annotations
 
-import csv
 import math
-from pathlib import Path
 from typing import Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 
 import numpy as np
@@ -37,12 +35,6 @@ class Table:
         for row in rows:
             self.rows.setdefault((row["arm"], row["problem"]), {})[int(row["seed"])] = row
         self._scales: Dict[str, Scale] = {}
-
-    @classmethod
-    def read(cls, file: Path) -> Table:
-        """From a CSV file."""
-        with open(file, newline="", encoding="utf-8") as lines:
-            return cls(list(csv.DictReader(lines)))
 
     def seeds(self, arm: str, problem: str) -> List[int]:
         """Seeds of the runs there are."""

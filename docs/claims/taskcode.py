@@ -1,9 +1,10 @@
-"""Whether a task computes what it did at another commit: the settings of a run do not tell."""
+"""What a task computed at a commit, as a hash: the settings of a run do not tell."""
 
 from __future__ import annotations
 
 import ast
 import functools
+import hashlib
 import inspect
 import subprocess
 from pathlib import Path
@@ -15,12 +16,13 @@ from hepo_isaac.locate import task_class
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def unchanged(task: str, commit: Optional[str]) -> bool:
-    """Whether the modules of ``task`` at ``commit`` are those of this checkout, comments and docstrings aside.
+def code(task: str, commit: Optional[str] = None) -> str:
+    """Hash of the modules of ``task`` at ``commit``, comments and docstrings aside.
 
-    True where that cannot be known: without git, or for a commit that this clone does not have.
+    Of this checkout for no commit, and where the commit's cannot be known: without git, or when this clone lacks it.
     """
-    return all(_before(file, commit) in (None, _meaning(_now(file))) for file in _files(task)) if commit else True
+    then = [(commit and _before(file, commit)) or _meaning(_now(file)) for file in _files(task)]
+    return hashlib.sha256("\n".join(then).encode()).hexdigest()[:16]
 
 
 @functools.cache
@@ -51,7 +53,7 @@ def _before(file: str, commit: str) -> Optional[str]:
 
 @functools.cache
 def _meaning(source: str) -> str:
-    """The syntax tree without docstrings."""
+    """The source without comments and docstrings, however it is laid out."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
@@ -61,5 +63,5 @@ def _meaning(source: str) -> str:
             and isinstance(body[0], ast.Expr)
             and isinstance(body[0].value, ast.Constant)
         ):
-            node.body = body[1:]  # type: ignore[attr-defined]
-    return ast.dump(tree)
+            node.body = body[1:] or [ast.Pass()]  # type: ignore[attr-defined]
+    return ast.unparse(tree)

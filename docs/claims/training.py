@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Container, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
-from docs.claims.experiments import ARMS, EXPERIMENTS, PROBLEMS, SETTINGS, Arm, Experiment, Problem
-from docs.claims.taskcode import unchanged
+from docs.claims.experiments import ARMS, EXPERIMENTS, LEARNER_VERSION, PROBLEMS, SETTINGS, Arm, Experiment, Problem
+from docs.claims.taskcode import code
 from hepo_isaac.agents.config import train_config
 from hepo_isaac.config import plain, resolve
 from hepo_isaac.methods.method import method_from_config
@@ -23,7 +26,8 @@ from hepo_isaac.overrides import compose
 ROOT = Path(__file__).resolve().parents[2]
 # Of a task: what describes or judges it, and changes nothing that is learned.
 DESCRIPTION = ("scores", "group", "camera", "success", "engines", "budgets", "heuristic")
-Keys = Dict[Tuple[str, str], str]
+KEPT = "kept-"  # begins the key of a run that was given by --franka-runs
+Keys = Dict[Tuple[str, str], Tuple[str, str]]
 Index = Dict[Tuple[str, int], Path]
 
 
@@ -49,10 +53,21 @@ def overrides(arm: Arm, problem: Problem) -> List[str]:
     return [*given, *SETTINGS]
 
 
-def key(config: Mapping[str, Any]) -> str:
-    """The same for all configurations that learn the same, whatever their arm is called and however they are kept.
+def key(config: Mapping[str, Any], commit: Optional[str] = None, version: int = LEARNER_VERSION) -> str:
+    """What a run is: its settings, its task's code at ``commit`` (None: now) and the version of the learner."""
+    parts = (settings(config), code(config["task"]["name"], commit), str(version))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
-    Settings that a configuration does not have count as their defaults, so that a new setting makes no run stale.
+
+def kept(config: Mapping[str, Any]) -> str:
+    """Key of a run that counts whatever has changed since but its settings."""
+    return KEPT + settings(config)
+
+
+def settings(config: Mapping[str, Any]) -> str:
+    """The same for all configurations that say the same, whatever their arm is called and however they are kept.
+
+    Settings that are absent or at their defaults are left out, so that a new setting makes no run stale.
 
     Raises:
         KeyError, TypeError, ValueError: not a configuration of this version.
@@ -60,9 +75,20 @@ def key(config: Mapping[str, Any]) -> str:
     algo = method_from_config(_renamed({**config["algo"], "name": ""}))
     train = train_config(config["train"])
     task = {k: v for k, v in config["task"].items() if k not in DESCRIPTION}
-    parts = (repr(algo), repr(train), json.dumps(task, sort_keys=True), config["heuristic"], config.get("potential"))
+    parts = (_told(algo), _told(train), json.dumps(task, sort_keys=True), config["heuristic"], config.get("potential"))
     text = "\n".join(map(str, (*parts, config["num_envs"], config["sim"]["name"])))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _told(config: Any) -> str:
+    """The fields of a dataclass that are not at their defaults, in order of their names."""
+    told = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        usual = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if value != usual:
+            told[field.name] = _told(value) if dataclasses.is_dataclass(value) else repr(value)
+    return json.dumps(told, sort_keys=True)
 
 
 def _renamed(algo: Dict[str, Any]) -> Dict[str, Any]:
@@ -72,6 +98,7 @@ def _renamed(algo: Dict[str, Any]) -> Dict[str, Any]:
     return algo
 
 
+@functools.cache
 def settled(arm: Arm, problem: Problem) -> Dict[str, Any]:
     """The resolved configuration that ``arm`` has on ``problem`` now."""
     given = overrides(arm, problem)
@@ -79,32 +106,42 @@ def settled(arm: Arm, problem: Problem) -> Dict[str, Any]:
 
 
 def keys(experiments: Iterable[Experiment]) -> Keys:
-    """(arm, problem) -> key, for everything in ``experiments``."""
+    """(arm, problem) -> the keys its runs may have: that of a run trained now first, then ``kept``."""
     pairs = {(a, p) for e in experiments for a in e.arms for p in e.problems}
-    return {(a, p): key(settled(ARMS[a], PROBLEMS[p])) for a, p in sorted(pairs)}
+    configs = {(a, p): settled(ARMS[a], PROBLEMS[p]) for a, p in sorted(pairs)}
+    return {pair: (key(config), kept(config)) for pair, config in configs.items()}
 
 
 def index(roots: Sequence[Path], trusted: Sequence[Path] = ()) -> Index:
-    """(key, seed) -> newest finished run in ``roots`` of a task that has not changed since, or in ``trusted``."""
+    """(key, seed) -> newest finished run in ``roots``, and in ``trusted``, whose runs have the key ``kept``."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found: Index = {}
-    for file in sorted(
-        (f for root in [*roots, *trusted] for f in root.rglob("config.yaml")), key=lambda f: f.parent.name
-    ):
+    files = [(f, root) for root in [*roots, *trusted] for f in root.rglob("config.yaml")]
+    for file, root in sorted(files, key=lambda f: f[0].parent.name):
         try:
             if json.loads((file.parent / "status.json").read_text())["status"] != "finished":
                 continue
             config = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
             git = json.loads((file.parent / "metadata.json").read_text(encoding="utf-8")).get("git") or {}
-            judged = not any(root in file.parents for root in trusted)
-            if judged and not unchanged(config["task"]["name"], git.get("commit")):
-                continue
-            found[key(config), int(config["seed"])] = file.parent
+            version = _version(file.relative_to(root))
+            name = kept(config) if root in trusted else key(config, git.get("commit"), version)
+            found[name, int(config["seed"])] = file.parent
         except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
             continue  # whatever is damaged or of another version is not a run that is looked for
     return found
+
+
+def folder(root: Path) -> Path:
+    """Where runs of this version of the learner are, so that they can be told from others."""
+    return root / ("v%d" % LEARNER_VERSION)
+
+
+def _version(file: Path) -> int:
+    """Version of the learner by the first folder of a path; 1 for runs from before there were such folders."""
+    found = re.fullmatch(r"v(\d+)", file.parts[0])
+    return int(found[1]) if found else 1
 
 
 # ---- what is missing ----------------------------------------------------------------------------------------------
@@ -125,16 +162,20 @@ def selected(only: Optional[Sequence[str]] = None) -> List[Experiment]:
     return [e for e in EXPERIMENTS if set(only) & {*e.claims, e.name}]
 
 
-def missing(experiments: Sequence[Experiment], names: Keys, there: Index) -> List[Job]:
-    """What is left to train, in the order of the experiments; arms of the same configuration share their runs."""
-    planned: Set[Tuple[str, int]] = set(there)
+def missing(experiments: Sequence[Experiment], names: Keys, there: Container[Tuple[str, int]]) -> List[Job]:
+    """What is left to train, in the order of the experiments; arms of the same configuration share their runs.
+
+    there: (key, seed) of the runs there are, in folders (``index``) or in the committed table (collecting.committed).
+    """
+    planned: Set[Tuple[str, int]] = set()
     jobs: List[Job] = []
     for experiment in experiments:
         for problem in experiment.problems:
             for arm in experiment.arms:
-                name = names[arm, problem]
-                seeds = [s for s in range(1, experiment.seeds + 1) if (name, s) not in planned]
-                planned |= {(name, s) for s in seeds}
+                own = names[arm, problem]
+                every = range(1, experiment.seeds + 1)
+                seeds = [s for s in every if not any((k, s) in planned or (k, s) in there for k in own)]
+                planned |= {(own[0], s) for s in seeds}
                 chunk = experiment.side_by_side
                 parts = [tuple(seeds[k : k + chunk]) for k in range(0, len(seeds), chunk)]
                 jobs += [Job(ARMS[arm], PROBLEMS[problem], part) for part in parts]
@@ -151,7 +192,7 @@ def command(job: Job, root: Path) -> List[str]:
 
 
 def cost(job: Job) -> float:
-    """Relative time a job takes: two policies cost half as much again, and a process its start."""
+    """About how many seconds of a quiet core a job takes: two policies cost more, and a process its start."""
     config = settled(job.arm, job.problem)
     policies = len(config["algo"]["objectives"])
     steps = config["num_envs"] * config["train"]["horizon_length"] * config["train"]["max_iterations"]
