@@ -19,8 +19,13 @@ GAMMA, TAU = 0.99, 0.95
 
 
 def make(algo, method=None, runs=1, **train):
-    """A learner of cfg/algo/<algo>.yaml with some keys changed; N envs per run."""
+    """A learner of cfg/algo/<algo>.yaml with some keys changed; N envs per run.
+
+    HEPO's rows are judged by who acted and its gap by critics here; test_learner.py has V-trace.
+    """
     preset = load(algo)
+    if algo == "hepo":
+        preset.update(foreign_advantage="owner", contrast="raw_gae")
     for key, value in (method or {}).items():
         preset[key] = {**preset.get(key, {}), **value} if isinstance(value, dict) else value
     return make_learner("ppo_j", seeds=range(runs), num_envs=N * runs, method={**preset, "name": algo}, **train)
@@ -334,8 +339,12 @@ class TestSharing:
     )
     @pytest.mark.parametrize("collection", ["halves", 0, 1])
     def test_whose_actor_learns_from_the_others_rows(self, share, depends, collection):
-        """Bit-wise: by turns only the policy that did not act has foreign rows."""
+        """Bit-wise: by turns only the policy that did not act has foreign rows, and both share."""
         method = {"share_data": share}
+        if collection != "halves" and share != "both":
+            with pytest.raises(ValueError, match="alternating needs share_data=both"):
+                self.updated({**method, "collection": "alternating"}, "", collection)
+            return
         if collection != "halves":
             method["collection"], acting = "alternating", collection
             depends = [int(d and k != collection) for k, d in enumerate(depends)]
