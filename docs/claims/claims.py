@@ -87,6 +87,23 @@ def c4(table: Table) -> Found:
     return counted(found, n), value, complete(found, SUITE, passed)
 
 
+@claim(
+    "C7 half",
+    "With as many environments of its own, π gains from π_H",
+    "PI(hepo, J+H with two critics on half of the environments) over the suite; lower bound > ½",
+)
+def c7_half(table: Table) -> Found:
+    """The plain sum on π's share of the environments, and what the other half is worth to it."""
+    found, n, pi, gap = versus(table, "hepo", "ppo_jh_half", SUITE)
+    value = "PI %s; IQM difference %s" % (pi, gap)
+    try:
+        _, _, whole, more = versus(table, "ppo_jh_decoupled", "ppo_jh_half", SUITE)
+        value += "; all environments over half of them: PI %s, IQM difference %s" % (whole, more)
+    except TooFewError:
+        pass
+    return counted(found, n), value, complete(found, SUITE, improvement(pi, n * len(found)))
+
+
 @claim("E1", "Joint HEPO learns faster than EIPO", "IQM difference of the mean J over training, hepo − eipo; > 0")
 def e1(table: Table) -> Found:
     """Area under the curve against EIPO."""

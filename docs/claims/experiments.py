@@ -75,6 +75,8 @@ VARIANTS = (
     Arm("hepo_alternating", "hepo_alternating", ("algo.contrast=episode_return",)),
     _variant("hepo_k1", "multiplier.median_window=1"),
     _variant("hepo_ref_j", "objectives=[constrained,task]"),
+    # π of hepo has half of the environments to itself: the plain sum with as many, and as much of a batch.
+    Arm("ppo_jh_half", "ppo_jh_decoupled", ("num_envs=64", "train.minibatch_size=256")),
     *(Arm("hepo_noise_" + n, "hepo", ("+algo.reference_noise=" + n,)) for n in NOISES),
 )
 PRESETS = ("hepo", "hepo_release", "hepo_release2", "ppo_jh_decoupled")
@@ -137,6 +139,7 @@ EXPERIMENTS: Tuple[Experiment, ...] = (
     Experiment("release", ("preset",), ("hepo_release",), SUITE, 10),
     Experiment("human", ("C8", "C10"), ("hepo", "ppo_h"), HUMAN, 5),
     Experiment("quality", ("N3", "C8"), ("hepo", "ppo_h"), QUALITY, 5),
+    Experiment("half", ("C7", "preset"), ("ppo_jh_half",), SUITE, 5),
     Experiment("others", ("C8",), ("hepo", "ppo_h"), OTHERS, 5),
     Experiment("hack", ("C7",), ("ppo_jh",), GROUPS["deceptive"], 10),
     Experiment("baselines", ("C2", "C6", "E1"), ("ppo_jh", "pbrs", "hurl", "eipo"), SUITE, 5),

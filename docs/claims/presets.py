@@ -13,6 +13,7 @@ from hepo_isaac.runs.compare_stats import Interval
 _OTHER = ("hepo_ref_j", "hepo_k1", *("hepo_noise_" + n for n in NOISES))
 CANDIDATES = tuple(a for a in ARMS if a.startswith("hepo") and a not in _OTHER) + (
     "ppo_jh_decoupled",
+    "ppo_jh_half",
     "ppo_h",
     "ppo_j",
 )
