@@ -216,6 +216,13 @@ class FrankaCabinet(Task):
         pose = torch.zeros_like(self._target)
         pose[:, self._robot] = reset_pose(self._default, uniform, self._lower, self._upper)
         self.sim.set_state(mask, pose, self._zero_vel, root_state=self._start_roots, dof_target_pos=pose)
+        self._actions.masked_fill_(mask[:, None], 0.0)  # nothing has been done yet: a potential of the state sees them
+
+    def get_state(self) -> Dict[str, Any]:
+        return {"actions": self._actions.clone()}
+
+    def load_state(self, state: Dict[str, Any]) -> None:
+        self._actions.copy_(state["actions"])
 
     # -- observations and rewards ------------------------------------------------------------------------------
     def _grasp_points(self) -> Tensor:

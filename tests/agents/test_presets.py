@@ -1,4 +1,5 @@
-"""Every file of cfg/algo through rl-games' Runner on a task of the suite; frozen references; refused settings."""
+"""Every file of cfg/algo through rl-games' Runner on a task of the suite and, slow, on FrankaCabinet; frozen references;
+refused settings."""
 
 from __future__ import annotations
 
@@ -21,7 +22,6 @@ from tests.host_reads import HostReads
 from tests.toy import METHODS, TRAIN, PointMass
 
 SMALL = [
-    "task=Push2D",
     "num_envs=16",
     "device=cpu",
     "torch_threads=1",
@@ -46,8 +46,8 @@ VARIANTS = [(name,) for name in group_names("algo")] + [
 ]
 
 
-def settings(algo, *overrides):
-    given = [*SMALL, "algo=" + algo, *overrides]
+def settings(algo, *overrides, task="Push2D"):
+    given = ["task=" + task, *SMALL, "algo=" + algo, *overrides]
     cfg = resolve(compose(given), given, cuda=False)
     validate(cfg)
     return plain(cfg)
@@ -59,11 +59,12 @@ def train(cfg, **observer):
     return recorder
 
 
+@pytest.mark.parametrize("task", ["Push2D", pytest.param("FrankaCabinet", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("variant", VARIANTS, ids=" ".join)
-def test_trains_resumes_and_reads_nothing(variant):
+def test_trains_resumes_and_reads_nothing(task, variant):
     """Six iterations with finite metrics; equal to three, a checkpoint and three more, in every bit of the state; and
     an iteration reads no tensor on the host."""
-    cfg = settings(*variant)
+    cfg = settings(*variant, task=task)
     whole, half = train(cfg), train(cfg, stop_at=3)
     rest = train({**cfg, "seed": 99}, state=half.agent.get_full_state_weights())
     assert whole.finished and len(whole.rows) == 6 and len(rest.rows) == 3
@@ -147,7 +148,7 @@ class TestThreshold:
         assert settings("ppo_lagrangian_pid", "algo.threshold=0.2")["algo"]["threshold"] == 0.2
 
     def test_none_is_refused(self):
-        given = [*SMALL, "algo=ppo_lagrangian"]
+        given = ["task=Push2D", *SMALL, "algo=ppo_lagrangian"]
         cfg = compose(given)
         cfg.task.scores = None
         with pytest.raises(

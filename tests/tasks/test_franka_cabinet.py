@@ -336,3 +336,17 @@ def test_a_users_own_dict_of_terms_is_not_written_to():
     for _ in range(3):
         rewards = env.task.rewards()
     assert torch.equal(rewards.heuristic, mine["reach"]) and list(mine) == ["reach"]
+
+
+def test_a_potential_of_the_state_is_the_same_after_a_resume_and_knows_no_action_after_a_reset():
+    """The default heuristic read as Phi(s) sees the last action, so an environment has to carry it."""
+    one, other = make(3), make(3, seed=1)
+    one.reset()
+    for _ in range(2):
+        one.step(torch.ones(3, 9))
+    other.load_state(one.get_state())
+    penalty = [sum(default_heuristic(e.task.state()).values()) for e in (one, other)]
+    assert torch.equal(*penalty)
+    one.task.reset(torch.tensor([True, False, True]))
+    expected = torch.tensor([0.0, -0.01 * 9, 0.0])
+    torch.testing.assert_close(default_heuristic(one.task.state())["action_penalty"], expected)
