@@ -1,5 +1,5 @@
-"""Every file of cfg/algo through rl-games' Runner on a task of the suite and, slow, on FrankaCabinet; frozen references;
-refused settings."""
+"""Every file of cfg/algo through rl-games' Runner on a task of the suite and, slow, on FrankaCabinet; frozen
+references; refused settings."""
 
 from __future__ import annotations
 
