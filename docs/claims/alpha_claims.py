@@ -205,6 +205,13 @@ def c15(table: Table) -> Found:
             % (task, whole["median"], whole["q25"], whole["q75"], update["median"])
         )
         verdicts.append(whole["median"] <= 1.6)
+    if "memory" in timing:
+        memory, idle = timing["memory"], timing["memory"]["peak_mb"]["idle"]
+        ours, theirs = (memory["peak_mb"][a] - idle for a in ("hepo", "ppo_h"))
+        values.append(
+            "peak memory beyond the libraries, %s with %d envs: %.2f (%.0f over %.0f MB)"
+            % (memory["task"], memory["num_envs"], ours / theirs, ours, theirs)
+        )
     n = "%d turns" % min(r["HEPO iteration / PPO"]["n"] for r in timing["tasks"].values())
     return n, "; ".join(values), whether(all(verdicts))
 
