@@ -10,7 +10,7 @@ from docs.claims import claims as _claims  # noqa: F401 (registers its tests)
 from docs.claims.collecting import CURVES, HERE, RUNS, by_key, committed, current, drawn
 from docs.claims.experiments import ARMS, EXPERIMENTS, GROUPS, SUITE
 from docs.claims.figures import all_figures, bands
-from docs.claims.notes import NOTES
+from docs.claims.notes import CHOICE, NOTES
 from docs.claims.result import TOO_FEW, Result, judge
 from docs.claims.table import Table
 
@@ -146,7 +146,7 @@ def preset_section(table: Table) -> str:
         "experiments.py says. Columns by group: IQM of the arm (difference to hepo). Better or worse: the interval of "
         "PI excludes ½. With %d candidates tested at 5 %% each, one false difference is to be expected.\n\n" % len(rows)
     )
-    return text + presets.best(found) + "\n\n" + _markdown_table(head, rows)
+    return text + presets.best(found) + "\n\n" + CHOICE + "\n\n" + _markdown_table(head, rows)
 
 
 def franka_section(table: Table) -> str:

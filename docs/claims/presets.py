@@ -72,11 +72,17 @@ def signed(interval: Interval) -> str:
 
 def best(found: List[Candidate]) -> str:
     """One sentence: whether a candidate beats the preset by the rule, an interval of PI above ½ on the whole suite."""
-    better = [c for c in found if c.verdict == "better" and c.arm.startswith("hepo")]
-    if not better:
-        return "No candidate is shown to be better than `hepo` by this rule."
-    names = ", ".join("`%s` (PI %s)" % (c.arm, c.improvement) for c in better)
-    return "Better than `hepo` by this rule: %s." % names
+    better = [c for c in found if c.verdict == "better"]
+    ours = [c for c in better if c.arm.startswith("hepo")]
+    first = "No variant of `hepo` is shown to be better than it by this rule."
+    if ours:
+        first = "Variants better than `hepo` by this rule: %s." % _named(ours)
+    others = [c for c in better if c not in ours]
+    return "%s Other methods that are: %s." % (first, _named(others)) if others else first
+
+
+def _named(found: List[Candidate]) -> str:
+    return ", ".join("`%s` (PI %s)" % (c.arm, c.improvement) for c in found)
 
 
 def franka(table: Table) -> List[Tuple[str, ...]]:
