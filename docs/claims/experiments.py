@@ -106,7 +106,7 @@ SCALE_TASKS = ("Push2D", "EffortReach")
 SCALES = {"0.01": "hundredth", "100": "hundred", "1000": "thousand"}
 SCALED = tuple("%s*%s" % (task, c) for task in SCALE_TASKS for c in SCALES)
 FRANKA = "FrankaCabinet"
-FRANKA_ARMS = ("ppo_h", "ppo_j", "ppo_jh_decoupled", "hepo", "hepo_release", "hepo_no_sharing", "pbrs")
+FRANKA_ARMS = ("ppo_h", "ppo_j", "ppo_jh_decoupled", "hepo", "hepo_release", "pbrs", "hepo_no_sharing")
 
 
 def _problems() -> List[Problem]:
