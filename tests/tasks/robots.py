@@ -1,6 +1,6 @@
 """Building any task that runs on a physics engine, and its golden trajectory.
 
-``python -m tests.tasks.robots <Task> ...`` records golden trajectories anew, after a change that is meant to alter them.
+``python -m tests.tasks.robots <Task> ...`` records golden trajectories anew, after a change meant to alter them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def robot_tasks() -> List[str]:
     return [name for name, cfg in files.items() if "mujoco_batch" in cfg["task"].engines]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def settings(task: str, engine: str, *overrides: str) -> Any:
     """The resolved configuration of ``python train.py task=<task> <overrides>``."""
     given = ["task=" + task, "device=cpu", "sim=" + engine, *overrides]
