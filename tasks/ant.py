@@ -22,8 +22,8 @@ FALL_REWARD = -2.0
 VELOCITY_SCALE = 0.2  # of joint speeds in the heuristic
 AT_LIMIT = 0.99  # of the way from the middle of a joint's range to its end
 
-# What the observation's columns are multiplied with. Published are 1, but 0.2 for joint speeds and 0.1 for the feet, and
-# no clipping. Environments here clip at +-5, so what can exceed that is scaled down; the learner standardises each
+# What the observation's columns are multiplied with. Published are 1, but 0.2 for joint speeds and 0.1 for the feet,
+# and no clipping. Environments here clip at +-5, so what can exceed that is scaled down; the learner standardises each
 # column, so that a constant factor makes no other difference.
 OBS_SCALES = (
     (1, 1.0),  # root height, m
@@ -40,8 +40,8 @@ OBS_SCALES = (
 def default_heuristic(s: WalkerState) -> Dict[str, Tensor]:
     """The published shaping as named terms; h is their sum, overwritten by -2 in a fall.
 
-    Its cost for joints at their limit looks at the upper limit only. At rest ankles 2 and 3 are there and ankles 1 and 4
-    are at the lower one, so two of the legs are charged for standing.
+    Its cost for joints at their limit looks at the upper limit only. At rest ankles 2 and 3 are there while ankles 1
+    and 4 are at the lower one, so two of the legs are charged for standing.
     """
     return _shaping(s, s.dof_pos > AT_LIMIT)
 
@@ -86,7 +86,6 @@ class Ant(Walker):
                 mode="effort",
                 damping=float(joints["damping"]),
                 armature=float(joints["armature"]),
-                inelastic_stop=bool(physics["inelastic_stop"]),
             )
         ]
 

@@ -7,7 +7,7 @@ and a shaped heuristic h. What differs from PhysX, and why: docs/parity/Humanoid
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -71,10 +71,14 @@ def _strength(device: torch.device) -> Tensor:
 
 
 def default_heuristic(s: WalkerState) -> Dict[str, Tensor]:
-    """The published shaping as named terms; h is their sum, overwritten by -1 in a fall."""
+    """The published shaping as named terms; h is their sum, overwritten by -1 in a fall.
+
+    The cost of joints near their limits grows up to the limit and no further: PhysX's joints do not pass it, MuJoCo's
+    soft stops give way for a moment (docs/parity/Humanoid.md).
+    """
     strength = _strength(s.progress.device)
     up, heading = posture_bonus(s.up, s.heading)
-    beyond = (s.dof_pos.abs() - AT_LIMIT).clamp(min=0.0)
+    beyond = (s.dof_pos.abs() - AT_LIMIT).clamp(0.0, 1.0 - AT_LIMIT)
     terms = {
         "progress": s.progress,
         "alive": torch.full_like(s.progress, 2.0),
@@ -108,7 +112,6 @@ class Humanoid(Walker):
                 stiffness=stiffness,
                 damping=damping,
                 armature=armature,
-                inelastic_stop=bool(physics["inelastic_stop"]),
             )
             for joint, (stiffness, damping, armature, _) in JOINTS.items()
         ]
