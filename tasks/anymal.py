@@ -1,9 +1,9 @@
 """Anymal: the quadruped ANYmal C walks on flat ground as fast, and turns as fast, as it is told.
 
-The published task (Isaac Gym Envs, with HEPO's changes): 12 joint-position actions, 48 observations, task reward r = minus
-the squared errors of the commanded velocities, and a shaped heuristic h. r is never positive and falling costs nothing, so a
-short episode can have a higher J than a good one: read J next to the metrics ``survived`` and ``tracking_error``
-(docs/parity/Anymal.md). Lengths in metres, angles in radians, quaternions xyzw.
+The published task (Isaac Gym Envs, with HEPO's changes): 12 joint-position actions, 48 observations, task reward r =
+minus the squared errors of the commanded velocities, and a shaped heuristic h. r is never positive and falling costs
+nothing, so a short episode can have a higher J than a good one: read J next to the metrics ``survived`` and
+``tracking_error`` (docs/parity/Anymal.md). Lengths in metres, angles in radians, quaternions xyzw.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class AnymalState:
     linear_error: (N,) e_v, squared error of the horizontal velocity, m^2/s^2.  angular_error: (N,) e_w of the turning
     speed, rad^2/s^2.  linear_velocity, angular_velocity: (N, 3) of the base in its own frame, m/s and rad/s.
     commands: (N, 3) forward, sideways m/s, turning rad/s.  gravity: (N, 3) as observed, see ``projected_gravity``.
-    base_position: (N, 3) m.  joint_offset: (N, 12) from STANCE, rad.  joint_velocity: (N, 12) rad/s.  torque: (N, 12) of
-    the last physics step, N m.  actions: (N, 12) clipped to [-1, 1].
+    base_position: (N, 3) m.  joint_offset: (N, 12) from STANCE, rad.  joint_velocity: (N, 12) rad/s.
+    torque: (N, 12) of the last physics step, N m.  actions: (N, 12) clipped to [-1, 1].
     """
 
     linear_error: Tensor
@@ -208,8 +208,8 @@ class Anymal(Task):
 
     # -- observations and rewards ------------------------------------------------------------------------------
     def _moving(self) -> Tuple[Tensor, Tensor]:
-        """(N, 2, 3) linear and angular velocity of the base in its own frame, and (N, 3) gravity as observed; kept while
-        the simulation stands still, since rewards and observation both want them."""
+        """(N, 2, 3) linear and angular velocity of the base in its own frame, and (N, 3) gravity as observed; kept
+        while the simulation stands still, since rewards and observation both want them."""
         if self._version != self.sim.version:
             root = self.sim.root_state[:, 0]
             rotation = quat_matrix(root[:, 3:7])
@@ -256,8 +256,8 @@ class Anymal(Task):
         return ((force * force).sum(-1) > FATAL_FORCE**2).any(1)
 
     def metrics(self) -> Dict[str, Tensor]:
-        """survived: up to the time limit.  tracking_error: mean e_v + e_w per step.  tracked: survived with a mean error
-        below 0.25, h's own width (standing still manages that for one command in thirty)."""
+        """survived: up to the time limit.  tracking_error: mean e_v + e_w per step.  tracked: survived with a mean
+        error below 0.25, h's own width (standing still manages that for one command in thirty)."""
         error, survived = self._error_sum / self._steps, ~self.terminated()
         return {"tracked": survived & (error < TRACKED_ERROR), "survived": survived, "tracking_error": error}
 
