@@ -248,7 +248,7 @@ def test_a_joint_in_the_air_swings_as_its_spring_damper_and_inertia_say(env):
     expected = np.linalg.solve(damped, force * h)[6:]
     mujoco.mj_step(model, data)
     np.testing.assert_allclose(data.qvel[6:], expected, rtol=1e-3, atol=1e-3)
-    assert np.abs(expected).max() > 0.5
+    assert np.abs(expected).max() > 0.4
 
 
 def test_self_collision(env):
