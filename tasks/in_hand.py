@@ -22,7 +22,6 @@ from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.math import quat_conjugate, quat_mul, quat_rotate
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task
-from hepo_isaac.envs.task_env import OBS_CLIP
 from hepo_isaac.errors import unknown
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, ForceSensorSpec, SceneSpec
@@ -56,8 +55,8 @@ class InHandObject:
     tolerance: float = 1.0
 
 
-EGG = InHandObject(ASSETS / "in_hand_egg.xml", 0.1508)
-PEN = InHandObject(ASSETS / "in_hand_pen.xml", 0.0424, is_pen=True, tolerance=2.0)
+EGG = InHandObject(ASSETS / "in_hand_egg.xml", 0.150796)
+PEN = InHandObject(ASSETS / "in_hand_pen.xml", 0.042357, is_pen=True, tolerance=2.0)
 
 
 @dataclass
@@ -259,9 +258,8 @@ class InHandTask(Task):
         self.heuristic_name = self._heuristic.name
         parts = self.parts(cfg)
         self._observe = Observation([parts[name] for name in self.observation_types[cfg["observation_type"]]])
-        self.num_obs = self._observe.size  # type: ignore[misc]  # depends on the observation type
+        self.num_obs = self._observe.size
         self._critic = self._observe
-        self.num_states = 0
         if cfg["asymmetric_observations"]:
             self._critic = Observation([parts[name] for name in self.observation_types["full_state"]])
             self.num_states = self._critic.size
@@ -406,8 +404,7 @@ class InHandTask(Task):
         return self._observe()
 
     def critic_state(self) -> Tensor:
-        """(N, num_states) what the critic sees if observations are asymmetric, clipped as observations are."""
-        return self._critic().clamp(-OBS_CLIP, OBS_CLIP)
+        return self._critic()
 
     def rewards(self) -> Rewards:
         state = self.state()
