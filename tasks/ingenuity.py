@@ -99,7 +99,7 @@ class Ingenuity(HoverTask):
         self._clock += 1
         forces = rotor_forces(actions)
         self._thrust = forces[..., 2]
-        self.sim.apply_body_force(quat_rotate(self.sim.body_state[..., 3:7], forces))
+        self.sim.apply_body_force(quat_rotate(self.sim.root_state[:, :, 3:7], forces))  # rotors are fixed to the root
 
     def reset(self, mask: Tensor) -> None:
         uniform, column = self._streams.rand(6, mask=mask), mask.unsqueeze(1)
