@@ -305,6 +305,7 @@ def test_the_tray_follows_the_legs(env, angle):
     assert sim.dof_pos[0, 1::2].tolist() == pytest.approx([angle] * 3, abs=0.01)
     assert sim.dof_pos[0, ::2].tolist() == pytest.approx([-angle / 2] * 3, abs=0.01)
     assert sim.root_state[0, 0, 2].item() == pytest.approx(0.05 + 0.72 * math.cos(math.pi / 4 - angle / 2), abs=4e-3)
+    assert feet_error(sim) < 1e-3
 
 
 def test_a_longer_leg_raises_its_side(env):
