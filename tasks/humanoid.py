@@ -47,8 +47,8 @@ for _limb in (_LEG, _ARM):
         JOINTS.update({_side + name: numbers for name, numbers in _limb.items()})
 
 # What the observation's columns are multiplied with. Published are 1 for the velocity and 0.01 for the feet, and no
-# clipping. Environments here clip at +-5, so both are scaled down; the learner standardises each column, so that a
-# constant factor makes no other difference.
+# clipping. Environments here clip at +-5, so both are scaled down, the feet such that three times the body's weight is
+# seen in full. The learner standardises each column, so that a constant factor makes no other difference.
 OBS_SCALES = (
     (1, 1.0),  # root height, m
     (3, 0.2),  # velocity of the root in its own frame
@@ -58,7 +58,7 @@ OBS_SCALES = (
     (21, 1.0),  # joint angles in their ranges
     (21, VELOCITY_SCALE),  # joint speeds
     (21, 0.01),  # joint torques
-    (12, 0.001),  # force and torque of the feet
+    (12, 0.004),  # force and torque of the feet
     (21, 1.0),  # actions
 )
 
