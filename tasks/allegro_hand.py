@@ -13,7 +13,6 @@ from hepo_isaac.sim.spec import ActorSpec, DriveSpec
 from .in_hand import ASSETS, EGG, PEN, InHandObject, InHandTask
 
 FINGERS = ("index", "middle", "ring", "thumb")
-VELOCITY_LIMIT = 6.283  # rad/s (URDF)
 # Ry(pi) Rx(0.47 pi) Rz(0.25 pi): fingers along -y, 5.4 degrees downwards, palm up.
 ORIENTATION = (0.28304457, 0.68333003, -0.62178249, 0.25755074)
 
@@ -46,7 +45,7 @@ class AllegroHand(InHandTask):
     @classmethod
     def hand(cls, cfg: Mapping[str, Any], engine: str) -> ActorSpec:
         physics = cfg["physics"]
-        drive = physics["drive"]
+        drive = physics["drive"]["isaacgym" if engine == "isaacgym" else "mujoco"]
         return ActorSpec(
             name="hand",
             asset=ASSETS / "allegro_hand.xml",
@@ -60,7 +59,7 @@ class AllegroHand(InHandTask):
                     damping=float(drive["damping"]),
                     armature=float(drive["armature"]),
                     effort_limit=float(drive["effort_limit"]),
-                    velocity_limit=VELOCITY_LIMIT,
+                    velocity_limit=float(drive["velocity_limit"]),
                 ),
             ),
             collision_group=1,
