@@ -17,14 +17,15 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Tuple, cast
 
 import mujoco
 import numpy as np
 import torch
+from torch import Tensor
 
 from hepo_isaac.sim.mujoco_model import compile_scene
-from hepo_isaac.sim.spec import ActorSpec, SceneSpec
+from hepo_isaac.sim.spec import ActorSpec, DriveSpec, SceneSpec
 from tasks.shadow_hand import ASSETS, ShadowHand
 from tests.tasks.robots import make, settings
 
@@ -115,7 +116,7 @@ def step() -> None:
         drive, target = _drive(gains, joint), 0.3
         row = []
         for substeps in (2, 4, 8):
-            angles, inertia = mujoco_step(replace_substeps(gains, substeps), joint, target, 1.0)
+            angles, inertia = mujoco_step(gains._replace(substeps=substeps), joint, target, 1.0)
             row.append(_summary(angles, CONTROL_DT / substeps, target))
         physx = physx_step(inertia, drive.stiffness, drive.damping, drive.effort_limit, target, 1.0)
         row.insert(0, _summary(physx, PHYSX_STEP / PHYSX_ITERATIONS, target))
@@ -123,12 +124,7 @@ def step() -> None:
     _draw()
 
 
-def replace_substeps(gains: Gains, substeps: int) -> Gains:
-    """The same gains at another number of physics steps."""
-    return gains._replace(substeps=substeps)
-
-
-def _drive(gains: Gains, joint: str) -> Any:
+def _drive(gains: Gains, joint: str) -> DriveSpec:
     return next(d for d in gains.hand().drives if re.fullmatch(d.joints, joint))
 
 
@@ -235,7 +231,7 @@ def hold() -> None:
             speeds.append(env.sim.dof_vel.abs().max().item())
         height = env.sim.root_state[0, 1, 2].item()
         still = height if still is None else still
-        bend = (env.sim.dof_pos - pose)[0, env.task._columns].abs()
+        bend = (env.sim.dof_pos - pose)[0, cast(ShadowHand, env.task)._columns].abs()
         print(
             "%4g  %7g %7g %5d | %9.1f          %9.2f      %8.4f"
             % (*gains, 1e3 * bend.max().item(), 1e3 * (still - height), max(speeds))
@@ -246,7 +242,8 @@ def hold() -> None:
 def flail(gains: Gains, envs: int = 32, steps: int = 240) -> Tuple[float, float]:
     """New random targets every quarter of a second: share of blocks still held after 4 s, and rad/s they turned."""
     env = make("ShadowHand", envs, *gains.overrides())
-    env.task._fall_distance = float("inf")  # a dropped block stays down
+    task = cast(ShadowHand, env.task)
+    task._fall_distance = float("inf")  # a dropped block stays down
     env.reset()
     generator = torch.Generator().manual_seed(0)
     held, turned, time = torch.ones(envs, dtype=torch.bool), 0.0, 0
@@ -255,47 +252,47 @@ def flail(gains: Gains, envs: int = 32, steps: int = 240) -> Tuple[float, float]
         if i % 15 == 0:
             action = 2.0 * torch.rand(envs, env.num_actions, generator=generator) - 1.0
         env.step(action)
-        state = env.task.state()
+        state = task.state()
         held &= state.distance < 0.24
         turned += float((held * state.object_angvel.norm(dim=-1)).sum())
         time += int(held.sum())
     return held.float().mean().item(), turned / time
 
 
-def plan(
-    gains: Gains, seconds: float = 10.0, seed: int = 0, samples: int = 32, horizon: int = 24, each: int = 8
-) -> Tuple[int, int]:
-    """Goals and drops in ``seconds`` of predictive sampling: every ``each`` steps the best of ``samples`` constant
-    targets over the next ``horizon`` steps, by the published h, drawn around the present one."""
+def plan(gains: Gains, seconds: float = 10.0, seed: int = 0) -> Tuple[int, int]:
+    """Goals and drops in ``seconds`` of predictive sampling: every 8 control steps the best of 32 constant actions over
+    the next 24 steps, by the published distance and rotation terms, drawn around the present one."""
+    samples, horizon, each = 32, 24, 8
     env = make("ShadowHand", samples, *gains.overrides(), seed=seed)
-    task, sim = env.task, env.sim
+    task, sim = cast(ShadowHand, env.task), env.sim
     generator = torch.Generator().manual_seed(seed)
     everyone = torch.ones(samples, dtype=torch.bool)
     env.reset()
     goals = drops = 0
     nominal = torch.zeros(env.num_actions)
 
-    def spread() -> None:
-        """Every world becomes world 0."""
-        first = [x[:1].expand_as(x).clone() for x in (sim.dof_pos, sim.dof_vel, sim.root_state, sim.dof_target_pos)]
-        sim.set_state(everyone, *first)
-        task._goal.copy_(task._goal[:1].expand_as(task._goal).clone())
-        task._version = -1
+    def snapshot() -> List[Tensor]:
+        """The first world's state, for all of them."""
+        state = (sim.dof_pos, sim.dof_vel, sim.root_state, sim.dof_target_pos)
+        return [x[:1].expand_as(x).clone() for x in state]
 
-    def run(actions: torch.Tensor, count: int) -> torch.Tensor:
+    def run(actions: Tensor, count: int) -> Tensor:
         value = torch.zeros(samples)
         for _ in range(count):
-            task._target[:, task._columns] = task._lower + 0.5 * (actions + 1.0) * (task._upper - task._lower)
-            sim.set_dof_target_pos(task._target)
+            task.apply(actions)
             sim.step()
-            task._version = -1
             s = task.state()
             value += -10.0 * s.distance + 1.0 / (s.angle + 0.1) - 100.0 * s.fallen
         return value
 
+    def same_goal() -> None:
+        task._goal.copy_(task._goal[:1].expand_as(task._goal).clone())
+        task._version = -1
+
+    same_goal()
     for _ in range(int(seconds / CONTROL_DT / each)):
-        spread()
-        start = [x.clone() for x in (sim.dof_pos, sim.dof_vel, sim.root_state, sim.dof_target_pos)]
+        start = snapshot()
+        sim.set_state(everyone, *start)
         actions = (nominal + 0.5 * torch.randn(samples, env.num_actions, generator=generator)).clamp(-1.0, 1.0)
         actions[0] = nominal
         nominal = actions[run(actions, horizon).argmax()].clone()
@@ -307,10 +304,12 @@ def plan(
                 drops += 1
                 env.reset()
                 nominal = torch.zeros(env.num_actions)
-            elif bool(state.reached[0]):
+                same_goal()
+                break
+            if bool(state.reached[0]):
                 goals += 1
                 task._new_goals(everyone, 2.0 * task._streams.rand(2) - 1.0)
-                spread()
+                same_goal()
     return goals, drops
 
 
