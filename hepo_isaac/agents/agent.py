@@ -53,9 +53,9 @@ class HepoAgent(BaseAlgorithm):
             )
         num_obs, num_actions = info["observation_space"].shape[0], info["action_space"].shape[0]
         self.generators = [torch.Generator(self._device).manual_seed(int(s)) for s in config["seeds"]]
-        self.learner = Learner(
-            self.method, self.train_cfg, self.num_envs, num_obs, num_actions, self.generators, self._device
-        )
+        sizes = (self.num_envs, num_obs, num_actions)
+        states = int(info.get("state_size", 0))
+        self.learner = Learner(self.method, self.train_cfg, *sizes, self.generators, self._device, states)
         self.policy_names = list(self.method.policy_names)
         self.num_runs = len(self.generators)
         if self.method.frozen_reference is not None:

@@ -18,6 +18,7 @@ class TrainConfig:
     tau: GAE's lambda.  e_clip: PPO and value clip.  critic_coef: the value loss enters with 0.5 critic_coef.
     learning_rate, kl_threshold, min_lr, max_lr: adaptive rule; lr_schedule says how often it looks at the KL:
         after each "minibatch" (rl-games' legacy), each "mini_epoch" (its standard), each "iteration", or "fixed".
+    critic_units: trunk of critics that see more than the actors (a task's asymmetric observations); as units if empty.
     bounds_loss_coef: weight of the penalty on Gaussian means beyond +-1.1.
     max_bad_fraction: the run stops if more than this share of worlds diverges in one iteration.
     """
@@ -28,6 +29,7 @@ class TrainConfig:
     mini_epochs: int
     units: Tuple[int, ...]
     activation: str = "elu"
+    critic_units: Tuple[int, ...] = ()
     gamma: float = 0.99
     tau: float = 0.95
     e_clip: float = 0.2
@@ -72,6 +74,7 @@ def train_config(cfg: Mapping[str, Any]) -> TrainConfig:
     cfg = dict(cfg)
     network = dict(cfg.pop("network", {}))
     cfg.update(units=tuple(network["units"]), activation=network.get("activation", "elu"))
+    cfg.update(critic_units=tuple(network.get("critic_units", ())))
     known = {f.name for f in fields(TrainConfig)}
     extra = sorted(set(cfg) - known - {"num_envs"})
     if extra:

@@ -53,6 +53,7 @@ class Learner:
 
     Args:
         method, train: what and how.  num_envs: N of all runs together.  num_obs, num_actions: O, A.
+        num_states: how many of the O only the critics see, the last ones.
         generators: one per run, on ``device``; the only source of randomness.
     """
 
@@ -65,13 +66,15 @@ class Learner:
         num_actions: int,
         generators: Sequence[torch.Generator],
         device: torch.device,
+        num_states: int = 0,
     ) -> None:
         self.method, self.train, self.device = method, train, device
         self.num_runs, self.generators = len(generators), list(generators)
         self.num_policies = p = self.num_runs * method.num_policies
         self.num_obs, self.num_actions = num_obs, num_actions
         self.rows = RowPlan(method, train, num_envs, self.generators, device)
-        self.net = PolicyStack(p, num_obs, num_actions, 2, train.units, train.activation, generators, device)
+        trunk = (train.units, train.activation, generators, device)
+        self.net = PolicyStack(p, num_obs, num_actions, 2, *trunk, num_states, train.critic_units)
         self.optimizer = StackedAdam(self.net.flat, torch.full((p,), train.learning_rate, device=device))
         self.obs_norm = RunningMeanStd(self.num_runs, num_obs, device)
         self.value_norm = ValueNormalizer(p, 2, device)

@@ -49,6 +49,7 @@ class HepoPlayer:
             info["action_space"].shape[0],
             generators,
             self._device,
+            int(info.get("state_size", 0)),
         )
         self.result: Dict[str, Any] = {}
 

@@ -19,12 +19,14 @@ class RlGamesVecEnv(IVecEnv):
         self.env = env
 
     def get_env_info(self) -> Dict[str, Any]:
-        """Spaces, value_size 2 and the episode length."""
+        """Spaces, value_size 2 and the episode length. The last ``state_size`` columns of the observation space are
+        for critics alone."""
         low, high = np.full(self.env.num_obs, -OBS_CLIP, np.float32), np.full(self.env.num_obs, OBS_CLIP, np.float32)
         one = np.ones(self.env.num_actions, np.float32)
         return {
             "observation_space": gymnasium.spaces.Box(low, high),
             "action_space": gymnasium.spaces.Box(-one, one),
+            "state_size": self.env.num_states,
             "value_size": 2,
             "agents": 1,
             "max_episode_length": self.env.max_episode_length,

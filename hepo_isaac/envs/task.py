@@ -31,14 +31,17 @@ class Task(ABC):
     """Reads a Simulation and defines observations, actions, rewards and resets; never owns the step loop.
 
     Class attributes:
-        name: as in ``task=<name>``.  num_obs, num_actions: sizes O and K.
+        name: as in ``task=<name>``.  num_obs, num_actions: sizes O and K; an instance may have another num_obs where
+            its configuration chooses among observations.
     Instance attributes:
         sim: the engine.  max_episode_length: control steps until the time limit.
+        num_states: size S of what only critics see (asymmetric observations), 0 if there is none.
     """
 
     name: ClassVar[str]
-    num_obs: ClassVar[int]
-    num_actions: ClassVar[int]
+    num_obs: int
+    num_actions: int
+    num_states: int = 0
     max_episode_length: int
     sim: Simulation
 
@@ -58,6 +61,10 @@ class Task(ABC):
     @abstractmethod
     def observe(self) -> Tensor:
         """Observations (N, O) of the current state."""
+
+    def critic_state(self) -> Tensor:
+        """(N, S) what only critics see of the current state; asked for where num_states is not 0."""
+        raise NotImplementedError("%s has no states for critics" % type(self).__name__)
 
     @abstractmethod
     def state(self) -> Any:
@@ -103,10 +110,11 @@ class Task(ABC):
 class StepResult:
     """What TaskEnv.step returns for N envs.
 
-    obs: (N, O) the observation to act on next; after an episode end it is the first of the new episode.
+    obs: (N, O + S) the observation to act on next, and behind it what only critics see; after an episode end it is the
+        first of the new episode.
     rewards: (N, 2) the pair [r, h], rl-games' ``value_size=2`` layout.
     terminated, time_out, done: (N,) bool. time_out and terminated exclude each other.
-    final_obs: (N, O) the observation the step really ended in; differs from obs only where ``done``.
+    final_obs: (N, O + S) the observation the step really ended in; differs from obs only where ``done``.
     terms: (N, len(term_names)) reward terms of this step.  metrics: (N, len(metric_names)).
     counted: (N,) bool, False while an env is in a first episode that a random start phase cut short.
     bad: (N,) bool, worlds that diverged in this step (they are in ``terminated`` too).

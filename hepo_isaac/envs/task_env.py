@@ -36,7 +36,9 @@ class TaskEnv:
     ) -> None:
         self.task, self.sim = task, sim
         self.num_envs, self.device = sim.num_envs, sim.device
-        self.num_obs, self.num_actions = task.num_obs, task.num_actions
+        # Observations carry the critics' states behind them: one tensor through buffers, normalisers and checkpoints.
+        self.num_states = task.num_states
+        self.num_obs, self.num_actions = task.num_obs + task.num_states, task.num_actions
         self.max_episode_length = task.max_episode_length
         self._streams, self._random_start, self._potential = streams, random_start, potential
         self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
@@ -121,7 +123,10 @@ class TaskEnv:
         return phi
 
     def _observe(self) -> Tensor:
-        return self.task.observe().clamp(-OBS_CLIP, OBS_CLIP)
+        obs = self.task.observe()
+        if self.num_states:
+            obs = torch.cat((obs, self.task.critic_state()), 1)
+        return obs.clamp(-OBS_CLIP, OBS_CLIP)
 
     def get_state(self) -> Dict[str, Any]:
         """Everything needed to continue exactly: engine, task, episode clocks, random state."""

@@ -190,8 +190,10 @@ def _drive(child: mujoco.MjSpec, actor: ActorSpec, drive: DriveSpec, spec: Scene
             )
         taken[joint.name] = drive.joints
         joint.armature = drive.armature
-        # A PhysX drive's damping replaces the joint's own; a drive carries it in its actuator.
-        joint.damping = [drive.damping if drive.mode == "none" else 0.0, 0.0, 0.0]
+        # A PhysX drive's gains replace the joint's own. An actuator carries them where it has a target to follow.
+        passive = drive.mode in ("effort", "none")
+        joint.damping = [drive.damping if passive else 0.0, 0.0, 0.0]
+        joint.stiffness = [drive.stiffness if passive else 0.0, 0.0, 0.0]
         joint.frictionloss = 0.0
         if drive.inelastic_stop:
             joint.solref_limit = [-INELASTIC_LIMIT_STIFFNESS, -1.0 / spec.physics_dt]

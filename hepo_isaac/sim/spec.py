@@ -21,7 +21,8 @@ class DriveSpec:
     """A drive on every joint whose name matches ``joints`` (a regular expression, full match).
 
     mode: "position" (PD towards set_dof_target_pos), "velocity", "effort" (set_dof_effort) or "none" (passive).
-    stiffness: N/m or N m/rad.  damping: N s/m or N m s/rad.  effort_limit: N or N m, symmetric.
+    stiffness: N/m or N m/rad.  damping: N s/m or N m s/rad.  effort_limit: N or N m, symmetric. In modes "effort"
+        and "none" stiffness and damping are passive: a spring towards 0 and a damper, outside the effort limit.
     velocity_limit: m/s or rad/s that the drive alone may reach; None is unlimited. Engines without a hard
         joint-speed cap bound the drive's position error instead (docs/physics.md).
     armature: kg or kg m^2 added to the joint's inertia.

@@ -293,3 +293,29 @@ def test_player_counts_whole_episodes():
     assert len(result["return_task"]) == 48  # 3 per env
     with pytest.raises(UserError, match="has no policy 'pi_x'; it has: pi, pi_h"):
         run_evaluation(settings(), PointMass(16), recorder.agent.get_full_state_weights(), 10, policy="pi_x")
+
+
+class Watched(PointMass):
+    """Only critics see the clock, the last column."""
+
+    def get_env_info(self):
+        return {**super().get_env_info(), "state_size": 1}
+
+
+@pytest.mark.parametrize("algo", ["ppo_h", "hepo"])
+def test_critics_may_see_more_than_actors(algo):
+    """What only critics see changes values and no action, is learned from, and goes through checkpoint and player."""
+    options = {"network": {"units": [32, 16], "critic_units": [8]}}
+    agent = train(algo, Watched(16), **options).agent
+    obs = torch.rand(16, 3)
+    other = torch.cat((obs[:, :2], 1.0 - obs[:, 2:]), 1)
+    p = agent.learner.num_policies
+    (mean, values), (moved_mean, moved) = (agent.learner.evaluate(x.expand(p, -1, -1)) for x in (obs, other))
+    assert torch.equal(mean, moved_mean) and (values != moved).all()
+    first = train(algo, Watched(16), Recorder(stop_at=1), **options).agent
+    assert (agent.learner.net.flat != first.learner.net.flat)[:, agent.learner.net.value_head_mask() == 1].all()
+    half = train(algo, Watched(16), Recorder(stop_at=2), **options).agent
+    rest = train(algo, Watched(16), Recorder(state=half.get_full_state_weights()), **options).agent
+    _assert_equal(agent.get_full_state_weights(), rest.get_full_state_weights())
+    result = run_evaluation(settings(algo, **options), Watched(16), agent.get_full_state_weights(), episodes=16)
+    assert len(result["return_task"]) == 16

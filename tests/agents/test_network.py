@@ -86,3 +86,58 @@ def test_every_activation_of_the_settings_exists():
 def test_unknown_activation_is_named():
     with pytest.raises(ValueError, match="'gelu'.*elu"):
         PolicyStack(1, 2, 1, 2, [4], "gelu", [torch.Generator()], CPU)
+
+
+class TestAsymmetric:
+    """Actors see the first 4 of 7 columns, critics the last 3."""
+
+    def stack(self):
+        generators = [torch.Generator().manual_seed(3)]
+        return PolicyStack(2, 7, 2, 2, [16, 8], "elu", generators, CPU, num_states=3, critic_units=[12])
+
+    def modules(self, stack, policy):
+        state = {k[len("a2c_network.") :]: v for k, v in stack.policy_state(policy).items()}
+        actor = nn.Sequential(nn.Linear(4, 16), nn.ELU(), nn.Linear(16, 8), nn.ELU(), nn.Linear(8, 2))
+        critic = nn.Sequential(nn.Linear(3, 12), nn.ELU(), nn.Linear(12, 2))
+        for module, names in ((actor, ("actor_mlp.0", "actor_mlp.2", "mu")), (critic, ("critic_mlp.0", "value"))):
+            for layer, name in zip([m for m in module if isinstance(m, nn.Linear)], names):
+                layer.weight.data, layer.bias.data = state.pop(name + ".weight"), state.pop(name + ".bias")
+        assert list(state) == ["sigma"]
+        return actor, critic
+
+    def test_forward_and_gradient_equal_separate_networks(self):
+        stack = self.stack()
+        x = torch.randn(2, 9, 7, generator=torch.Generator().manual_seed(1))
+        mean, values, _ = stack(x)
+        ((mean**2).sum() + (values**3).sum()).backward()
+        for p in range(2):
+            actor, critic = self.modules(stack, p)
+            torch.testing.assert_close(mean[p], actor(x[p, :, :4]))
+            torch.testing.assert_close(values[p], critic(x[p, :, 4:]))
+            ((actor(x[p, :, :4]) ** 2).sum() + (critic(x[p, :, 4:]) ** 3).sum()).backward()
+            mine = [layer.weight.grad.t().flatten() for layer in (actor[0], critic[0])]
+            flat = stack.flat.grad[p]
+            torch.testing.assert_close(flat[: 4 * 16], mine[0], rtol=1e-4, atol=1e-5)
+            start = 4 * 16 + 16 + 16 * 8 + 8 + 8 * 2 + 2
+            torch.testing.assert_close(flat[start : start + 3 * 12], mine[1], rtol=1e-4, atol=1e-5)
+
+    def test_the_mask_covers_the_critic_and_nothing_else(self):
+        stack = self.stack()
+        x = torch.randn(2, 5, 7)
+        stack(x)[1].sum().backward()
+        touched = stack.flat.grad[0] != 0
+        mask = stack.value_head_mask()
+        assert (mask[touched] == 1).all() and mask.sum() == 3 * 12 + 12 + 12 * 2 + 2
+        stack.flat.grad = None
+        (stack(x)[0].sum() + stack.log_std.sum()).backward()
+        assert (stack.flat.grad[0][mask == 1] == 0).all() and (stack.flat.grad[0][mask == 0] != 0).float().mean() > 0.9
+
+    def test_rescaled_values(self):
+        stack = self.stack()
+        x = torch.randn(2, 5, 7)
+        mean, values, _ = stack(x)
+        scale, shift = torch.tensor([[2.0, 3.0], [0.5, 1.0]]), torch.tensor([[1.0, -1.0], [0.0, 4.0]])
+        stack.rescale_values(scale, shift)
+        moved_mean, moved, _ = stack(x)
+        assert torch.equal(moved_mean, mean)
+        torch.testing.assert_close(moved, values * scale[:, None] + shift[:, None])

@@ -37,7 +37,7 @@ class FakeSim(SimpleNamespace):
 class Counter:
     """Observation 0 counts steps since the reset, observation 1 holds the last action; env 3 terminates at 3."""
 
-    num_obs, num_actions, max_episode_length = 2, 1, 5
+    num_obs, num_actions, num_states, max_episode_length = 2, 1, 0, 5
     heuristic_name = "counter"
 
     def __init__(self, sim):
@@ -190,3 +190,19 @@ def test_rl_games_adapter():
         "overflow": 0,
         "heuristic_nonfinite": 0,
     }
+
+
+def test_states_for_critics_travel_behind_the_observation():
+    """Fresh after a reset, final in final_obs, clipped like the observation."""
+    env = make()
+    env.task.num_states = 1
+    env.task.critic_state = lambda: 3.0 * env.task.count.unsqueeze(1)
+    env = TaskEnv(env.task, env.sim, env._streams, random_start=False)
+    assert env.num_obs == 3 and env.num_states == 1
+    info = RlGamesVecEnv(env).get_env_info()
+    assert info["state_size"] == 1 and info["observation_space"].shape == (3,)
+    assert env.reset().tolist() == [[0.0, 0.0, 0.0]] * N
+    for expected in (3.0, 5.0, 5.0):
+        result = env.step(torch.ones(N, 1))
+        assert result.final_obs[:, 2].tolist() == [expected] * N
+    assert result.obs[:, 2].tolist() == [5.0, 5.0, 5.0, 0.0]  # env 3 has just begun anew

@@ -7,7 +7,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from simlab import SERVED, N, build, every, only, put_box, put_joint, run, snapshot, tensor, workshop
+from simlab import (
+    ASSETS,
+    DT,
+    SERVED,
+    SUBSTEPS,
+    N,
+    build,
+    every,
+    only,
+    put_box,
+    put_joint,
+    run,
+    snapshot,
+    tensor,
+    workshop,
+)
+
+from hepo_isaac.sim.mujoco_batch import MujocoBatchSimulation
+from hepo_isaac.sim.spec import ActorSpec, DriveSpec, SceneSpec
 
 
 def rollout(threads):
@@ -143,3 +161,15 @@ def test_foreign_state_names_both_shapes():
     other = build("batch", workshop(), num_envs=2)
     with pytest.raises(ValueError, match=r"shape \(2, \d+\) does not fit mujoco_batch with shape \(4, \d+\)"):
         sim.load_state(other.get_state())
+
+
+def test_an_effort_drive_keeps_its_passive_spring_and_damper():
+    """A constant force F settles a spring k at F / k, however small the effort limit makes F."""
+    drive = DriveSpec("rail", "effort", stiffness=20.0, damping=10.0, effort_limit=4.0)
+    actor = ActorSpec("sprung", ASSETS / "slider.xml", drives=(drive,))
+    sim = MujocoBatchSimulation(SceneSpec(actors=(actor,), control_dt=DT, substeps=SUBSTEPS), 2, threads=1)
+    for _ in range(600):
+        sim.set_dof_effort(torch.tensor([[3.0], [10.0]]))
+        sim.step()
+    assert sim.dof_pos.flatten().tolist() == pytest.approx([3.0 / 20.0, 4.0 / 20.0], rel=1e-4)
+    assert sim.dof_force.flatten().tolist() == pytest.approx([3.0, 4.0])

@@ -1,0 +1,174 @@
+"""What every task on a physics engine must do, whatever robot it is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hepo_isaac.locate import task_class
+from tests.host_reads import HostReads
+from tests.tasks.robots import GOLDEN, STEPS, actions, make, play, robot_tasks
+
+TASKS = robot_tasks()
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def env(request):
+    env = make(request.param, 8)
+    yield env
+    env.close()
+
+
+def test_sizes_and_ranges(env):
+    obs = env.reset()
+    assert obs.shape == (8, env.num_obs) and obs.isfinite().all() and obs.abs().max() <= 5.0
+    result = env.step(actions(env, 0, 1)[0])
+    assert result.obs.shape == (8, env.num_obs) and result.rewards.shape == (8, 2)
+    assert result.obs.isfinite().all() and result.rewards.isfinite().all() and result.terms.isfinite().all()
+    assert result.terms.shape == (8, len(result.term_names)) and result.metrics.shape == (8, len(result.metric_names))
+
+
+def test_a_reset_keeps_to_the_joint_limits_and_leaves_the_others_alone(env):
+    env.reset()
+    play(env, actions(env, 0, 3))
+    mask = torch.arange(8) % 3 == 0
+    names = ("dof_pos", "dof_vel", "root_state", "dof_target_pos", "body_state")
+    before = [getattr(env.sim, name).nan_to_num() for name in names]
+    env.task.reset(mask)
+    after = [getattr(env.sim, name).nan_to_num() for name in names]
+    moved = torch.stack([(new != old).flatten(1).any(1) for new, old in zip(after, before)])
+    assert torch.equal(moved.any(0), mask)
+    q = env.sim.dof_pos[mask]
+    assert (q >= env.sim.dof_lower - 1e-6).all() and (q <= env.sim.dof_upper + 1e-6).all()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_seed_decides_the_trajectory(task):
+    def run(seed):
+        env = make(task, 3, seed=seed)
+        first = env.reset()
+        return torch.cat((first.unsqueeze(0), play(env, actions(env, 9, 20))["obs"]))
+
+    assert torch.equal(run(1), run(1))
+    assert not torch.equal(run(1), run(2))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_saved_environment_goes_on_exactly(task):
+    one, other = make(task, 4), make(task, 4, seed=5)
+    one.reset()
+    one.progress[1:3] = one.max_episode_length - 6  # resets fall into what is compared
+    moves = actions(one, 2, 16)
+    play(one, moves[:4])
+    other.reset()
+    state = one.get_state()
+    obs = other.load_state(state)
+    torch.testing.assert_close(obs, one.task.observe().clamp(-5.0, 5.0), rtol=0, atol=0)
+    expected, seen = play(one, moves[4:]), play(other, moves[4:])
+    assert expected["done"].any()
+    for name, values in expected.items():
+        assert torch.equal(values, seen[name]), name
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_golden_trajectory(task):
+    """Recorded once (tests/tasks/robots.py); from the same state ten steps lead to the same place."""
+    golden = torch.load(GOLDEN / (task + ".pt"), weights_only=True)
+    env = make(task, golden["moves"].shape[1])
+    for k, segment in enumerate(golden["segments"]):
+        env.load_state(segment["start"])
+        seen = play(env, golden["moves"][k * STEPS : (k + 1) * STEPS])
+        for name, values in segment["seen"].items():
+            torch.testing.assert_close(
+                seen[name], values, rtol=1e-4, atol=1e-4, msg=lambda m, n=name, k=k: "%s, segment %d: %s" % (n, k, m)
+            )
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_named_heuristic_is_finite(task):
+    kind = task_class(task)
+    for name in kind.heuristics():
+        env = make(task, 2, "heuristic=" + name)
+        env.reset()
+        for move in actions(env, 3, 5):
+            assert env.step(move).rewards.isfinite().all(), name
+        assert env.heuristic_nonfinite.item() == 0
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_matrix_product_in_a_step(task):
+    """rl-games lets matrix products run in TF32 on a GPU, whose 10-bit mantissa would blur what a task computes."""
+    products = []
+
+    class Products(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func.overloadpacket.__name__ in ("mm", "bmm", "addmm", "baddbmm", "mv", "dot"):
+                products.append(func)
+            return func(*args, **(kwargs or {}))
+
+    env = make(task, 2)
+    env.reset()
+    env.progress[0] = env.max_episode_length - 1
+    with Products():
+        env.step(actions(env, 0, 1)[0])
+    assert products == []
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_random_actions_keep_every_world_sound(task):
+    _assert_sound(task, 32, 150)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_random_actions_keep_every_world_sound_for_long(task):
+    _assert_sound(task, 64, 10_000)
+
+
+def _assert_sound(task, num_envs, steps):
+    env = make(task, num_envs)
+    env.reset()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(steps):
+        result = env.step(2.0 * torch.rand(num_envs, env.num_actions, generator=generator) - 1.0)
+        assert result.obs.isfinite().all() and result.obs.abs().max() <= 5.0
+    assert env.bad_count.item() == 0 and env.sim.overflow_count.item() == 0
+
+
+# ---- MuJoCo Warp on the CPU: kernels compile for minutes -------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_warp_walks_the_same_ten_steps(task):
+    pytest.importorskip("mujoco_warp")
+    warp, reference = make(task, 8, engine="mujoco_warp"), make(task, 8)
+    reference.reset()
+    warp.reset()
+    everyone = torch.ones(8, dtype=torch.bool)
+    sim = reference.sim
+    state = [x.clone() for x in (sim.dof_pos, sim.dof_vel, sim.root_state, sim.dof_target_pos)]
+    for env in (warp, reference):
+        env.sim.set_state(everyone, *state)
+    warp.task.load_state(reference.task.get_state())
+    for move in actions(reference, 1, 10):
+        a, b = warp.step(move), reference.step(move)
+        torch.testing.assert_close(a.obs, b.obs, rtol=0, atol=1e-4)
+        torch.testing.assert_close(a.rewards, b.rewards, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(warp.sim.root_state[..., :7], sim.root_state[..., :7], rtol=0, atol=1e-4)
+    assert warp.sim.overflow_count.item() == 0 and warp.bad_count.item() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_a_warp_step_with_resets_reads_nothing_on_the_host(task):
+    pytest.importorskip("mujoco_warp")
+    env = make(task, 8, engine="mujoco_warp")
+    env.reset()
+    env.progress[:4] = env.max_episode_length - 1
+    moves = torch.zeros(8, env.num_actions)
+    with HostReads() as reads:
+        result = env.step(moves)
+    assert reads.found == []
+    assert result.done[:4].all()
