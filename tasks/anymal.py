@@ -33,6 +33,7 @@ STANCE = (0.03, 0.4, -0.8, 0.03, -0.4, 0.8, -0.03, 0.4, -0.8, -0.03, -0.4, 0.8)
 START_HEIGHT = 0.62  # m of the base; the feet are 8 cm above the ground
 ACTION_SCALE = 0.5  # rad of joint target per action
 EFFORT_LIMIT = 80.0  # N m
+VELOCITY_LIMIT = 20.0  # rad/s
 COMMAND_LIMITS = (2.0, 1.0, 1.0)  # |forward|, |sideways| m/s, |turning| rad/s
 FATAL = ("anymal/base", *("anymal/%s_THIGH" % leg for leg in LEGS))  # bodies that must not touch the ground
 FATAL_FORCE = 1.0  # N
@@ -149,6 +150,8 @@ class Anymal(Task):
             damping=float(gains["damping"]),
             armature=float(gains["armature"]),
             effort_limit=EFFORT_LIMIT,
+            # Without a hard speed limit an engine would bound the drive's force instead (docs/parity/Anymal.md).
+            velocity_limit=VELOCITY_LIMIT if engine == "isaacgym" else None,
         )
         robot = ActorSpec(
             name="anymal",

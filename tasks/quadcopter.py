@@ -66,7 +66,7 @@ class Quadcopter(HoverTask):
     num_rotors = 4
     max_distance = 3.0
     min_height = 0.3
-    hover_radius = 0.1
+    hover_radius = 0.2
 
     @classmethod
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:

@@ -80,7 +80,7 @@ def test_objects_weigh_what_their_shape_and_density_say(kind):
     )
     # the inertia is the shape's at a uniform density: MuJoCo computes the same from the geom alone
     spec = mujoco.MjSpec.from_file(str(held.asset))
-    spec.body("object").explicitinertial = False
+    spec.compiler.inertiafromgeom = int(mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_TRUE)
     for geom in spec.geoms:
         geom.density = 1000.0 * (0.4 if kind == "block" else 1.0) * float(geom.contype > 0)
     assert spec.compile().body("object").inertia.tolist() == pytest.approx(body.inertia.tolist(), rel=1e-4)
