@@ -208,7 +208,7 @@ class FrankaCubeStack(Task):
         self._start_roots = sim.root_state.clone()
         self._actions = torch.zeros(n, self.num_actions, device=device)
         self._effort, self._target, self._zero_vel = (torch.zeros(n, 9, device=device) for _ in range(3))
-        self._hand_version, self._hand = -1, (torch.empty(0), torch.empty(0))
+        self._hand_version, self._hand = -1, (torch.empty(0), torch.empty(0), torch.empty(0))
         self._heuristic: HeuristicFunction = resolve_heuristic(type(self), str(cfg["heuristic"]))
         self.heuristic_name = self._heuristic.name
 
@@ -231,7 +231,7 @@ class FrankaCubeStack(Task):
     def _hand_torque(self, inertia: Factors, velocity: Tensor, displacement: Tensor) -> Tensor:
         """Torques (7, N), N m, towards a hand displacement (6, N), m and rad in world axes. As published, the Jacobian
         is the hand's and the velocity that is damped the grip site's, 10 cm ahead."""
-        ahead = batch_last(self._hand_frame()[0][..., 2])  # the hand's z axis, which is link7's
+        ahead = batch_last(self._hand_frame()[1][..., 2])  # the hand's z axis, which is link7's
         jacobian = shift_jacobian(batch_last(self.sim.jacobian(LINK7)[..., :7]), HAND_IN_LINK7 * ahead)
         linear, angular = product(jacobian, velocity).split(3)
         grip = torch.cat((linear + torch.linalg.cross(angular, GRIP_IN_HAND * ahead, dim=0), angular))
@@ -250,22 +250,23 @@ class FrankaCubeStack(Task):
         self.sim.set_state(mask, pose, self._zero_vel, root_state=roots, dof_target_pos=pose)
 
     # -- observations and rewards ------------------------------------------------------------------------------
-    def _hand_frame(self) -> Tuple[Tensor, Tensor]:
-        """(N, 3, 3) axes of the hand as columns and (N, 3, 3) grip site, left and right fingertip; kept while the
-        simulation stands still, since rewards, observation and control all want them."""
+    def _hand_frame(self) -> Tuple[Tensor, Tensor, Tensor]:
+        """The hand's orientation (N, 4), its axes as columns (N, 3, 3), and grip site, left and right fingertip
+        (N, 3, 3); kept while the simulation stands still, since rewards, observation and control all want them."""
         if self._hand_version != self.sim.version:
             link = self.sim.body_state[:, 0]
-            axes = quat_matrix(quat_mul(link[:, 3:7], self._hand_yaw))
+            quat = quat_mul(link[:, 3:7], self._hand_yaw)
+            axes = quat_matrix(quat)
             grip = link[:, :3] + (HAND_IN_LINK7 + GRIP_IN_HAND) * axes[..., 2]
             out = self.sim.dof_pos[:, 7:] + TIP_OFFSET  # along y of the hand, the right one the other way
             left, right = grip + out[:, :1] * axes[..., 1], grip - out[:, 1:] * axes[..., 1]
-            self._hand = axes, torch.stack((grip, left, right), 1)
+            self._hand = quat, axes, torch.stack((grip, left, right), 1)
             self._hand_version = self.sim.version
         return self._hand
 
     def state(self) -> CubeStackState:
         """The quantities that rewards are functions of, from the engine's current tensors."""
-        roots, points = self.sim.root_state, self._hand_frame()[1]
+        roots, points = self.sim.root_state, self._hand_frame()[2]
         return CubeStackState(
             cube_a_pos=roots[:, self._a, :3],
             cube_a_quat=roots[:, self._a, 3:7],
@@ -280,9 +281,8 @@ class FrankaCubeStack(Task):
 
     def observe(self) -> Tensor:
         a, b = self.sim.root_state[:, self._a], self.sim.root_state[:, self._b]
-        quat = quat_mul(self.sim.body_state[:, 0, 3:7], self._hand_yaw)
         joints = self.sim.dof_pos[:, 7:] if self._osc else self.sim.dof_pos
-        points = self._hand_frame()[1]
+        quat, _, points = self._hand_frame()
         return torch.cat((a[:, 3:7], a[:, :3], b[:, :3] - a[:, :3], points[:, 0], quat, joints), 1)
 
     def rewards(self) -> Rewards:

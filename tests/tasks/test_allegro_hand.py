@@ -275,3 +275,28 @@ def test_a_squeezed_block_does_not_let_fingers_through(env):
         mujoco.mj_forward(model, data)
         depths += [-c.dist for c in data.contact if block in (c.geom1, c.geom2)]
     assert len(depths) > 8 and max(depths) < 2.5e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["block", "egg", "pen"])
+def test_warp_catches_the_object_as_mujoco_c_does(kind):
+    """A fifth of a second from the drop on, fingers held still, the same observations in nearly all worlds.
+
+    In single worlds float32 and float64 disagree about the physics step in which a corner first touches.
+    """
+    pytest.importorskip("mujoco_warp")
+    override = "task.object_type=" + kind
+    warp, reference = make("AllegroHand", 16, override, engine="mujoco_warp"), make("AllegroHand", 16, override)
+    reference.reset()
+    warp.reset()
+    sim = reference.sim
+    state = [x.clone() for x in (sim.dof_pos, sim.dof_vel, sim.root_state, sim.dof_target_pos)]
+    warp.sim.set_state(torch.ones(16, dtype=torch.bool), *state)
+    warp.task.load_state(reference.task.get_state())
+    still, going = hold(reference), torch.ones(16, dtype=torch.bool)
+    for _ in range(6):
+        a, b = warp.step(still), reference.step(still)
+        going &= ~(a.done | b.done)  # the engines draw different numbers for a new episode
+    gap = (a.obs - b.obs).abs().amax(1)[going]
+    assert going.sum().item() >= 12 and (gap < 2e-3).float().mean().item() >= 0.8, gap
+    assert warp.bad_count.item() == 0 and warp.sim.overflow_count.item() == 0

@@ -395,7 +395,7 @@ def test_a_constant_command_moves_the_hand_at_its_published_speed(env, axis):
         env.step(action)
         if step == 19:
             before = env.task.state().grip_pos.clone()
-            turned.append(env.task._hand_frame()[0].clone())
+            turned.append(env.task._hand_frame()[1].clone())
     travel = (env.task.state().grip_pos - before)[0] / (10 * env.sim.spec.control_dt)
     rate = delta * math.sqrt(150.0) / 2
     if axis < 3:
@@ -403,7 +403,7 @@ def test_a_constant_command_moves_the_hand_at_its_published_speed(env, axis):
         travel[axis] = 0.0
         assert travel.abs().max() < 0.15 * rate
     else:
-        relative = env.task._hand_frame()[0][0] @ turned[0][0].T
+        relative = env.task._hand_frame()[1][0] @ turned[0][0].T
         angle = torch.stack((relative[2, 1], relative[0, 2], relative[1, 0])) / (10 * env.sim.spec.control_dt)
         assert angle[axis - 3].item() == pytest.approx(rate, rel=0.1)
 

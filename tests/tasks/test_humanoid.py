@@ -161,6 +161,9 @@ def test_angles_are_wrapped(env):
     for yaw in (0.1, -0.1):
         put(env, quat=turned(yaw))
         assert env.task.observe()[0, 7:10].tolist() == pytest.approx([yaw, 0.0, -yaw], abs=2e-3)
+    put(env, quat=turned(math.pi - 5e-4))  # 1.34 m of height over 1 km is an angle of -0.00134
+    expected = [math.pi - 5e-4, 0.0, math.pi + 5e-4 - 1.34e-3]
+    assert env.task.observe()[0, 7:10].tolist() == pytest.approx(expected, abs=1e-4)
 
 
 # ---- resets ----------------------------------------------------------------------------------------------------------
