@@ -96,7 +96,7 @@ class MujocoWarpSimulation(MujocoSimulation):
         self._fields: Dict[str, Tensor] = {}
         self._default_qpos = self._qpos[0].clone()
         self._mask = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-        self._error = self._act_error.to(torch.float32).reshape(-1, self.model.nu).contiguous()
+        self._error = torch.atleast_2d(self._act_error).to(torch.float32).contiguous()
 
         def ints(values: Any) -> wp.array:
             return wp.array(np.asarray(values, dtype=np.int32), dtype=int, device=self._wp_device)
@@ -317,7 +317,7 @@ class MujocoWarpSimulation(MujocoSimulation):
                 self._refresh()
 
     def _follow_gains(self) -> None:
-        error = self._act_error.to(torch.float32).reshape(-1, self.model.nu)
+        error = torch.atleast_2d(self._act_error).to(torch.float32)
         if error.shape == self._error.shape:
             self._error.copy_(error)
         else:
