@@ -146,7 +146,7 @@ def reach_steps(offset: Tensor, speed: float, radius: float) -> Tensor:
     Returns:
         (M,) float32.
     """
-    longest = int(offset.abs().max().item() / speed) + 1
+    longest = int(offset.abs().max().item() / speed) + 1  # host read: an optimum is computed once, never in a step
     n = speed * torch.arange(longest + 1).view(-1, 1, 1)
     outside = (offset.abs() - n).clamp_min(0.0).norm(dim=-1) >= radius
     return outside.sum(0).to(torch.float32)
