@@ -73,7 +73,7 @@ def _played(command: str, arguments: List[str], extra: Tuple[str, ...]) -> int:
             )
         settings[names.get(key, key)] = value
     if not settings.get("checkpoint"):
-        raise UserError("hepo-isaac %s needs run=<run folder or checkpoint>" % command)
+        raise UserError("hepo-isaac %s needs run=<run folder or checkpoint>, or task=… run=random" % command)
     if command == "play":
         settings.setdefault("eval.episodes", "1")
     # quoted, so that a path may hold what Hydra's grammar gives a meaning to
@@ -171,7 +171,10 @@ def _refuse_arguments(command: str, arguments: List[str]) -> None:
 COMMANDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
     "train": (_train, "train, as python train.py does: task=FrankaCabinet algo=hepo …"),
     "eval": (_eval, "play episodes and print their returns: run=<run folder or checkpoint> episodes=100"),
-    "play": (_play, "film the trained policy, no display needed: run=<run folder or checkpoint>"),
+    "play": (
+        _play,
+        "film the trained policy, no display needed: run=<run folder or checkpoint>; random actions: task=… run=random",
+    ),
     "tasks": (_tasks, "list the tasks"),
     "compare": (_compare, "which algorithm is better, with confidence intervals: runs/ --baseline ppo_h --out report/"),
     "doctor": (_doctor, "what is installed, what will be used, what is missing and how to mend it"),

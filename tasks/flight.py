@@ -18,6 +18,7 @@ from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task
 from hepo_isaac.sim.base import Simulation
+from hepo_isaac.sim.spec import MarkerSpec
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -26,6 +27,9 @@ HOVER_POINT = (0.0, 0.0, 1.0)  # where the aircraft is built, and around which i
 START_LOW, START_HIGH = (-1.5, -1.5, -0.2), (1.5, 1.5, 1.5)
 # Observation: (target - position) / 3, quaternion, velocity / 2, spin / pi.
 OBS_SCALE = (1 / 3,) * 3 + (1.0,) * 4 + (0.5,) * 3 + (1 / math.pi,) * 3
+
+
+TARGET_MARKER = MarkerSpec("target", radius=0.1)  # of films
 
 
 @dataclass
@@ -130,6 +134,11 @@ class HoverTask(Task):
     def observe(self) -> Tensor:
         parts = (self.state().to_target, self.sim.root_state[:, 0, 3:], self.sim.dof_pos)
         return torch.cat(parts, 1) * self._obs_scale
+
+    def marker_poses(self) -> Dict[str, Tensor]:
+        level = torch.zeros_like(self.sim.root_state[:, 0, 3:7])
+        level[:, 3] = 1.0
+        return {TARGET_MARKER.name: torch.cat((self._target, level), 1)}
 
     def rewards(self) -> Rewards:
         state = self.state()

@@ -18,7 +18,7 @@ from hepo_isaac.envs.streams import Streams
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, SceneSpec
 
-from .flight import ASSETS, HOVER_POINT, FlightState, HoverTask, hover_terms, start_roots
+from .flight import ASSETS, HOVER_POINT, TARGET_MARKER, FlightState, HoverTask, hover_terms, start_roots
 
 ROTORS = ("ingenuity/rotor0", "ingenuity/rotor1")
 MARS_GRAVITY = (0.0, 0.0, -3.721)  # m/s^2
@@ -80,6 +80,7 @@ class Ingenuity(HoverTask):
             gravity=MARS_GRAVITY,
             body_states=ROTORS,
             body_velocities=False,
+            markers=(TARGET_MARKER,),  # the published one hangs 0.4 m above the point
             options={"mujoco_warp": WARP_BUFFERS, **physics["options"]},
         )
 

@@ -17,7 +17,7 @@ from hepo_isaac.envs.streams import Streams
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, DriveSpec, SceneSpec
 
-from .flight import ASSETS, HOVER_POINT, FlightState, HoverTask, hover_terms, start_roots
+from .flight import ASSETS, HOVER_POINT, TARGET_MARKER, FlightState, HoverTask, hover_terms, start_roots
 
 BODIES = ("quadcopter/chassis", *("quadcopter/rotor%d" % i for i in range(4)))
 JOINT_RATE = 8.0 * math.pi  # rad/s of target motion at action 1
@@ -94,6 +94,7 @@ class Quadcopter(HoverTask):
             substeps=int(physics["substeps"]),
             body_states=BODIES,
             body_velocities=False,
+            markers=(TARGET_MARKER,),
             options={"mujoco_warp": WARP_BUFFERS, **physics["options"]},
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 import torch
 from torch import Tensor
@@ -67,34 +67,10 @@ class HepoPlayer:
 
     @torch.no_grad()
     def run(self) -> None:
-        """Play until every env has finished its share of episodes; leaves per-episode lists in ``result``:
-        return_task, return_heuristic, episode_length, one list per metric, and ``trajectory``."""
-        env = self._env
-        obs = env.reset()
-        n = obs.shape[0]
-        share = -(-int(self._settings["episodes"]) // n)
-        sums, length = torch.zeros(n, 2, device=self._device), torch.zeros(n, device=self._device)
-        finished = torch.zeros(n, device=self._device)
-        episodes: Dict[str, List[Tensor]] = {}
-        trajectory: List[Dict[str, Tensor]] = []
-        for _ in range(share * int(env.get_env_info()["max_episode_length"])):
-            if self._settings["record"] and not bool(finished[0]):  # host read: a film is one episode long
-                trajectory.append(env.env.sim.render_state(0))
-            obs, rewards, done, infos = env.step(self._act(obs))
-            sums += rewards
-            length += 1.0
-            # Episodes beyond an env's share would favour short ones.
-            rows = (done & (finished < share)).nonzero().flatten()  # host read: an evaluation keeps single episodes
-            values = {"return_task": sums[:, 0], "return_heuristic": sums[:, 1], "episode_length": length}
-            values.update(zip(infos["metric_names"], infos["metrics"].unbind(1)))
-            for name, value in values.items():
-                episodes.setdefault(name, []).append(value[rows].to(torch.float32))
-            finished += done
-            sums[done], length[done] = 0.0, 0.0
-            if bool((finished >= share).all()):  # host read: an evaluation stops when it has all episodes
-                break
-        self.result = {name: torch.cat(parts).tolist() for name, parts in episodes.items()}  # host read: the result
-        self.result["trajectory"] = trajectory
+        """Leave what play_episodes returns in ``result``."""
+        self.result = play_episodes(
+            self._env, self._act, int(self._settings["episodes"]), bool(self._settings["record"])
+        )
 
     def _act(self, obs: Tensor) -> Tensor:
         if self._settings["deterministic"]:
@@ -102,3 +78,43 @@ class HepoPlayer:
         stacked = obs.unsqueeze(0).expand(self._learner.num_policies, -1, -1)
         noise = torch.randn(obs.shape[0], self._learner.num_actions, generator=self._generator, device=self._device)
         return self._learner.act(stacked, noise.unsqueeze(0).expand(len(stacked), -1, -1))[0][self._policy]
+
+
+def play_episodes(env: Any, act: Callable[[Tensor], Tensor], episodes: int, record: bool) -> Dict[str, Any]:
+    """Play until every env of ``env`` (a vec_env) has finished its share of the episodes.
+
+    Args:
+        act: observations (N, O) to actions (N, K).  record: keep what a film shows of env 0's first episode.
+
+    Returns:
+        return_task, return_heuristic, episode_length and one list per metric, an entry per episode; ``trajectory``.
+    """
+    obs = env.reset()
+    n, device = obs.shape[0], obs.device
+    share = -(-episodes // n)
+    sums, length, finished = (
+        torch.zeros(n, 2, device=device),
+        torch.zeros(n, device=device),
+        torch.zeros(n, device=device),
+    )
+    lists: Dict[str, List[Tensor]] = {}
+    trajectory: List[Dict[str, Tensor]] = []
+    for _ in range(share * int(env.get_env_info()["max_episode_length"])):
+        if record and not bool(finished[0]):  # host read: a film is one episode long
+            trajectory.append(env.env.render_state(0))
+        obs, rewards, done, infos = env.step(act(obs))
+        sums += rewards
+        length += 1.0
+        # Episodes beyond an env's share would favour short ones.
+        rows = (done & (finished < share)).nonzero().flatten()  # host read: an evaluation keeps single episodes
+        values = {"return_task": sums[:, 0], "return_heuristic": sums[:, 1], "episode_length": length}
+        values.update(zip(infos["metric_names"], infos["metrics"].unbind(1)))
+        for name, value in values.items():
+            lists.setdefault(name, []).append(value[rows].to(torch.float32))
+        finished += done
+        sums[done], length[done] = 0.0, 0.0
+        if bool((finished >= share).all()):  # host read: an evaluation stops when it has all episodes
+            break
+    result: Dict[str, Any] = {k: torch.cat(parts).tolist() for k, parts in lists.items()}  # host read: the result
+    result["trajectory"] = trajectory
+    return result

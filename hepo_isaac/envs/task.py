@@ -86,6 +86,10 @@ class Task(ABC):
         """name -> (N,) numbers whose value at the end of an episode is worth reporting (e.g. success)."""
         return {}
 
+    def marker_poses(self) -> Dict[str, Tensor]:
+        """name -> (N, 7) position m and quaternion xyzw of each of the scene's markers; asked for by films alone."""
+        return {}
+
     @classmethod
     def heuristics(cls) -> List[str]:
         """Names accepted by ``heuristic=`` besides ``package.module:function``; the first is the default."""

@@ -128,6 +128,13 @@ class TaskEnv:
             obs = torch.cat((obs, self.task.critic_state()), 1)
         return obs.clamp(-OBS_CLIP, OBS_CLIP)
 
+    def render_state(self, env: int) -> Dict[str, Tensor]:
+        """What a film shows of one env, on the CPU: the engine's state and ``markers`` (M, 7) in the scene's order."""
+        poses = self.task.marker_poses()
+        rows = [poses[marker.name][env] for marker in self.sim.spec.markers]
+        markers = torch.stack(rows) if rows else torch.zeros(0, 7)
+        return {**self.sim.render_state(env), "markers": markers.to("cpu", torch.float64)}
+
     def get_state(self) -> Dict[str, Any]:
         """Everything needed to continue exactly: engine, task, episode clocks, random state."""
         return {

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
 
 from hepo_isaac.config import check_machine, cuda_available, override_keys, plain, resolve, validate
 from hepo_isaac.errors import UserError
 from hepo_isaac.runs.checkpoint import load_checkpoint
 from hepo_isaac.runs.folder import RunFolder
 
+RANDOM = "random"  # checkpoint=random: uniformly random actions
+
 
 def evaluate_command(cfg: DictConfig, overrides: Sequence[str]) -> int:
     """Print a table of each policy's returns over ``eval.episodes`` episodes; ``video=true`` also films the first.
 
     A checkpoint inside a run folder brings its run's settings along; what the user typed goes on top.
+    ``checkpoint=random`` acts at random instead.
     """
     if not cfg.checkpoint:
-        raise UserError("test=true needs checkpoint=<file or run folder>")
-    folder, file = locate_checkpoint(str(cfg.checkpoint))
+        raise UserError("test=true needs checkpoint=<file or run folder>, or checkpoint=random for random actions")
     cuda = cuda_available()
+    if str(cfg.checkpoint) == RANDOM:
+        return _evaluate_random(cfg, overrides, cuda)
+    folder, file = locate_checkpoint(str(cfg.checkpoint))
     if folder is None:
         settled = resolve(cfg, overrides, cuda)
     else:
@@ -33,12 +40,30 @@ def evaluate_command(cfg: DictConfig, overrides: Sequence[str]) -> int:
     settings = plain(settled)
     checkpoint = load_checkpoint(file, settings["task"]["name"], settings["algo"]["name"])
     results = evaluate(settings, checkpoint)
-    print_evaluation(settings, str(file), results)
+    how = "mean actions" if settings["eval"]["deterministic"] else "sampled actions"
+    print_evaluation("%s / %s, %s" % (settings["task"]["name"], settings["algo"]["name"], how), results)
+    Console().print("checkpoint: %s" % file, soft_wrap=True)
     if settings["video"]:
         print(
             "video: %s"
             % film(settings, checkpoint, file.parent / "video.mp4" if folder is None else folder.path / "video.mp4")
         )
+    return 0
+
+
+def _evaluate_random(cfg: DictConfig, overrides: Sequence[str], cuda: bool) -> int:
+    """evaluate_command for uniformly random actions: no run, hence all settings from the command line."""
+    settled = resolve(cfg, overrides, cuda)
+    if "num_envs" not in override_keys(overrides):
+        settled.num_envs = min(int(settled.eval.episodes), int(settled.num_envs))
+    check_machine(settled, cuda)
+    validate(settled, training=False)
+    settings = plain(settled)
+    result, _ = _play(settings, None, RANDOM, settings["eval"]["episodes"])
+    print_evaluation("%s, random actions" % settings["task"]["name"], _summarise({RANDOM: result}))
+    if settings["video"]:
+        target = Path("%s_random.mp4" % settings["task"]["name"])
+        print("video: %s" % film(settings, None, target, RANDOM))
     return 0
 
 
@@ -80,12 +105,15 @@ def run_settings(run: Any, cfg: DictConfig, overrides: Sequence[str], cuda: bool
 def evaluate(cfg: Dict[str, Any], checkpoint: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
     """Play ``eval.episodes`` whole episodes of every policy; returns what runs.evaluate.summarise does."""
     from hepo_isaac.methods.method import method_from_config
+
+    names = method_from_config(cfg["algo"]).policy_names
+    return _summarise({name: _play(cfg, checkpoint, name, cfg["eval"]["episodes"])[0] for name in names})
+
+
+def _summarise(played: Dict[str, Dict[str, List[float]]]) -> Dict[str, Dict[str, Any]]:
+    """Per-episode lists of each policy, summarised."""
     from hepo_isaac.runs.evaluate import summarise
 
-    played = {
-        name: _play(cfg, checkpoint, name, cfg["eval"]["episodes"])[0]
-        for name in method_from_config(cfg["algo"]).policy_names
-    }
     fixed = ("return_task", "return_heuristic", "episode_length")
     task, heuristic, length = ({p: r[key] for p, r in played.items()} for key in fixed)
     metrics = {p: {k: v for k, v in r.items() if k not in fixed} for p, r in played.items()}
@@ -94,24 +122,42 @@ def evaluate(cfg: Dict[str, Any], checkpoint: Dict[str, Any]) -> Dict[str, Dict[
 
 def _play(
     cfg: Dict[str, Any],
-    checkpoint: Dict[str, Any],
+    checkpoint: Optional[Dict[str, Any]],
     policy: str,
     episodes: int,
     record: bool = False,
 ) -> Tuple[Dict[str, List[float]], Dict[str, Any]]:
-    """One policy's episodes, in environments of its own: (per-episode lists, film)."""
+    """One policy's episodes, or of random actions without a checkpoint, in environments of its own: (per-episode
+    lists, film)."""
+    from hepo_isaac.agents.player import play_episodes
     from hepo_isaac.agents.register import run_evaluation
     from hepo_isaac.envs.make import make_env
     from hepo_isaac.envs.rl_games import RlGamesVecEnv
 
     env = make_env(cfg, random_start=False)
+    vec_env = RlGamesVecEnv(env)
     try:
-        deterministic = bool(cfg["eval"]["deterministic"])
-        result = run_evaluation(cfg, RlGamesVecEnv(env), checkpoint["agent"], episodes, deterministic, policy, record)
+        if checkpoint is None:
+            result = play_episodes(vec_env, _random_actions(env, int(cfg["seed"])), episodes, record)
+        else:
+            deterministic = bool(cfg["eval"]["deterministic"])
+            result = run_evaluation(cfg, vec_env, checkpoint["agent"], episodes, deterministic, policy, record)
         frames = result.pop("trajectory")
         return result, (_film_of(env, frames) if record else {})
     finally:
         env.close()
+
+
+def _random_actions(env: Any, seed: int) -> Callable[[Any], Any]:
+    """Uniform on [-1, 1], the same for the same seed."""
+    import torch
+
+    generator = torch.Generator(env.device).manual_seed(seed)
+
+    def act(obs: Any) -> Any:
+        return 2.0 * torch.rand(len(obs), env.num_actions, generator=generator, device=env.device) - 1.0
+
+    return act
 
 
 def _film_of(env: Any, frames: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
@@ -121,18 +167,20 @@ def _film_of(env: Any, frames: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
         raise UserError("%s cannot be filmed; play the run with sim=mujoco_batch" % type(env.sim).__name__)
     import torch
 
-    qpos = torch.stack([frame["qpos"] for frame in frames]).double().cpu().numpy()
-    return {"mjcf_xml": scene.spec_text, "qpos": qpos, "fps": 1.0 / env.sim.spec.control_dt}
+    qpos, markers = (torch.stack([f[key] for f in frames]).double().cpu().numpy() for key in ("qpos", "markers"))
+    return {"mjcf_xml": scene.spec_text, "qpos": qpos, "markers": markers, "fps": 1.0 / env.sim.spec.control_dt}
 
 
-def film(cfg: Dict[str, Any], checkpoint: Dict[str, Any], target: Path, policy: str = "pi") -> Path:
+def film(cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]], target: Path, policy: str = "pi") -> Path:
     """Film one episode of a policy without a display; returns the file."""
     from hepo_isaac.runs.video import render_trajectory
 
-    one = dict(cfg, num_envs=1)
-    movie = _play(one, checkpoint, policy, 1, record=True)[1]
-    camera = cfg["task"].get("camera")
-    return render_trajectory(movie["mjcf_xml"], movie["qpos"], target, movie["fps"], camera=camera)
+    return render_trajectory(out=target, camera=cfg["task"].get("camera"), **movie(cfg, checkpoint, policy))
+
+
+def movie(cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]], policy: str = "pi") -> Dict[str, Any]:
+    """One episode of a policy, or of random actions without a checkpoint, as render_trajectory's arguments."""
+    return _play(dict(cfg, num_envs=1), checkpoint, policy, 1, record=True)[1]
 
 
 def film_run(folder: RunFolder, cfg: Dict[str, Any]) -> None:
@@ -143,19 +191,13 @@ def film_run(folder: RunFolder, cfg: Dict[str, Any]) -> None:
         print("warning: no video: %s" % error)
 
 
-def print_evaluation(cfg: Dict[str, Any], file: str, results: Dict[str, Dict[str, Any]]) -> None:
+def print_evaluation(title: str, results: Dict[str, Dict[str, Any]]) -> None:
     """Table of mean ± standard error per policy."""
-    from rich.console import Console
-    from rich.table import Table
-
     from hepo_isaac.runs.evaluate import evaluation_rows
 
-    how = "mean actions" if cfg["eval"]["deterministic"] else "sampled actions"
-    table = Table(title="%s / %s, %s" % (cfg["task"]["name"], cfg["algo"]["name"], how))
+    table = Table(title=title)
     for column in ["", *results]:
         table.add_column(column)
     for row in evaluation_rows(results):
         table.add_row(*row)
-    console = Console()
-    console.print(table)
-    console.print("checkpoint: %s" % file, soft_wrap=True)
+    Console().print(table)

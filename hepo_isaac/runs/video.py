@@ -32,6 +32,7 @@ def render_trajectory(
     height: int = 480,
     camera: dict[str, Any] | None = None,
     backends: Sequence[str] = BACKENDS,
+    markers: np.ndarray | None = None,
 ) -> Path:
     """Render one env's motion.
 
@@ -42,8 +43,9 @@ def render_trajectory(
         fps: frames per second of simulated time; for a film that plays at true speed, 1 / control step [s].
         width, height: pixels of one frame.
         camera: {"name": a camera of the model} or {"lookat": [x, y, z] m, "distance": m, "azimuth": deg,
-            "elevation": deg}; the whole model by default.
+            "elevation": deg}; the whole model by default. With {"follow": a body} lookat's x and y count from there.
         backends: MUJOCO_GL values to try, in this order.
+        markers: (T, M, 7) poses (m, quaternion xyzw) of the model's mocap bodies, in their order; None if it has none.
 
     Returns:
         ``out``.
@@ -56,6 +58,7 @@ def render_trajectory(
     with tempfile.TemporaryDirectory(prefix="hepo_isaac_video_") as work:
         job = Path(work) / "job.json"
         np.save(str(Path(work) / "qpos.npy"), qpos)
+        np.save(str(Path(work) / "markers.npy"), np.zeros((len(qpos), 0, 7)) if markers is None else markers)
         (Path(work) / "model.xml").write_text(mjcf_xml, encoding="utf-8")
         result_file = Path(work) / "result.json"
         job.write_text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -26,9 +27,12 @@ def render(folder: Path, job: dict[str, Any]) -> None:
         model = mujoco.MjModel.from_xml_string(xml)
     except ValueError as error:
         raise InputError("the model does not compile: %s" % " ".join(str(error).split())) from error
-    qpos = np.load(str(folder / "qpos.npy"))
+    qpos, markers = np.load(str(folder / "qpos.npy")), np.load(str(folder / "markers.npy"))
     if qpos.shape[1] != model.nq:
         raise InputError("qpos has %d numbers per frame and the model has nq = %d" % (qpos.shape[1], model.nq))
+    if markers.shape != (len(qpos), model.nmocap, 7):
+        expected = (len(qpos), model.nmocap, 7)
+        raise InputError("markers have shape %s, expected %s: a pose for each mocap body" % (markers.shape, expected))
     out = Path(job["out"])
     # video codecs want even sizes
     width, height = job["width"] // 2 * 2, job["height"] // 2 * 2
@@ -37,22 +41,32 @@ def render(folder: Path, job: dict[str, Any]) -> None:
     camera = make_camera(mujoco, model, job["camera"])
     if out.suffix == ".png":
         rows = np.unique(np.linspace(0, len(qpos) - 1, min(SHEET_FRAMES, len(qpos))).round().astype(int))
-        frames = list(draw(mujoco, model, qpos[rows], camera, width, height))
+        frames = list(draw(mujoco, model, qpos[rows], markers[rows], camera, width, height))
         write(out, [contact_sheet(frames)], job["fps"])
     else:
-        write(out, draw(mujoco, model, qpos, camera, width, height), job["fps"])
+        write(out, draw(mujoco, model, qpos, markers, camera, width, height), job["fps"])
 
 
-def make_camera(mujoco: Any, model: Any, wanted: dict[str, Any]) -> Any:
-    """A named camera's id, or a free camera placed by ``wanted`` (default: the whole model in view)."""
+@dataclass
+class View:
+    """Where a frame is seen from: a camera, and the body it goes along with horizontally (-1: none)."""
+
+    camera: Any
+    body: int = -1
+    offset: tuple[float, float] = (0.0, 0.0)  # m, of the point looked at from that body
+
+
+def make_camera(mujoco: Any, model: Any, wanted: dict[str, Any]) -> View:
+    """A named camera, or a free camera placed by ``wanted`` (default: the whole model in view)."""
     if "name" in wanted:
         index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, wanted["name"])
         if index < 0:
             raise InputError("the model has no camera called %r" % wanted["name"])
-        return index
-    unknown = sorted(set(wanted) - {"lookat", "distance", "azimuth", "elevation"})
+        return View(index)
+    valid = ("name", "follow", "lookat", "distance", "azimuth", "elevation")
+    unknown = sorted(set(wanted) - set(valid))
     if unknown:
-        raise InputError("unknown camera setting %s; valid: name, lookat, distance, azimuth, elevation" % unknown[0])
+        raise InputError("unknown camera setting %s; valid: %s" % (unknown[0], ", ".join(valid)))
     camera = mujoco.MjvCamera()
     mujoco.mjv_defaultFreeCamera(model, camera)
     if "lookat" in wanted:
@@ -60,18 +74,30 @@ def make_camera(mujoco: Any, model: Any, wanted: dict[str, Any]) -> Any:
     for name in ("distance", "azimuth", "elevation"):
         if name in wanted:
             setattr(camera, name, float(wanted[name]))
-    return camera
+    if "follow" not in wanted:
+        return View(camera)
+    body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, wanted["follow"])
+    if body < 0:
+        raise InputError("the model has no body called %r for the camera to follow" % wanted["follow"])
+    return View(camera, body, (camera.lookat[0], camera.lookat[1]))
 
 
-def draw(mujoco: Any, model: Any, qpos: np.ndarray, camera: Any, width: int, height: int) -> Iterator[np.ndarray]:
+def draw(
+    mujoco: Any, model: Any, qpos: np.ndarray, markers: np.ndarray, view: View, width: int, height: int
+) -> Iterator[np.ndarray]:
     """Yield one (height, width, 3) uint8 frame per row of ``qpos``."""
-    data = mujoco.MjData(model)
+    data, camera = mujoco.MjData(model), view.camera
+    lamps = model.light_pos[:, :2].copy()
     with mujoco.Renderer(model, height, width) as renderer:
-        for row in qpos:
+        for row, poses in zip(qpos, markers):
             data.qpos[:] = row
+            data.mocap_pos[:], data.mocap_quat[:] = poses[:, :3], poses[:, [6, 3, 4, 5]]
             # positions only: a full forward pass would also solve contacts that nobody sees
             mujoco.mj_kinematics(model, data)
             mujoco.mj_comPos(model, data)
+            if view.body >= 0:
+                camera.lookat[:2] = data.xpos[view.body, :2] + view.offset
+                model.light_pos[:, :2] = lamps + data.xpos[view.body, :2]  # shadows reach only so far from a lamp
             mujoco.mj_camlight(model, data)
             mujoco.mj_tendon(model, data)
             renderer.update_scene(data, camera)

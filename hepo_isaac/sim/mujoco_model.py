@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Mapping, Tuple
 import mujoco
 import numpy as np
 
+from hepo_isaac.sim.mujoco_picture import picture
 from hepo_isaac.sim.spec import ActorSpec, DriveSpec, SceneSpec
 
 # MuJoCo's default joint limit is a spring that throws a moving joint back. A direct (negative) solref with a
@@ -72,7 +73,7 @@ def compile_scene(spec: SceneSpec) -> CompiledScene:
     root, roots = _assemble(spec)
     # Geoms that only a picture shows would cost kinematics in every step of every world.
     root.compiler.discardvisual = True
-    return _layout(spec, root.compile(), roots, _picture(spec))
+    return _layout(spec, root.compile(), roots, picture(_assemble(spec)[0], spec))
 
 
 def _assemble(spec: SceneSpec) -> Tuple[mujoco.MjSpec, List[str]]:
@@ -88,28 +89,6 @@ def _assemble(spec: SceneSpec) -> Tuple[mujoco.MjSpec, List[str]]:
     roots = [_attach(root, actor, spec) for actor in spec.actors]
     _add_sensors(root, spec)
     return root, roots
-
-
-def _picture(spec: SceneSpec) -> str:
-    """MJCF of the same scene for a renderer: visual geoms, sky, floor and a lamp; qpos means the same in both."""
-    root, _ = _assemble(spec)
-    texture = mujoco.mjtTexture
-    root.add_texture(
-        name="sky", type=texture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT, width=256, height=256,
-        rgb1=[0.93, 0.95, 0.98], rgb2=[0.72, 0.79, 0.88],
-    )  # fmt: skip
-    root.add_texture(
-        name="floor", type=texture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER, width=256, height=256,
-        rgb1=[0.78, 0.8, 0.83], rgb2=[0.72, 0.74, 0.78],
-    )  # fmt: skip
-    names = [""] * int(mujoco.mjtTextureRole.mjNTEXROLE)
-    names[int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = "floor"
-    root.add_material(name="floor", textures=names, texrepeat=[2, 2], texuniform=True)
-    floor = root.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], material="floor")
-    floor.contype = floor.conaffinity = 0
-    root.worldbody.add_light(pos=[1.5, -1.5, 3.5], dir=[-0.3, 0.4, -1], diffuse=[0.7, 0.7, 0.7], castshadow=True)
-    root.compile()
-    return str(root.to_xml())
 
 
 def _set_options(root: mujoco.MjSpec, overrides: Mapping[str, Any]) -> None:

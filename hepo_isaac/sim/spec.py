@@ -82,6 +82,20 @@ class ForceSensorSpec:
 
 
 @dataclass(frozen=True)
+class MarkerSpec:
+    """Something that only films show, such as a goal: no engine simulates it, Task.marker_poses says where it is.
+
+    asset: an MJCF file with a single top-level body, whose shapes are shown; None shows a ball.
+    radius: of that ball, m.  opacity: 0 to 1.
+    """
+
+    name: str
+    asset: Optional[Path] = None
+    radius: float = 0.05
+    opacity: float = 0.5
+
+
+@dataclass(frozen=True)
 class ContactSpec:
     """How touching shapes push: Coulomb friction (dimensionless), and the engine's own softness settings.
 
@@ -104,6 +118,7 @@ class SceneSpec:
         what the task reads keeps a CPU engine fast.
     body_velocities: whether body_state[..., 7:] is served; if not it is NaN, so that nobody reads it by mistake.
     contact_bodies: bodies whose net contact force is served.
+    markers: what films show besides.
     options: engine name -> engine settings (solver, iterations, buffer sizes), passed to that engine only.
     """
 
@@ -117,6 +132,7 @@ class SceneSpec:
     contact_bodies: Tuple[str, ...] = ()
     force_sensors: Tuple[ForceSensorSpec, ...] = ()
     ground_plane: bool = False
+    markers: Tuple[MarkerSpec, ...] = ()
     options: Mapping[str, Dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -194,3 +194,16 @@ def test_train_resume_evaluate(capfd, tmp_path, monkeypatch):
     assert code == 0, err
     assert "n=2" in out
     assert "pi_h" in out
+
+
+def test_random_actions_are_evaluated_without_a_run(capfd):
+    outs = []
+    for seed in (1, 1, 2):
+        arguments = ("task=Cartpole", "run=random", "episodes=4", "seed=%d" % seed, "sim=mujoco_batch")
+        code, out, err = run(capfd, cli.main, "eval", *arguments)
+        assert code == 0, err
+        outs.append(out)
+    assert "random actions" in outs[0]
+    assert "n=4" in outs[0]
+    assert "pi_h" not in outs[0]
+    assert outs[0] == outs[1] != outs[2]

@@ -128,6 +128,37 @@ def test_frames_show_the_motion(tmp_path, backend):
     assert abs(one_side - other_side) > 30
 
 
+MARKED = """<mujoco><worldbody><light pos="0 0 3"/><body name="cart"><joint type="slide" axis="1 0 0"/>
+<geom type="box" size=".1 .1 .1" rgba="0 0 1 1"/></body><body name="goal" mocap="true"><geom size=".2" rgba="1 0 0 1"/>
+</body></worldbody></mujoco>"""
+SIDE = {"lookat": [0.0, 0.0, 0.0], "distance": 6.0, "azimuth": 90.0, "elevation": 0.0}
+
+
+def test_markers_go_where_they_are_put_and_a_camera_follows(tmp_path, backend):
+    import imageio.v2 as imageio
+
+    qpos = np.array([[0.0], [1.0]])
+    markers = np.tile([0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 1.0], (2, 1, 1))
+    markers[1, 0, 0] = 1.0
+
+    def columns(camera):
+        out = render_trajectory(MARKED, qpos, tmp_path / "a.gif", 10, 160, 120, camera=camera, markers=markers)
+        return [red(np.asarray(f)[..., :3])[1] for f in imageio.mimread(out)]
+
+    still, follows = columns(SIDE), columns({**SIDE, "follow": "cart"})
+    assert abs(still[0] - 80) < 3
+    assert still[1] - still[0] > 15
+    assert abs(follows[0] - 80) < 3
+    assert abs(follows[1] - 80) < 3  # cart and marker moved alike
+
+
+def test_a_film_needs_a_pose_for_every_marker(tmp_path, backend):
+    with pytest.raises(UserError, match="markers have shape"):
+        render_trajectory(MARKED, np.zeros((2, 1)), tmp_path / "a.gif", 10, 64, 64)
+    with pytest.raises(UserError, match="no body called 'dog'"):
+        render_trajectory(PENDULUM, np.zeros((2, 1)), tmp_path / "a.gif", 10, 64, 64, camera={"follow": "dog"})
+
+
 def test_film_and_contact_sheet(tmp_path, backend):
     import imageio.v2 as imageio
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import mujoco
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hepo_isaac.locate import task_class
+from hepo_isaac.overrides import compose
+from hepo_isaac.runs.video_worker import make_camera
 from tests.host_reads import HostReads
 from tests.tasks.robots import GOLDEN, STEPS, actions, make, play, robot_tasks
 
@@ -113,6 +116,16 @@ def test_no_matrix_product_in_a_step(task):
     with Products():
         env.step(actions(env, 0, 1)[0])
     assert products == []
+
+
+def test_what_a_film_needs_is_there(env):
+    """The camera that the configuration asks for, and a unit pose for every marker of the picture."""
+    env.reset()
+    model = mujoco.MjModel.from_xml_string(env.sim.scene.spec_text)
+    make_camera(mujoco, model, compose(["task=" + env.task.name]).task.camera)
+    shown = env.render_state(0)
+    assert shown["qpos"].shape == (model.nq,) and shown["markers"].shape == (model.nmocap, 7)
+    assert torch.allclose(shown["markers"][:, 3:].norm(dim=1), torch.ones(model.nmocap, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -1,0 +1,91 @@
+"""Film every robot task without a display: random actions on the left, a trained policy on the right.
+
+    python docs/clips/make.py                          # all tasks, policies from runs/reference where there are any
+    python docs/clips/make.py --tasks Ant Humanoid
+
+The policy is the newest run's of ``--root`` (docs/reference/reproduce.py trains them), acting with its mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import imageio.v2 as imageio
+import numpy as np
+from omegaconf import OmegaConf
+from PIL import Image
+
+from hepo_isaac.config import plain, resolve
+from hepo_isaac.locate import task_names
+from hepo_isaac.overrides import compose
+from hepo_isaac.runs.checkpoint import load_checkpoint
+from hepo_isaac.runs.folder import RunFolder
+from hepo_isaac.runs.play import movie
+from hepo_isaac.runs.video import render_trajectory
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+SECONDS, FPS = 6.0, 12.5
+WIDTH, HEIGHT, QUALITY = 320, 240, 45
+
+
+def robot_tasks() -> List[str]:
+    """Tasks on a physics engine."""
+    return [name for name in task_names() if "mujoco_batch" in compose(["task=" + name]).task.get("engines", [])]
+
+
+def newest(root: Path, task: str) -> Optional[RunFolder]:
+    """The newest run on a task that has a checkpoint, of HEPO if there is one."""
+    for algo in ("hepo", "*"):
+        runs = sorted((root / task).glob("%s/*/checkpoints/last.pt" % algo))
+        if runs:
+            return RunFolder.open(runs[-1].parents[1])
+    return None
+
+
+def frames(task: str, run: Optional[RunFolder]) -> List[np.ndarray]:
+    """A clip's pictures, of uniformly random actions without a run."""
+    mine = plain(resolve(compose(["task=" + task]), ["task=" + task], False))
+    cfg: Dict[str, Any] = mine if run is None else plain(OmegaConf.load(run.config_file))
+    checkpoint = None if run is None else load_checkpoint(run.policy_checkpoint())
+    film = movie({**cfg, "device": mine["device"], "sim": mine["sim"]}, checkpoint)
+    rows = np.arange(0.0, min(len(film["qpos"]), SECONDS * film["fps"]), film["fps"] / FPS).astype(int)
+    shown = {**film, "qpos": film["qpos"][rows], "markers": film["markers"][rows], "fps": FPS}
+    with tempfile.TemporaryDirectory() as work:
+        # A gif loses no frame, and its 256 colours do for a film this small.
+        out = Path(work) / "clip.gif"
+        render_trajectory(out=out, width=WIDTH, height=HEIGHT, camera=mine["task"]["camera"], **shown)
+        return [np.asarray(frame)[..., :3] for frame in imageio.mimread(out, memtest=False)]
+
+
+def clip(task: str, root: Path) -> None:
+    """Write <task>.webp."""
+    run = newest(root, task)
+    sides = [frames(task, None)]
+    if run is not None:
+        sides.append(frames(task, run))
+    count = max(len(side) for side in sides)
+    held = [side + [side[-1]] * (count - len(side)) for side in sides]  # an episode that ended earlier stands still
+    first, *rest = [Image.fromarray(np.concatenate(row, 1)) for row in zip(*held)]
+    out = HERE / (task + ".webp")
+    first.save(out, save_all=True, append_images=rest, duration=int(1000 / FPS), loop=0, quality=QUALITY, method=4)
+    print(
+        "%s: %d frames, %d kB, %s" % (out.name, count, out.stat().st_size // 1000, run.path if run else "random only")
+    )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=ROOT / "runs" / "reference")
+    parser.add_argument("--tasks", nargs="+", default=robot_tasks())
+    args = parser.parse_args()
+    for task in args.tasks:
+        clip(task, args.root)
+
+
+if __name__ == "__main__":
+    main()
