@@ -29,7 +29,7 @@ START_LOW, START_HIGH = (-1.5, -1.5, -0.2), (1.5, 1.5, 1.5)
 OBS_SCALE = (1 / 3,) * 3 + (1.0,) * 4 + (0.5,) * 3 + (1 / math.pi,) * 3
 
 
-TARGET_MARKER = MarkerSpec("target", radius=0.1)  # of films
+TARGET_MARKER = MarkerSpec("target", radius=0.06)  # of films
 
 
 @dataclass

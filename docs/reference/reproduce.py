@@ -1,9 +1,11 @@
 """Re-make the reference runs of this folder: train what is missing, resume what was cut, collect everything.
 
-    python docs/reference/reproduce.py --jobs 2            # train, then collect
-    python docs/reference/reproduce.py --collect           # only gather CSVs, plot and table from finished runs
+    python docs/reference/reproduce.py --jobs 2                     # train, then collect
+    python docs/reference/reproduce.py --tasks Ant --seeds 1        # one task, one seed
+    python docs/reference/reproduce.py --collect                    # only gather what finished runs left: CSVs, plot, table
 
-Runs go to runs/reference/; a run that is finished there is not trained again.
+Runs go to runs/reference/; a run that is finished there is not trained again. A task with no finished run keeps what
+its folder here holds.
 """
 
 from __future__ import annotations
@@ -18,14 +20,29 @@ import threading
 import time
 from pathlib import Path
 from queue import Empty, Queue
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
-TASK = "FrankaCabinet"
-ALGOS = ("hepo", "ppo_h", "ppo_j")
-SEEDS = (1, 2, 3)
+# task -> arm (algo, or algo and what is set besides) -> settings; and its seeds.
+ARMS: Dict[str, Dict[str, List[str]]] = {
+    "FrankaCabinet": {"hepo": [], "ppo_h": [], "ppo_j": []},
+    "Cartpole": {"hepo": []},
+    "BallBalance": {"hepo": []},
+    "Quadcopter": {"hepo": []},
+    "Ingenuity": {"hepo": []},
+    "Ant": {"hepo": []},
+    "Humanoid": {"hepo": []},
+    # The published r is never positive and a fall costs nothing (docs/parity/Anymal.md).
+    "Anymal": {"hepo": ["task.alive_bonus=6"], "ppo_h": []},
+    "AllegroHand": {"hepo": []},
+    "ShadowHand": {"hepo": []},
+    "FrankaCubeStack": {"hepo": []},
+}
+SEEDS: Dict[str, List[int]] = {"FrankaCabinet": [1, 2, 3]}
+DEFAULT_SEEDS = [1]
+Job = Tuple[str, str, int]  # task, algo, seed
 KEPT_ROWS = 250  # per committed CSV
 COLUMNS = (
     "iteration",
@@ -35,8 +52,8 @@ COLUMNS = (
     "return_task/pi_h",
     "return_heuristic/pi",
     "return_heuristic/pi_h",
-    "episode/drawer_open/pi",
-    "episode/drawer_open/pi_h",
+    "episode_length/pi",
+    "episode_length/pi_h",
     "alpha",
     "alpha_gradient",
     "kl/pi",
@@ -49,27 +66,32 @@ COLUMNS = (
 )
 
 
-def find_run(root: Path, algo: str, seed: int) -> Optional[Path]:
-    """The newest run folder of one algorithm and seed."""
-    runs = sorted((root / TASK / algo).glob("*_seed%d" % seed))
+def find_run(root: Path, job: Job) -> Optional[Path]:
+    """The newest run folder of a task, algorithm and seed."""
+    task, algo, seed = job
+    runs = sorted((root / task / algo).glob("*_seed%d" % seed))
     return runs[-1] if runs else None
 
 
-def status(run: Path) -> str:
-    """running, finished, interrupted or failed."""
-    file = run / "status.json"
-    return str(json.loads(file.read_text())["status"]) if file.exists() else "unknown"
+def finished(root: Path, job: Job) -> Optional[Path]:
+    """The run folder if the run is complete."""
+    run = find_run(root, job)
+    file = run / "status.json" if run is not None else None
+    if file is None or not file.exists():
+        return None
+    return run if json.loads(file.read_text())["status"] == "finished" else None
 
 
-def command(root: Path, budget: str, algo: str, seed: int) -> List[str]:
+def command(root: Path, budget: str, job: Job) -> List[str]:
     """What to run for one reference run: a fresh start, or the continuation of a cut one."""
-    run = find_run(root, algo, seed)
+    task, algo, seed = job
+    run = find_run(root, job)
     if run is not None and (run / "checkpoints" / "last.pt").exists():
         return [sys.executable, "train.py", "resume=%s" % run]
     return [
         sys.executable,
         "train.py",
-        "task=%s" % TASK,
+        "task=%s" % task,
         "algo=%s" % algo,
         "budget=%s" % budget,
         "seed=%d" % seed,
@@ -77,65 +99,67 @@ def command(root: Path, budget: str, algo: str, seed: int) -> List[str]:
         "sim=mujoco_batch",
         "sim.threads=1",
         "run_root=%s" % root,
+        *ARMS[task][algo],
     ]
 
 
-def train(root: Path, budget: str, jobs: int, algos: List[str], seeds: List[int]) -> None:
-    """Train every missing run, ``jobs`` at a time."""
-    queue: Queue[Any] = Queue()
-    for seed in seeds:
-        for algo in algos:
-            run = find_run(root, algo, seed)
-            if run is None or status(run) != "finished":
-                queue.put((algo, seed))
+def train(root: Path, budget: str, workers: int, jobs: List[Job]) -> None:
+    """Train every missing run, ``workers`` at a time."""
+    queue: Queue[Job] = Queue()
+    for job in jobs:
+        if finished(root, job) is None:
+            queue.put(job)
     root.mkdir(parents=True, exist_ok=True)
 
     def work() -> None:
         while True:
             try:
-                algo, seed = queue.get_nowait()
+                job = queue.get_nowait()
             except Empty:
                 return
             start = time.time()
-            with open(root / ("%s_seed%d.log" % (algo, seed)), "a") as log:
+            with open(root / ("%s_%s_seed%d.log" % job), "a") as log:
                 code = subprocess.call(
-                    command(root, budget, algo, seed),
+                    command(root, budget, job),
                     cwd=ROOT,
                     stdout=log,
                     stderr=log,
                     env={**os.environ, "OMP_NUM_THREADS": "1"},
                 )
-            print("%s seed %d: exit %d after %.0f s" % (algo, seed, code, time.time() - start), flush=True)
+            print("%s %s seed %d: exit %d after %.0f s" % (*job, code, time.time() - start), flush=True)
 
-    workers = [threading.Thread(target=work) for _ in range(jobs)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    threads = [threading.Thread(target=work) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
-def collect(root: Path, target: Path, algos: List[str], seeds: List[int]) -> None:
-    """Thin CSVs, curves and a table of the end of every finished run."""
+def collect(root: Path, task: str, jobs: List[Job]) -> None:
+    """Thin CSVs, curves and a table of the start and the end of every finished run of one task."""
+    from hepo_isaac.overrides import compose
     from hepo_isaac.runs.plots import plot_runs
 
-    target.mkdir(parents=True, exist_ok=True)
     rows, by_algo = [], {}  # type: List[Dict[str, Any]], Dict[str, List[Any]]
-    for algo in algos:
-        for seed in seeds:
-            run = find_run(root, algo, seed)
-            if run is None or status(run) != "finished":
-                print("missing: %s seed %d" % (algo, seed))
-                continue
-            by_algo.setdefault(algo, []).append(run)
-            metrics = _read(run / "metrics.csv")
-            _write_thin(metrics, target / ("%s_seed%d.csv" % (algo, seed)))
-            rows.append(_row(algo, seed, metrics, json.loads((run / "metadata.json").read_text())))
+    success, target = str(compose(["task=" + task]).task.success), HERE / task
+    for job in jobs:
+        run = finished(root, job)
+        if run is None:
+            print("missing: %s %s seed %d" % job)
+            continue
+        target.mkdir(parents=True, exist_ok=True)
+        by_algo.setdefault(job[1], []).append(run)
+        metrics = _read(run / "metrics.csv")
+        _write_thin(metrics, target / ("%s_seed%d.csv" % job[1:]), success)
+        rows.append(_row(job, metrics, json.loads((run / "metadata.json").read_text()), success))
+    if not rows:
+        return
     with open(target / "results.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     plot_runs(by_algo, target / "curves.png")
-    print((target / "results.csv").read_text())
+    print(task + "\n" + (target / "results.csv").read_text())
 
 
 def _read(file: Path) -> List[Dict[str, str]]:
@@ -143,9 +167,10 @@ def _read(file: Path) -> List[Dict[str, str]]:
         return list(csv.DictReader(f))
 
 
-def _write_thin(metrics: List[Dict[str, str]], file: Path) -> None:
+def _write_thin(metrics: List[Dict[str, str]], file: Path, success: str) -> None:
     step = max(1, len(metrics) // KEPT_ROWS)
-    columns = [c for c in COLUMNS if c in metrics[0]]
+    extra = ["episode/%s/%s" % (success, policy) for policy in ("pi", "pi_h")]
+    columns = [c for c in (*COLUMNS, *extra) if c in metrics[0]]
     with open(file, "w", newline="") as f:
         writer = csv.writer(f, lineterminator="\n")
         writer.writerow(columns)
@@ -153,30 +178,33 @@ def _write_thin(metrics: List[Dict[str, str]], file: Path) -> None:
             writer.writerow(["%.6g" % float(row[c]) if row[c] else "" for c in columns])
 
 
-def _row(algo: str, seed: int, metrics: List[Dict[str, str]], metadata: Dict[str, Any]) -> Dict[str, Any]:
-    """Means over the last 5 % of the run, weighted by episodes."""
-    last = metrics[-max(1, len(metrics) // 20) :]
+def _row(job: Job, metrics: List[Dict[str, str]], metadata: Dict[str, Any], success: str) -> Dict[str, Any]:
+    """J over the first and the last 5 % of the run, and more of its end; means weighted by episodes."""
+    part = max(1, len(metrics) // 20)
 
-    def mean(column: str, policy: str) -> str:
-        pairs = [(float(r[column]), float(r["episodes/%s" % policy])) for r in last if r.get(column)]
+    def mean(column: str, policy: str, rows: List[Dict[str, str]]) -> str:
+        pairs = [(float(r[column]), float(r["episodes/%s" % policy])) for r in rows if r.get(column)]
         weight = sum(n for _, n in pairs)
-        return "%.3f" % (sum(v * n for v, n in pairs if n) / weight) if weight else ""
+        return "%.4g" % (sum(v * n for v, n in pairs if n) / weight) if weight else ""
 
     def policy(name: str) -> Dict[str, str]:
+        first, last = metrics[:part], metrics[-part:]
         return {
-            "J(%s)" % name: mean("return_task/%s" % name, name),
-            "open(%s)" % name: mean("episode/drawer_open/%s" % name, name),
-            "H(%s)" % name: mean("return_heuristic/%s" % name, name),
+            "J(%s) at first" % name: mean("return_task/%s" % name, name, first),
+            "J(%s)" % name: mean("return_task/%s" % name, name, last),
+            "H(%s)" % name: mean("return_heuristic/%s" % name, name, last),
+            "%s(%s)" % (success, name): mean("episode/%s/%s" % (success, name), name, last),
+            "length(%s)" % name: mean("episode_length/%s" % name, name, last),
         }
 
     git = metadata.get("git") or {}
     return {
-        "algo": algo,
-        "seed": seed,
+        "algo": job[1],
+        "seed": job[2],
         "env_steps": int(float(metrics[-1]["env_steps"])),
         **policy("pi"),
         **policy("pi_h"),
-        "alpha": "%.3f" % float(last[-1]["alpha"]) if last[-1].get("alpha") else "",
+        "alpha": "%.3f" % float(metrics[-1]["alpha"]) if metrics[-1].get("alpha") else "",
         "bad_worlds": int(sum(float(r["bad_worlds"]) for r in metrics)),
         "commit": str(git.get("commit"))[:12],
     }
@@ -186,15 +214,26 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
-    parser.add_argument("--budget", default="cpu", help="cpu (8.2 M steps) or paper (98 M, for a GPU)")
+    parser.add_argument("--budget", default="cpu", help="cpu or paper (the published length, for a GPU)")
     parser.add_argument("--collect", action="store_true", help="do not train")
     parser.add_argument("--root", type=Path, default=ROOT / "runs" / "reference")
-    parser.add_argument("--algos", nargs="+", default=list(ALGOS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--tasks", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--algos", nargs="+", help="of those a task has; all by default")
+    parser.add_argument("--seeds", nargs="+", type=int)
     args = parser.parse_args()
+    jobs = {
+        task: [
+            (task, algo, seed)
+            for seed in args.seeds or SEEDS.get(task, DEFAULT_SEEDS)
+            for algo in ARMS[task]
+            if algo in (args.algos or ARMS[task])
+        ]
+        for task in args.tasks
+    }
     if not args.collect:
-        train(args.root, args.budget, args.jobs, args.algos, args.seeds)
-    collect(args.root, HERE / TASK, args.algos, args.seeds)
+        train(args.root, args.budget, args.jobs, [job for some in jobs.values() for job in some])
+    for task, some in jobs.items():
+        collect(args.root, task, some)
 
 
 if __name__ == "__main__":

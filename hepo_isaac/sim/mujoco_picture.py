@@ -35,7 +35,7 @@ def picture(root: mujoco.MjSpec, spec: SceneSpec) -> str:
         type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,  # robots that run away stay lit
         pos=[1.2, -1.6, 4.0], dir=[-0.3, 0.4, -1], diffuse=[0.7, 0.7, 0.7], castshadow=True,
     )  # fmt: skip
-    root.visual.map.shadowclip = 3.0  # the edge of a smaller shadow map speckles the floor
+    root.visual.map.shadowclip = 8.0  # the edge of a smaller shadow map speckles the floor
     root.compile()
     return str(root.to_xml())
 
