@@ -2,7 +2,7 @@
 
     python docs/reference/reproduce.py --jobs 2                     # train, then collect
     python docs/reference/reproduce.py --tasks Ant --seeds 1        # one task, one seed
-    python docs/reference/reproduce.py --collect                    # only gather what finished runs left: CSVs, plot, table
+    python docs/reference/reproduce.py --collect                    # only gather what finished runs left
 
 Runs go to runs/reference/; a run that is finished there is not trained again. A task with no finished run keeps what
 its folder here holds.

@@ -9,6 +9,7 @@ import torch
 from hepo_isaac.envs.heuristic import resolve_heuristic
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task_env import TaskEnv
+from hepo_isaac.errors import UserError
 from hepo_isaac.locate import task_class
 from hepo_isaac.sim.registry import make_simulation
 
@@ -26,14 +27,18 @@ def make_env(cfg: Mapping[str, Any], random_start: bool = True) -> TaskEnv:
         random_start: see TaskEnv; evaluations start all episodes at their beginning.
 
     Raises:
-        UserError: unknown task, engine or heuristic, or an engine that this machine cannot run.
+        UserError: unknown task, engine or heuristic, an engine that this machine cannot run, or a scene that the
+            engine cannot build.
     """
     task_type = task_class(cfg["task"]["name"])
     sim_cfg = {str(k): v for k, v in cfg["sim"].items()}
     engine = sim_cfg.pop("name")
     seeds = [int(s) for s in cfg.get("run_seeds") or [cfg["seed"]]]
     num_envs = int(cfg["num_envs"]) * len(seeds)
-    sim = make_simulation(engine, task_type.scene(cfg["task"], engine), num_envs, cfg["device"], **sim_cfg)
+    try:
+        sim = make_simulation(engine, task_type.scene(cfg["task"], engine), num_envs, cfg["device"], **sim_cfg)
+    except ValueError as error:  # engines and specs know nothing of settings and users
+        raise UserError("task=%s: no scene can be built on %s: %s" % (task_type.name, engine, error)) from error
     generators = [torch.Generator(sim.device).manual_seed(s ^ ENV_STREAM) for s in seeds]
     streams = Streams(generators, num_envs, sim.device, sim.may_select)
     potential = resolve_heuristic(task_type, cfg["potential"]) if cfg.get("potential") else None

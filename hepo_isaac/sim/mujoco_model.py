@@ -110,6 +110,9 @@ def _surface(geom: mujoco.MjsGeom, spec: SceneSpec) -> None:
 
 
 def _attach(root: mujoco.MjSpec, actor: ActorSpec, spec: SceneSpec) -> str:
+    if not actor.asset.is_file():
+        there = ", ".join(sorted(path.name for path in actor.asset.parent.glob("*.xml"))) or "no assets"
+        raise ValueError("actor %r: there is no asset %s; beside it: %s" % (actor.name, actor.asset, there))
     child = mujoco.MjSpec.from_file(str(actor.asset))
     tops = child.worldbody.bodies
     top = tops[0] if len(tops) == 1 else None

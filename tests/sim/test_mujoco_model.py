@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from simlab import ASSETS, DT, workshop
 
@@ -26,6 +28,10 @@ def test_a_pattern_with_alternatives_covers_all_of_them():
     ("spec", "message"),
     [
         (lambda: scene(arm(DriveSpec("wrist"))), r"'wrist' of actor 'arm' matches no joint.*shoulder, elbow"),
+        (
+            lambda: scene(replace(arm(), asset=ASSETS / "arn.xml")),
+            r"actor 'arm': there is no asset .*arn\.xml; beside it: .*arm\.xml",
+        ),
         (lambda: scene(arm(DriveSpec("el"))), r"'el' of actor 'arm' matches no joint"),  # a part of a name is no match
         (lambda: scene(arm(DriveSpec("elbow"), DriveSpec("e.*"))), r"'elbow' of actor 'arm' is matched by two drives"),
         (lambda: scene(arm(body_mass={"hand": 1.0})), r"unknown body 'hand'; it has: upper, lower, tip"),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hepo_isaac.errors import UserError
 from hepo_isaac.locate import task_class
 from hepo_isaac.overrides import compose
 from hepo_isaac.runs.video_worker import make_camera
@@ -116,6 +117,13 @@ def test_no_matrix_product_in_a_step(task):
     with Products():
         env.step(actions(env, 0, 1)[0])
     assert products == []
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_scene_that_cannot_be_built_is_one_sentence(task):
+    with pytest.raises(UserError, match="^task=%s: .*substeps >= 1, got 0" % task) as caught:
+        make(task, 2, "task.physics.substeps=0")
+    assert "\n" not in str(caught.value)
 
 
 def test_what_a_film_needs_is_there(env):
