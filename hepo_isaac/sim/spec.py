@@ -24,7 +24,8 @@ class DriveSpec:
     stiffness: N/m or N m/rad.  damping: N s/m or N m s/rad.  effort_limit: N or N m, symmetric. In modes "effort"
         and "none" stiffness and damping are passive: a spring towards 0 and a damper, outside the effort limit.
     velocity_limit: m/s or rad/s that the drive alone may reach; None is unlimited. Engines without a hard
-        joint-speed cap bound the drive's position error instead (docs/physics.md).
+        joint-speed cap bound the drive's position error instead (docs/physics.md), and in modes "effort" and "none"
+        they do not limit speeds at all.
     armature: kg or kg m^2 added to the joint's inertia.
     inelastic_stop: the joint's end stops swallow the impact (PhysX) instead of throwing the joint back (MuJoCo's
         default); engines whose stops are inelastic anyway ignore it.
