@@ -93,14 +93,21 @@ def _tasks(arguments: List[str]) -> int:
     )
     for column in ("task", "obs/act", "steps", "heuristics", "engines", "budgets"):
         table.add_column(column, no_wrap=column != "heuristics")
+    engines = ""
     for row in task_rows():
+        if row[ENGINES] != engines:  # robots, then the small tasks whose optima are known
+            table.add_section()
+            engines = row[ENGINES]
         table.add_row(*row)
     Console().print(table)
     return 0
 
 
+ENGINES = 4  # column of task_rows
+
+
 def task_rows() -> List[List[str]]:
-    """One row per task: name, sizes, heuristics, engines, budgets."""
+    """One row per task: name, sizes, heuristics, engines, budgets; those on physics engines first."""
     from hepo_isaac.locate import group_names, task_class, task_names
     from hepo_isaac.overrides import compose
 
@@ -123,7 +130,7 @@ def task_rows() -> List[List[str]]:
                 "\n".join(budgets),
             ]
         )
-    return rows
+    return sorted(rows, key=lambda row: row[ENGINES] == "analytic")
 
 
 def _shorten(names: List[str]) -> str:
