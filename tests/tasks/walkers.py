@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import torch
 
 from hepo_isaac.envs.task_env import TaskEnv
-from tests.tasks.robots import make
+from tests.tasks.robots import actions, make
 
 DT = 0.0166
 
@@ -88,6 +88,40 @@ def ranges(env: TaskEnv, q: np.ndarray) -> np.ndarray:
     """Joint angles in their ranges, -1 to 1."""
     low, high = env.sim.dof_lower.double().numpy(), env.sim.dof_upper.double().numpy()
     return (2 * q - high - low) / (high - low)
+
+
+def steps_from_anywhere(env: TaskEnv, low: float) -> Tuple[List[Tuple[np.ndarray, ...]], torch.Tensor]:
+    """One control step from each of many states, half of them tumbling, half upright and every fourth of those ``low``.
+
+    Returns:
+        Rows (root before, root, joints in their ranges, joint speeds, actions) in float64, and h of each.
+    """
+    rows: List[Tuple[np.ndarray, ...]] = []
+    values = []
+    for seed in range(6):
+        scatter(env, seed)
+        if seed % 2:
+            roots = env.sim.root_state.clone()
+            roots[:, 0, 3:6] *= 0.1
+            roots[:, 0, 3:7] /= roots[:, 0, 3:7].norm(dim=1, keepdim=True)
+            roots[::4, 0, 2] = low
+            env.sim.set_state(everyone(env), root_state=roots)
+        before = env.sim.root_state[:, 0].double().numpy()
+        move = actions(env, seed, 1)[0]
+        env.task.apply(move)
+        env.sim.step()
+        values.append(env.task.rewards().heuristic)
+        columns = (env.sim.root_state[:, 0], env.sim.dof_pos, env.sim.dof_vel, move)
+        root, q, qd, a = (x.double().numpy() for x in columns)
+        rows += list(zip(before, root, ranges(env, q), qd, a))
+    return rows, torch.cat(values)
+
+
+def restated_motion(before: np.ndarray, root: np.ndarray) -> float:
+    """What h pays both robots for moving: progress, being upright and heading for the target."""
+    g = geometry(root)
+    upright = 0.1 if g["up"] > 0.93 else 0.0
+    return speed_to_target(before, root) + upright + (0.5 if g["heading"] > 0.8 else 0.5 * g["heading"] / 0.8)
 
 
 def uniform_distance(values: torch.Tensor, low: float, high: float) -> float:
