@@ -9,6 +9,7 @@ The policy is the newest run's of ``--root`` (docs/reference/reproduce.py trains
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -51,8 +52,12 @@ def frames(task: str, run: Optional[RunFolder]) -> List[np.ndarray]:
     mine = plain(resolve(compose(["task=" + task]), ["task=" + task], False))
     cfg: Dict[str, Any] = mine if run is None else plain(OmegaConf.load(run.config_file))
     checkpoint = None if run is None else load_checkpoint(run.policy_checkpoint())
-    film = movie({**cfg, "device": mine["device"], "sim": mine["sim"]}, checkpoint)
-    rows = np.arange(0.0, min(len(film["qpos"]), SECONDS * film["fps"]), film["fps"] / FPS).astype(int)
+    cfg.update(device=mine["device"], sim=mine["sim"])
+    film = movie(cfg, checkpoint)
+    wanted = SECONDS * film["fps"]
+    if len(film["qpos"]) < wanted:
+        film = movie(cfg, checkpoint, episodes=1 + math.ceil(wanted / len(film["qpos"])))
+    rows = np.arange(0.0, min(len(film["qpos"]), wanted), film["fps"] / FPS).astype(int)
     shown = {**film, "qpos": film["qpos"][rows], "markers": film["markers"][rows], "fps": FPS}
     with tempfile.TemporaryDirectory() as work:
         # A gif loses no frame, and its 256 colours do for a film this small.

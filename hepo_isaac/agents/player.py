@@ -84,7 +84,7 @@ def play_episodes(env: Any, act: Callable[[Tensor], Tensor], episodes: int, reco
     """Play until every env of ``env`` (a vec_env) has finished its share of the episodes.
 
     Args:
-        act: observations (N, O) to actions (N, K).  record: keep what a film shows of env 0's first episode.
+        act: observations (N, O) to actions (N, K).  record: keep what a film shows of env 0's share.
 
     Returns:
         return_task, return_heuristic, episode_length and one list per metric, an entry per episode; ``trajectory``.
@@ -100,7 +100,7 @@ def play_episodes(env: Any, act: Callable[[Tensor], Tensor], episodes: int, reco
     lists: Dict[str, List[Tensor]] = {}
     trajectory: List[Dict[str, Tensor]] = []
     for _ in range(share * int(env.get_env_info()["max_episode_length"])):
-        if record and not bool(finished[0]):  # host read: a film is one episode long
+        if record and bool(finished[0] < share):  # host read: a film ends with its last episode
             trajectory.append(env.env.render_state(0))
         obs, rewards, done, infos = env.step(act(obs))
         sums += rewards

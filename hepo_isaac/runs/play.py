@@ -178,9 +178,11 @@ def film(cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]], target: Path
     return render_trajectory(out=target, camera=cfg["task"].get("camera"), **movie(cfg, checkpoint, policy))
 
 
-def movie(cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]], policy: str = "pi") -> Dict[str, Any]:
-    """One episode of a policy, or of random actions without a checkpoint, as render_trajectory's arguments."""
-    return _play(dict(cfg, num_envs=1), checkpoint, policy, 1, record=True)[1]
+def movie(
+    cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]], policy: str = "pi", episodes: int = 1
+) -> Dict[str, Any]:
+    """Episodes of a policy, or of random actions without a checkpoint, as render_trajectory's arguments."""
+    return _play(dict(cfg, num_envs=1), checkpoint, policy, episodes, record=True)[1]
 
 
 def film_run(folder: RunFolder, cfg: Dict[str, Any]) -> None:
