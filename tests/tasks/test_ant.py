@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tasks.ant import Ant, default_heuristic, two_sided_heuristic
+from tests.kolmogorov import ONE_PER_MILLE, uniform_statistic
 from tests.tasks.robots import actions, make
 from tests.tasks.walkers import (
     geometry,
@@ -20,7 +21,6 @@ from tests.tasks.walkers import (
     scatter,
     steps_from_anywhere,
     turned,
-    uniform_distance,
 )
 
 
@@ -135,17 +135,16 @@ def test_resets_draw_the_published_distributions():
     """10,000 resets: hips uniform within 0.2 rad, speeds within 0.1 rad/s, half of the ankles at their limit."""
     drawn = resets("Ant", 20)
     q, qd = drawn["q"].double(), drawn["qd"].double()
-    bound = 1.95 / math.sqrt(len(q))  # Kolmogorov-Smirnov, 0.1 % for each of 16 columns
     for hip in (0, 2, 4, 6):
-        assert uniform_distance(q[:, hip], -0.2, 0.2) < bound
+        assert uniform_statistic(q[:, hip], -0.2, 0.2) < ONE_PER_MILLE
     for joint in range(8):
-        assert uniform_distance(qd[:, joint], -0.1, 0.1) < bound
+        assert uniform_statistic(qd[:, joint], -0.1, 0.1) < ONE_PER_MILLE
     start = math.radians(30.0)
     for ankle, sign in ((1, 1), (3, -1), (5, -1), (7, 1)):
         bent = sign * q[:, ankle] - start  # away from the limit
         clamped = bent < 1e-5
         assert clamped.double().mean().item() == pytest.approx(0.5, abs=0.02)
-        assert uniform_distance(bent[~clamped], 0.0, 0.2) < 1.95 / math.sqrt((~clamped).sum().item())
+        assert uniform_statistic(bent[~clamped], 0.0, 0.2) < ONE_PER_MILLE
     both = np.corrcoef(torch.cat((q, qd), 1).numpy().T)
     assert np.abs(both - np.eye(16)).max() < 0.05
 

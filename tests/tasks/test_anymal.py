@@ -24,6 +24,7 @@ from tasks.anymal import (
     task_reward,
     tracking_errors,
 )
+from tests.kolmogorov import ONE_IN_3000, uniform_statistic
 from tests.tasks.robots import actions, make
 
 
@@ -201,8 +202,7 @@ class TestReset:
         stance = torch.tensor(STANCE)
         pose, velocity, commands = start_state(u, stance)
         scaled = torch.cat((pose / stance - 0.5, (velocity + 0.1) / 0.2, 0.5 + commands / torch.tensor([4.0, 2, 2])), 1)
-        grid = (torch.arange(10_000) + 0.5).unsqueeze(1) / 10_000
-        assert (scaled.sort(0).values - grid).abs().max().item() < 2.1 / 100  # 1 % level, Bonferroni over 27
+        assert uniform_statistic(scaled) < ONE_IN_3000
         correlation = np.corrcoef(scaled.T.numpy()) - np.eye(27)
         assert np.abs(correlation).max() < 0.05
         assert commands.abs().amax(0).tolist() == pytest.approx([2.0, 1.0, 1.0], abs=1e-3)

@@ -19,6 +19,7 @@ from tasks.ball_balance import (
     task_reward,
     tray_wrench,
 )
+from tests.kolmogorov import ONE_PERCENT, uniform_statistic
 from tests.tasks.robots import actions, make
 
 FLAT = [0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 1.0]  # a level tray half a metre up
@@ -221,9 +222,8 @@ def test_start_of_the_ball_is_distributed_as_published():
         "height": z - 1.0,
         "pace": speed / (5.0 * share),
     }
-    grid = (torch.arange(10_000) + 0.5) / 10_000
     for name, draw in draws.items():
-        assert (draw.sort().values - grid).abs().max().item() < 1.63 / 100, name
+        assert uniform_statistic(draw) < ONE_PERCENT, name
     assert (torch.corrcoef(torch.stack(list(draws.values()))) - torch.eye(4)).abs().max().item() < 0.05
     assert ((x * vx + y * vy) / (distance * speed)).max().item() == pytest.approx(-1.0, abs=1e-3)  # straight inward
     assert (vz == -5.0).all()

@@ -10,6 +10,7 @@ import torch
 
 from hepo_isaac.errors import UserError
 from tasks.cartpole import CartpoleState, default_heuristic, out_of_bounds, task_reward
+from tests.kolmogorov import ONE_PERCENT, uniform_statistic
 from tests.tasks.robots import make
 
 DT = 0.0166
@@ -118,10 +119,7 @@ def test_start_is_uniform():
     """Kolmogorov-Smirnov on 10,000 starts, 1 % level."""
     env = make("Cartpole", 500)
     obs = torch.cat([env.reset() for _ in range(20)])
-    grid = (torch.arange(10_000) + 0.5) / 10_000
-    for column, half in enumerate((0.1, 0.25, 0.1, 0.25)):
-        u = (obs[:, column] / half / 2 + 0.5).sort().values
-        assert (u - grid).abs().max().item() < 1.63 / 100
+    assert uniform_statistic(obs / torch.tensor([0.1, 0.25, 0.1, 0.25]) / 2 + 0.5) < ONE_PERCENT
     assert (torch.corrcoef(obs.T) - torch.eye(4)).abs().max().item() < 0.05
 
 

@@ -21,6 +21,7 @@ from tasks.franka_cabinet import (
     task_reward,
 )
 from tasks.franka_cabinet_heuristics import HUMAN_HEURISTICS
+from tests.kolmogorov import ONE_PERCENT, uniform_statistic
 from tests.tasks.franka import make, place, pose
 
 
@@ -226,9 +227,7 @@ class TestReset:
         lower, upper = torch.full((9,), -2.9), torch.full((9,), 2.9)
         lower[7:], upper[7:] = 0.0, 0.04
         q = reset_pose(torch.tensor(DEFAULT_POSE), u, lower, upper)
-        noise = ((q[:, 0] - DEFAULT_POSE[0]) / 0.25 + 0.5).sort().values
-        grid = (torch.arange(10_000) + 0.5) / 10_000
-        assert (noise - grid).abs().max().item() < 1.63 / 100  # 1 % level
+        assert uniform_statistic((q[:, 0] - DEFAULT_POSE[0]) / 0.25 + 0.5) < ONE_PERCENT
         assert ((q >= lower) & (q <= upper)).all()
         for finger in (7, 8):
             assert (q[:, finger] == 0.0).float().mean().item() == pytest.approx(0.36, abs=0.015)

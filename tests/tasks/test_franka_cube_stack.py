@@ -23,6 +23,7 @@ from tasks.franka_cube_stack import (
     start_places,
     task_reward,
 )
+from tests.kolmogorov import ONE_PERCENT, uniform_statistic
 from tests.tasks.robots import actions, make, play
 from tests.tasks.stacking import pick_and_place
 
@@ -147,13 +148,6 @@ def test_lifted_means_more_than_four_centimetres_below_the_cube():
 # ---- resets ----------------------------------------------------------------------------------------------------------
 
 
-def kolmogorov_smirnov(sample, low, high):
-    """Largest distance of the sample's distribution from the uniform one, times sqrt(n)."""
-    x = ((sample.double() - low) / (high - low)).sort().values
-    n = len(x)
-    return ((x - (torch.arange(n) + 0.5) / n).abs().max() * n**0.5).item()
-
-
 def two_samples(x, y):
     """Two-sample Kolmogorov-Smirnov distance over its standard scale."""
     grid = np.concatenate((x, y))
@@ -171,7 +165,7 @@ class TestStartPlaces:
 
     def test_b_is_uniform(self, places):
         for axis in (0, 1):
-            assert kolmogorov_smirnov(places[1][:, axis], -0.25, 0.25) < 1.63  # 1 % level
+            assert uniform_statistic(places[1][:, axis], -0.25, 0.25) < ONE_PERCENT
 
     def test_a_keeps_its_distance_inside_the_square(self, places):
         a, b = places
@@ -209,7 +203,7 @@ def test_arm_noise_is_uniform_and_the_fingers_have_none():
     lower, upper = torch.full((9,), -3.0), torch.full((9,), 3.0)
     q = reset_pose(torch.tensor(DEFAULT_POSE), u, lower, upper)
     for joint in (0, 1, 3):
-        assert kolmogorov_smirnov(q[:, joint], DEFAULT_POSE[joint] - 0.25, DEFAULT_POSE[joint] + 0.25) < 1.63
+        assert uniform_statistic(q[:, joint], DEFAULT_POSE[joint] - 0.25, DEFAULT_POSE[joint] + 0.25) < ONE_PERCENT
     assert (q[:, 7:] == 0.035).all() and q[:, 5].max() == 3.0  # 2.94 + 0.25 is past this limit
 
 
@@ -226,7 +220,7 @@ class TestReset:
         assert state.cube_b_pos[:, 2].unique().tolist() == pytest.approx([1.06])
         for quat in (state.cube_a_quat, state.cube_b_quat):
             assert quat[:, :2].abs().max() == 0.0
-            assert kolmogorov_smirnov(2 * torch.atan2(quat[:, 2], quat[:, 3]), -0.785, 0.785) < 1.63
+            assert uniform_statistic(2 * torch.atan2(quat[:, 2], quat[:, 3]), -0.785, 0.785) < ONE_PERCENT
         correlation = np.corrcoef(state.cube_a_quat[:, 2], state.cube_b_quat[:, 2])[0, 1]
         assert abs(correlation) < 0.08
 

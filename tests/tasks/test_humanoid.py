@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tasks.humanoid import JOINTS, Humanoid, default_heuristic
+from tests.kolmogorov import ONE_PER_MILLE, uniform_statistic
 from tests.tasks.robots import actions, make
 from tests.tasks.walkers import (
     geometry,
@@ -20,7 +21,6 @@ from tests.tasks.walkers import (
     scatter,
     steps_from_anywhere,
     turned,
-    uniform_distance,
 )
 
 # Published: range in degrees, stiffness, damping, armature, motor N m; the right leg and arm are the left ones' mirror.
@@ -163,17 +163,16 @@ def test_resets_draw_the_published_distributions():
     """10,000 resets: joints uniform within 0.2 rad, speeds within 0.1 rad/s; knees stop at their limit of 2 degrees."""
     drawn = resets("Humanoid", 20)
     q, qd = drawn["q"].double(), drawn["qd"].double()
-    bound = 1.95 / math.sqrt(len(q))  # Kolmogorov-Smirnov, 0.1 % for each of 42 columns
     for j, name in enumerate(JOINTS):
-        assert uniform_distance(qd[:, j], -0.1, 0.1) < bound, name
+        assert uniform_statistic(qd[:, j], -0.1, 0.1) < ONE_PER_MILLE, name
         if not name.endswith("knee"):
-            assert uniform_distance(q[:, j], -0.2, 0.2) < bound, name
+            assert uniform_statistic(q[:, j], -0.2, 0.2) < ONE_PER_MILLE, name
     limit = math.radians(2.0)
     for knee in (6, 12):
         stopped = q[:, knee] > limit - 1e-5
         assert q[:, knee].max().item() == pytest.approx(limit, abs=1e-6)
         assert stopped.double().mean().item() == pytest.approx((0.2 - limit) / 0.4, abs=0.02)
-        assert uniform_distance(q[~stopped, knee], -0.2, limit) < 1.95 / math.sqrt((~stopped).sum().item())
+        assert uniform_statistic(q[~stopped, knee], -0.2, limit) < ONE_PER_MILLE
 
 
 # ---- physics ---------------------------------------------------------------------------------------------------------

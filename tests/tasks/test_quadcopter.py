@@ -21,11 +21,11 @@ from tasks.quadcopter import (
     spin_brake,
     z_axis,
 )
+from tests.kolmogorov import ONE_PERCENT, uniform_statistic
 from tests.tasks.robots import make
 
 G = 9.81
 LEVEL = (0.0, 0.0, 0.0, 1.0)
-KS_1_PERCENT = 1.63 / 100  # of 10,000 draws
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +138,7 @@ class TestReset:
         low, high = [-1.5, -1.5, 0.8] + [-0.2] * 8, [1.5, 1.5, 2.5] + [0.2] * 8
         values = torch.cat((roots[:, :3], joints), 1)
         share = (values - torch.tensor(low)) / (torch.tensor(high) - torch.tensor(low))
-        grid = ((torch.arange(10_000) + 0.5) / 10_000).unsqueeze(1)
-        assert ((share.sort(0).values - grid).abs().max(0).values < KS_1_PERCENT).all()
+        assert uniform_statistic(share) < ONE_PERCENT
         assert share.min() >= 0.0 and share.max() <= 1.0
         correlation = torch.corrcoef(values.T) - torch.eye(11)
         assert correlation.abs().max() < 0.05

@@ -124,13 +124,6 @@ def restated_motion(before: np.ndarray, root: np.ndarray) -> float:
     return speed_to_target(before, root) + upright + (0.5 if g["heading"] > 0.8 else 0.5 * g["heading"] / 0.8)
 
 
-def uniform_distance(values: torch.Tensor, low: float, high: float) -> float:
-    """Kolmogorov-Smirnov distance of a sample from U(low, high)."""
-    u = ((values.flatten().double() - low) / (high - low)).sort().values
-    grid = torch.arange(len(u) + 1, dtype=torch.float64) / len(u)
-    return max((u - grid[:-1]).abs().max().item(), (u - grid[1:]).abs().max().item())
-
-
 def resets(task: str, times: int, num_envs: int = 500) -> Dict[str, torch.Tensor]:
     """Joint states after many resets, (times * num_envs, K)."""
     env = make(task, num_envs)
