@@ -128,8 +128,8 @@ def start_state(uniform: Tensor, stance: Tensor) -> Tuple[Tensor, Tensor, Tensor
     Args:
         uniform: (N, 27) on [0, 1).  stance: (12,) rad.
     """
-    forward, sideways, turning = (2.0 * uniform[:, 24:] - 1.0).unbind(1)
-    commands = torch.stack((2.0 * forward, sideways, turning), 1)
+    drawn = (2.0 * uniform[:, 24:] - 1.0).unbind(1)
+    commands = torch.stack([limit * draw for limit, draw in zip(COMMAND_LIMITS, drawn)], 1)
     return stance * (0.5 + uniform[:, :12]), 0.2 * uniform[:, 12:24] - 0.1, commands
 
 
