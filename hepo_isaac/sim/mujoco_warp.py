@@ -13,6 +13,7 @@ import gc
 from contextlib import contextmanager, nullcontext
 from typing import Any, Callable, ContextManager, Dict, Iterator, Optional, Sequence
 
+import mujoco
 import mujoco_warp as mjw
 import numpy as np
 import torch
@@ -57,6 +58,10 @@ class MujocoWarpSimulation(MujocoSimulation):
         wp.config.log_level = wp.LOG_WARNING  # else a line for each of a hundred compiled modules
         wp.init()
         self._set_up(spec, num_envs, torch.device(device))
+        # A connect or weld constraint needs the time derivative of its Jacobian, which mjw.step takes from the
+        # velocities of the physics step before (mujoco_warp 4.0); so where there are any, velocities come first.
+        closing = (mujoco.mjtEq.mjEQ_CONNECT, mujoco.mjtEq.mjEQ_WELD)
+        self._loops = bool(np.isin(self.model.eq_type, [int(kind) for kind in closing]).any())
         self._wp_device = wp.device_from_torch(self.device)
         on_gpu = self._wp_device.is_cuda
         self.graph = bool(graph and on_gpu and wp.is_mempool_enabled(self._wp_device))
@@ -141,6 +146,10 @@ class MujocoWarpSimulation(MujocoSimulation):
             mapping = (self._k_dof_q, self._k_act_dof, self._k_act_mode, w["error"])
             self._launch(kernels.write_controls, (n, self.model.nu), d.qpos, *mapping, *commands, d.ctrl)
         for _ in range(self.spec.substeps):
+            if self._loops:
+                mjw.kinematics(m, d)
+                mjw.com_pos(m, d)
+                mjw.com_vel(m, d)
             mjw.step(m, d)
         d.xfrc_applied.zero_()
         self._refresh()
