@@ -58,10 +58,6 @@ class MujocoWarpSimulation(MujocoSimulation):
         wp.config.log_level = wp.LOG_WARNING  # else a line for each of a hundred compiled modules
         wp.init()
         self._set_up(spec, num_envs, torch.device(device))
-        # A connect or weld constraint needs the time derivative of its Jacobian, which mjw.step takes from the
-        # velocities of the physics step before (mujoco_warp 4.0); so where there are any, velocities come first.
-        closing = (mujoco.mjtEq.mjEQ_CONNECT, mujoco.mjtEq.mjEQ_WELD)
-        self._loops = bool(np.isin(self.model.eq_type, [int(kind) for kind in closing]).any())
         self._wp_device = wp.device_from_torch(self.device)
         on_gpu = self._wp_device.is_cuda
         self.graph = bool(graph and on_gpu and wp.is_mempool_enabled(self._wp_device))
@@ -70,6 +66,7 @@ class MujocoWarpSimulation(MujocoSimulation):
             sizes = {k: int(v) for k, v in spec.options.get("mujoco_warp", {}).items() if k in ("nconmax", "njmax")}
             self.wp_model = mjw.put_model(self.model)
             self.wp_data = mjw.make_data(self.model, nworld=num_envs, **sizes)
+            self._note_departures()
             # Bits are still set in data.overflow; only the printing from inside kernels is off.
             self.wp_model.opt.warn_overflow = 0
             # Loops inside a graph need driver 12.4; without them the solver runs its full number of iterations.
@@ -79,6 +76,16 @@ class MujocoWarpSimulation(MujocoSimulation):
         self.dof_target_pos.copy_(self.dof_pos)
 
     # -- set-up ------------------------------------------------------------------------------------------------
+    def _note_departures(self) -> None:
+        """What this scene needs beyond mjw.step (mujoco_warp 4.0) to do the same as MuJoCo C."""
+        model, geom, kinds = self.model, mujoco.mjtGeom, mujoco.mjtEq
+        # connect and weld need the change of their Jacobian, for which mjw.step uses the last step's velocities.
+        self._loops = bool(np.isin(model.eq_type, (int(kinds.mjEQ_CONNECT), int(kinds.mjEQ_WELD))).any())
+        # The friction pyramid of a capsule on a plane lies along the capsule; mjw.step forgets that for steep ones.
+        solid = model.geom_type[(model.geom_contype | model.geom_conaffinity) > 0]
+        self._feet = bool((solid == int(geom.mjGEOM_PLANE)).any() and (solid == int(geom.mjGEOM_CAPSULE)).any())
+        self.wp_model.opt.run_collision_detection = not self._feet  # then it is run before the step
+
     @contextmanager
     def _stream(self) -> Iterator[None]:
         """Make Warp launch on torch's current stream, so that the two never need to wait for each other."""
@@ -146,10 +153,7 @@ class MujocoWarpSimulation(MujocoSimulation):
             mapping = (self._k_dof_q, self._k_act_dof, self._k_act_mode, w["error"])
             self._launch(kernels.write_controls, (n, self.model.nu), d.qpos, *mapping, *commands, d.ctrl)
         for _ in range(self.spec.substeps):
-            if self._loops:
-                mjw.kinematics(m, d)
-                mjw.com_pos(m, d)
-                mjw.com_vel(m, d)
+            self._prepare_step()
             mjw.step(m, d)
         d.xfrc_applied.zero_()
         self._refresh()
@@ -159,6 +163,20 @@ class MujocoWarpSimulation(MujocoSimulation):
         self._launch(
             kernels.flag_bad, n, d.qpos, d.qvel, d.overflow, _BUFFERS, MAX_VALUE, w["bad_envs"], w["overflow_count"]
         )
+
+    def _prepare_step(self) -> None:
+        """Where mujoco_warp's step departs from MuJoCo's (docs/parity/warp.md), compute the inputs that mend it."""
+        m, d = self.wp_model, self.wp_data
+        if self._loops or self._feet:
+            mjw.kinematics(m, d)
+            mjw.com_pos(m, d)
+        if self._loops:
+            mjw.com_vel(m, d)
+        if self._feet:
+            mjw.collision(m, d)
+            contact = d.contact
+            geoms = (contact.geom, m.geom_type, d.geom_xmat)
+            self._launch(kernels.align_capsules, d.naconmax, d.nacon, contact.worldid, *geoms, contact.frame)
 
     def _refresh(self) -> None:
         """Poses and velocities of the present qpos and qvel: mjw.step leaves them one physics step old."""
