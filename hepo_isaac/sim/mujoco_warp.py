@@ -85,6 +85,8 @@ class MujocoWarpSimulation(MujocoSimulation):
         solid = model.geom_type[(model.geom_contype | model.geom_conaffinity) > 0]
         self._feet = bool((solid == int(geom.mjGEOM_PLANE)).any() and (solid == int(geom.mjGEOM_CAPSULE)).any())
         self.wp_model.opt.run_collision_detection = not self._feet  # then it is run before the step
+        # Two boxes: MuJoCo C's analytic collider instead of GJK/EPA, the one thing this flag changes in mujoco_warp.
+        self.wp_model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_NATIVECCD)
 
     @contextmanager
     def _stream(self) -> Iterator[None]:
