@@ -73,7 +73,9 @@ def compile_scene(spec: SceneSpec) -> CompiledScene:
     root, roots = _assemble(spec)
     # Geoms that only a picture shows would cost kinematics in every step of every world.
     root.compiler.discardvisual = True
-    return _layout(spec, root.compile(), roots, picture(_assemble(spec)[0], spec))
+    model = root.compile()
+    _weigh_links_on_their_axes(model)
+    return _layout(spec, model, roots, picture(_assemble(spec)[0], spec))
 
 
 def _assemble(spec: SceneSpec) -> Tuple[mujoco.MjSpec, List[str]]:
@@ -89,6 +91,23 @@ def _assemble(spec: SceneSpec) -> Tuple[mujoco.MjSpec, List[str]]:
     roots = [_attach(root, actor, spec) for actor in spec.actors]
     _add_sensors(root, spec)
     return root, roots
+
+
+def _weigh_links_on_their_axes(model: mujoco.MjModel) -> None:
+    """Give contacts of a link whose centre of mass lies on its joints' axes a finite stiffness.
+
+    MuJoCo makes contacts as stiff as the bodies' centres of mass are hard to move. Such a link's cannot be moved at
+    all, so its contacts would be 1e15 times as stiff as others, which float32 cannot solve. Its shapes can be moved:
+    their distance from the centre of mass, and how easily the link turns, say how easily.
+    """
+    for body in range(1, model.nbody):
+        mine = (model.geom_bodyid == body) & ((model.geom_contype | model.geom_conaffinity) > 0)
+        if not mine.any():
+            continue
+        lever = np.linalg.norm(model.geom_pos[mine] - model.body_ipos[body], axis=1).max()
+        turning = model.body_invweight0[body, 1] * lever**2
+        if model.body_invweight0[body, 0] < 1e-6 * turning:
+            model.body_invweight0[body, 0] = turning
 
 
 def _set_options(root: mujoco.MjSpec, overrides: Mapping[str, Any]) -> None:

@@ -6,9 +6,14 @@ bodies, A actors, U actuators. MuJoCo's quaternions are wxyz, in ``wp.quat`` too
 
 # ruff: noqa: ANN201, UP018  (Warp: kernels return nothing; float(0.0) declares a variable, 0.0 a constant)
 # No ``from __future__ import annotations``: Warp reads the annotations of a kernel.
+import mujoco
 import warp as wp
 
 wp.set_module_options({"enable_backward": False})
+
+PLANE = wp.constant(int(mujoco.mjtGeom.mjGEOM_PLANE))
+CAPSULE = wp.constant(int(mujoco.mjtGeom.mjGEOM_CAPSULE))
+UPRIGHT = wp.constant(1e-6)  # below this the horizontal part of a capsule's axis is rounding
 
 
 @wp.kernel
@@ -34,6 +39,34 @@ def write_controls(
         ctrl[world, act] = target_vel[world, dof]
     else:
         ctrl[world, act] = effort[world, dof]
+
+
+@wp.kernel
+def align_capsules(
+    count: wp.array[int],
+    world_id: wp.array[int],
+    geoms: wp.array[wp.vec2i],
+    geom_type: wp.array[int],
+    geom_rot: wp.array2d[wp.mat33],
+    frame: wp.array[wp.mat33],
+):
+    """(contacts,): the first tangent of a capsule on a plane is the capsule's axis, however steep it stands."""
+    contact = wp.tid()
+    if contact >= count[0]:
+        return
+    pair = geoms[contact]
+    if pair[0] < 0 or pair[1] < 0 or geom_type[pair[0]] != PLANE or geom_type[pair[1]] != CAPSULE:
+        return
+    rot = geom_rot[world_id[contact], pair[1]]
+    axis = wp.vec3(rot[0, 2], rot[1, 2], rot[2, 2])
+    old = frame[contact]
+    normal = wp.vec3(old[0, 0], old[0, 1], old[0, 2])
+    along = axis - normal * wp.dot(normal, axis)
+    if wp.length(along) < UPRIGHT:
+        return
+    b = wp.normalize(along)
+    c = wp.cross(normal, b)
+    frame[contact] = wp.mat33(normal[0], normal[1], normal[2], b[0], b[1], b[2], c[0], c[1], c[2])
 
 
 @wp.kernel
