@@ -24,11 +24,12 @@ from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task
 from hepo_isaac.errors import unknown
 from hepo_isaac.sim.base import Simulation
-from hepo_isaac.sim.spec import ActorSpec, ContactSpec, ForceSensorSpec, SceneSpec
+from hepo_isaac.sim.spec import ActorSpec, ContactSpec, ForceSensorSpec, MarkerSpec, SceneSpec
 
 ASSETS = Path(__file__).parent / "assets"
 
 OBJECT_BODY = "object/object"
+GOAL_SHOWN_AT = (-0.2, -0.06, 0.12)  # m from the goal position: where films show the goal, beside the hand
 GOAL_BELOW_START = 0.04  # m, the goal position lies this far under the object's start
 PEN_HEIGHT = 0.52  # m, a pen starts lower than the other objects
 PEN_TILT = 0.3  # rad, a pen starts within this of lying flat
@@ -219,6 +220,7 @@ class InHandTask(Task):
             force_sensors=tuple(
                 ForceSensorSpec(tip.split("/")[1], tip) for tip in cls.fingertips if "fingertip_force" in parts
             ),
+            markers=(MarkerSpec("goal", held.asset, opacity=1.0),),
             options=physics["options"],
         )
 
@@ -421,6 +423,11 @@ class InHandTask(Task):
         if self._cap:
             return state.fallen | (self._successes >= self._cap) | self._late()
         return state.fallen
+
+    def marker_poses(self) -> Dict[str, Tensor]:
+        shown = self._goal.clone()
+        shown[:, :3] += torch.tensor(GOAL_SHOWN_AT, device=shown.device)
+        return {"goal": shown}
 
     def metrics(self) -> Dict[str, Tensor]:
         return {"goal_reached": self._successes > 0, "goals": self._successes, "dropped": self.state().fallen}
