@@ -47,14 +47,13 @@ class Departures:
 class Trio:
     """The same task on Warp, on MuJoCo C, and on MuJoCo C from states nudged by float32's rounding.
 
-    ``warp`` are overrides of the Warp side alone; ``refine`` is its engine's option of that name.
+    ``warp`` are overrides of the Warp side alone; ``refine`` is ``sim.refine``.
     """
 
     def __init__(self, task: str, num_envs: int = ENVS, refine: bool = False, warp: Tuple[str, ...] = ()) -> None:
-        self.warp = make(task, num_envs, *warp, engine="mujoco_warp")
+        self.warp = make(task, num_envs, "sim.refine=%s" % str(refine).lower(), *warp, engine="mujoco_warp")
         self.reference, self.nudged = make(task, num_envs), make(task, num_envs)
         sim: Any = self.warp.sim
-        sim.refine = refine
         # On a GPU nobody may ask whether any world is done; here all three ask, and so draw the same random numbers.
         sim.may_select = self.warp._streams._may_select = self.reference.sim.may_select
         self._generator = torch.Generator().manual_seed(0)
