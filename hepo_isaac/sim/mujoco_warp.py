@@ -48,14 +48,17 @@ class MujocoWarpSimulation(MujocoSimulation):
     Args:
         spec: the scene. ``spec.options["mujoco_warp"]`` may hold ``nconmax`` (contacts per world, pooled over all of
             them) and ``njmax`` (constraint rows of any one world); without them mujoco_warp's own guess is used,
-            which is often too small: watch ``overflow_count``. ``refine: true`` solves every physics step twice, for
-            accelerations accurate to 1e-5 instead of up to 1e-3 where contacts are stiff, at 1.7 times the cost.
+            which is often too small: watch ``overflow_count``.
         num_envs: number of worlds N.
         device: "cuda:k", or "cpu" for tests.
         graph: replay a captured CUDA graph (needs CUDA's memory pools) instead of launching kernel by kernel.
+        refine: solve every physics step twice: accelerations to 1e-5 instead of 1e-3 where contacts are stiff, at 1.7
+            times the cost (docs/parity/warp.md).
     """
 
-    def __init__(self, spec: SceneSpec, num_envs: int, device: str = "cuda:0", graph: bool = True) -> None:
+    def __init__(
+        self, spec: SceneSpec, num_envs: int, device: str = "cuda:0", graph: bool = True, refine: bool = False
+    ) -> None:
         wp.config.log_level = wp.LOG_WARNING  # else a line for each of a hundred compiled modules
         wp.init()
         self._set_up(spec, num_envs, torch.device(device))
@@ -66,11 +69,10 @@ class MujocoWarpSimulation(MujocoSimulation):
         self._wp_device = wp.device_from_torch(self.device)
         on_gpu = self._wp_device.is_cuda
         self.graph = bool(graph and on_gpu and wp.is_mempool_enabled(self._wp_device))
+        self._refine = refine
         self._graphs: Dict[str, Any] = {}
         with self._stream():
-            settings = spec.options.get("mujoco_warp", {})
-            sizes = {k: int(v) for k, v in settings.items() if k in ("nconmax", "njmax")}
-            self.refine = bool(settings.get("refine", False))
+            sizes = {k: int(v) for k, v in spec.options.get("mujoco_warp", {}).items() if k in ("nconmax", "njmax")}
             self.wp_model = mjw.put_model(self.model)
             self.wp_data = mjw.make_data(self.model, nworld=num_envs, **sizes)
             self._note_departures()
@@ -163,7 +165,7 @@ class MujocoWarpSimulation(MujocoSimulation):
             self._launch(kernels.write_controls, (n, self.model.nu), d.qpos, *mapping, *commands, d.ctrl)
         for _ in range(self.spec.substeps):
             self._prepare_step()
-            if self.refine:
+            if self._refine:
                 self._refined_step()
             else:
                 mjw.step(m, d)

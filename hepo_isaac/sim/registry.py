@@ -51,7 +51,7 @@ def resolve_engine(name: str, device: str) -> Tuple[str, torch.device]:
 def make_simulation(name: str, spec: SceneSpec, num_envs: int, device: torch.device, **options: Any) -> Simulation:
     """Build ``num_envs`` copies of ``spec`` on an engine and device that ``resolve_engine`` returned.
 
-    options: the engine's own: ``threads`` for mujoco_batch, ``graph`` for mujoco_warp.
+    options: the engine's own: ``threads`` for mujoco_batch, ``graph`` and ``refine`` for mujoco_warp.
     """
     if name == "mujoco_batch":
         from hepo_isaac.sim.mujoco_batch import MujocoBatchSimulation

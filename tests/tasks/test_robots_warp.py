@@ -15,15 +15,17 @@ from tests.tasks.robots import make, robot_tasks
 pytest.importorskip("mujoco_warp")
 pytestmark = pytest.mark.slow
 
-from tests.tasks.warp_parity import Departures, Trio, agreeing, free_run, single_steps  # noqa: E402
+from tests.tasks.warp_parity import Departures, Trio, free_run, single_steps  # noqa: E402
 
 TASKS = robot_tasks()
 BOUND = 1e-4  # of 1 + |value|
 # Its observation holds the fingertips' forces and torques times ten; twice the largest departure seen.
 BOUNDS = {"ShadowHand": 4e-4}
-# Fingers on an object: chaos sets in early. (Least share of steps that are calm, steps in which all worlds agree.)
-CALM_SINGLE, CALM_FREE = {"ShadowHand": 0.7}, {"AllegroHand": 0.3, "Ant": 0.3, "FrankaCubeStack": 0.15, "Humanoid": 0.5}
-FREE_STEPS = {"AllegroHand": 1, "ShadowHand": 3}
+# Fingers on an object multiply what has accumulated before their chaos shows.
+FREE_BOUNDS = {"AllegroHand": 1e-3, "ShadowHand": 1e-3}
+# Least share of steps that are calm; in a free run an impact ends it. Cubes that lie on a table hit it all the time.
+CALM_SINGLE = {"ShadowHand": 0.7}
+CALM_FREE = {"AllegroHand": 0.3, "Ant": 0.4, "FrankaCubeStack": 0.15, "Humanoid": 0.45}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -49,9 +51,8 @@ def test_a_step_as_shipped_is_off_by_rounding_only(task):
 def test_ten_steps_with_resets_go_the_same_way(task):
     trio = Trio(task, refine=True)
     run = free_run(trio)
-    assert agreeing(run, BOUND) >= FREE_STEPS.get(task, 10)
     assert run.calm.float().mean() >= CALM_FREE.get(task, 0.7)
-    assert run.worst() <= (1e-3 if task in FREE_STEPS else BOUND)
+    assert run.worst() <= FREE_BOUNDS.get(task, BOUND)
     assert trio.reference.progress[::2].max() < 10  # half of the worlds were reset
     assert trio.sound()
 
