@@ -15,7 +15,7 @@ from tests.tasks.robots import make, robot_tasks
 pytest.importorskip("mujoco_warp")
 pytestmark = pytest.mark.slow
 
-from tests.tasks.warp_parity import Departures, Trio, free_run, single_steps  # noqa: E402
+from tests.tasks.warp_parity import Departures, free_run, single_steps, three  # noqa: E402
 
 TASKS = robot_tasks()
 BOUND = 1e-4  # of 1 + |value|
@@ -31,7 +31,7 @@ CALM_FREE = {"AllegroHand": 0.3, "Ant": 0.4, "FrankaCubeStack": 0.15, "Humanoid"
 @pytest.mark.parametrize("task", TASKS)
 def test_a_step_does_what_mujoco_c_does(task):
     """With the solver's rounding refined away, all that is left is float32."""
-    trio = Trio(task, refine=True)
+    trio = three(task, refine=True)
     run = single_steps(trio)
     assert run.calm.float().mean() >= CALM_SINGLE.get(task, 0.9)
     assert run.worst() <= BOUNDS.get(task, BOUND)
@@ -40,7 +40,7 @@ def test_a_step_does_what_mujoco_c_does(task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_step_as_shipped_is_off_by_rounding_only(task):
-    trio = Trio(task)
+    trio = three(task)
     run = single_steps(trio)
     assert run.worst() <= 1e-3
     assert run.share(BOUND) >= 0.9
@@ -49,7 +49,7 @@ def test_a_step_as_shipped_is_off_by_rounding_only(task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_ten_steps_with_resets_go_the_same_way(task):
-    trio = Trio(task, refine=True)
+    trio = three(task, refine=True)
     run = free_run(trio)
     assert run.calm.float().mean() >= CALM_FREE.get(task, 0.7)
     assert run.worst() <= FREE_BOUNDS.get(task, BOUND)
@@ -69,12 +69,12 @@ CHANGED = [
 
 @pytest.mark.parametrize(("task", "change"), CHANGED)
 def test_a_parameter_off_by_a_few_per_cent_is_seen(task, change):
-    run = single_steps(Trio(task, refine=True, warp=(change,)))
+    run = single_steps(three(task, refine=True, warp=(change,)))
     assert _red(run, task)
 
 
 def test_a_sensor_off_by_a_few_per_cent_is_seen():
-    trio = Trio("Ant", refine=True)
+    trio = three("Ant", refine=True)
     step = trio.warp.sim.step
 
     def skewed() -> None:

@@ -1,120 +1,36 @@
-"""One control step on MuJoCo Warp against the same step on MuJoCo C, and what rounding alone does to the latter.
+"""MuJoCo Warp (on the CPU) against MuJoCo C on the robot tasks, for hepo_isaac/runs/parity.py.
 
-``python -m tests.tasks.warp_parity [Task ...]`` prints the table of docs/parity/warp.md. Warp runs on the CPU.
+``python -m tests.tasks.warp_parity [Task ...]`` prints the table of docs/parity/warp.md.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from typing import Any, Dict, List, Tuple
+from typing import Any, Tuple
 
 import torch
-from torch import Tensor
 
-from hepo_isaac.envs.task import StepResult
-from hepo_isaac.envs.task_env import TaskEnv
+from hepo_isaac.runs import parity
+from hepo_isaac.runs.parity import Departures, Trio
 from tests.tasks.robots import actions, make, robot_tasks
 
-NUDGE = 2.0**-24  # float32's rounding of a number of order one
-# A step is called chaotic where MuJoCo C itself, from a state rounded differently, departs by more than this.
-CHAOTIC = 1e-5
 ENVS, STEPS, LATER, RESET_AT = 16, 10, 30, 3
-SERVED = ("obs", "final_obs", "rewards", "terms", "root_pose", "dof_pos", "done")
 
 
-@dataclass
-class Departures:
-    """How far Warp (``off``) and nudged MuJoCo C (``chaos``) are off MuJoCo C, both (steps, N), of 1 + |value|."""
-
-    off: Tensor
-    chaos: Tensor
-
-    @property
-    def calm(self) -> Tensor:
-        """(steps, N) where a comparison means something."""
-        return self.chaos <= CHAOTIC
-
-    def share(self, bound: float) -> float:
-        """Share of the calm steps that agree within ``bound``."""
-        return (self.off[self.calm] <= bound).float().mean().item()
-
-    def worst(self) -> float:
-        """Largest departure of a calm step."""
-        return self.off[self.calm].max().item()
+def three(task: str, refine: bool = False, warp: Tuple[str, ...] = ()) -> Trio:
+    """A task's three environments; ``warp`` are overrides of Warp's alone, ``refine`` is its engine's option."""
+    made = Trio(make(task, ENVS, *warp, engine="mujoco_warp"), make(task, ENVS), make(task, ENVS))
+    sim: Any = made.warp.sim
+    sim.refine = refine
+    return made
 
 
-class Trio:
-    """The same task on Warp, on MuJoCo C, and on MuJoCo C from states nudged by float32's rounding.
-
-    ``warp`` are overrides of the Warp side alone; ``refine`` is ``sim.refine``.
-    """
-
-    def __init__(self, task: str, num_envs: int = ENVS, refine: bool = False, warp: Tuple[str, ...] = ()) -> None:
-        self.warp = make(task, num_envs, "sim.refine=%s" % str(refine).lower(), *warp, engine="mujoco_warp")
-        self.reference, self.nudged = make(task, num_envs), make(task, num_envs)
-        sim: Any = self.warp.sim
-        # On a GPU nobody may ask whether any world is done; here all three ask, and so draw the same random numbers.
-        sim.may_select = self.warp._streams._may_select = self.reference.sim.may_select
-        self._generator = torch.Generator().manual_seed(0)
-        for env in (self.warp, self.reference, self.nudged):
-            env.reset()
-
-    def align(self) -> None:
-        """Put everything that MuJoCo C's environments are now into the other two, and forget all warm starts."""
-        sim = self.reference.sim
-        state = [x.clone() for x in (sim.dof_pos, sim.dof_vel, sim.root_state, sim.dof_target_pos)]
-        nudged = [x + NUDGE * x.abs().clamp(min=1.0) * self._signs(x) for x in state[:3]]
-        for env, values in ((self.warp, state), (self.reference, state), (self.nudged, nudged + state[3:])):
-            env.sim.set_state(torch.ones(env.num_envs, dtype=torch.bool), *values)
-            if env is not self.reference:
-                env.task.load_state(_copy(self.reference.task.get_state()))
-                env.progress.copy_(self.reference.progress)
-                env._streams.set_state(self.reference._streams.get_state())
-
-    def _signs(self, like: Tensor) -> Tensor:
-        return 2.0 * torch.randint(2, like.shape, generator=self._generator) - 1.0
-
-    def step(self, move: Tensor) -> Tuple[Tensor, Tensor]:
-        """(N,) how far Warp, and how far the nudged MuJoCo C, are off MuJoCo C after this step."""
-        warp, reference, nudged = (seen(env, env.step(move)) for env in (self.warp, self.reference, self.nudged))
-        return distance(warp, reference), distance(nudged, reference)
-
-    def sound(self) -> bool:
-        """No world diverged and no buffer overflowed on Warp."""
-        return int(self.warp.bad_count) == 0 and int(self.warp.sim.overflow_count) == 0
+def single_steps(trio: Trio, seed: int = 1) -> Departures:
+    """Single control steps from MuJoCo C's states: the first ten of an episode, and ten after LATER more."""
+    return parity.single_steps(trio, actions(trio.reference, seed, 2 * STEPS + LATER), STEPS)
 
 
-def seen(env: TaskEnv, result: StepResult) -> List[Tensor]:
-    """What of a step is compared (SERVED), each (N, ...)."""
-    served = (result.obs, result.final_obs, result.rewards, result.terms, env.sim.root_state[..., :7], env.sim.dof_pos)
-    return [x.clone() for x in (*served, result.done.float())]
-
-
-def distance(mine: List[Tensor], its: List[Tensor]) -> Tensor:
-    """(N,) largest difference relative to 1 + |value|."""
-    off = [((a - b).abs() / (1.0 + b.abs())).reshape(len(a), -1).amax(1) for a, b in zip(mine, its) if a.numel()]
-    return torch.stack(off).amax(0)
-
-
-def _copy(state: Dict[str, Any]) -> Dict[str, Any]:
-    return {name: x.clone() if isinstance(x, Tensor) else x for name, x in state.items()}
-
-
-def single_steps(trio: Trio, steps: int = STEPS, later: int = LATER, seed: int = 1) -> Departures:
-    """Single control steps from MuJoCo C's states: the first ``steps`` of an episode, and as many ``later`` on."""
-    trio.reference.reset()
-    rows = []
-    for k, move in enumerate(actions(trio.reference, seed, 2 * steps + later)):
-        if steps <= k < steps + later:
-            trio.reference.step(move)
-        else:
-            trio.align()
-            rows.append(trio.step(move))
-    return Departures(*(torch.stack(x) for x in zip(*rows)))
-
-
-def free_run(trio: Trio, steps: int = STEPS, seed: int = 1) -> Departures:
+def free_run(trio: Trio, seed: int = 1) -> Departures:
     """Runs from the same states without realignment; half of the worlds start a new episode at step RESET_AT.
 
     Chaos accumulates: from its first chaotic step to the end of an episode a world counts as chaotic.
@@ -124,7 +40,7 @@ def free_run(trio: Trio, steps: int = STEPS, seed: int = 1) -> Departures:
     reference.progress[::2] = reference.max_episode_length - RESET_AT
     trio.align()
     rows, so_far = [], torch.zeros(reference.num_envs)
-    for move in actions(reference, seed, steps):
+    for move in actions(reference, seed, STEPS):
         off, chaos = trio.step(move)
         so_far = torch.maximum(so_far, chaos)
         rows.append((off, so_far.clone()))
@@ -154,7 +70,7 @@ def main() -> None:
     print("| task | calm | one step | of these ≤ 1e-4 | one step, refined | ten steps | refined | contacts | rows |")
     print("|---|---|---|---|---|---|---|---|---|")
     for task in sys.argv[1:] or robot_tasks():
-        trio, other = Trio(task), Trio(task, refine=True)
+        trio, other = three(task), three(task, refine=True)
         shipped, refined, runs = single_steps(trio), single_steps(other), (free_run(trio), free_run(other))
         ncon, nefc, nconmax, njmax = buffers(task)
         cells = (
