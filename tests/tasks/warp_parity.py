@@ -20,7 +20,6 @@ NUDGE = 2.0**-24  # float32's rounding of a number of order one
 # A step is called chaotic where MuJoCo C itself, from a state rounded differently, departs by more than this.
 CHAOTIC = 1e-5
 ENVS, STEPS, LATER, RESET_AT = 16, 10, 30, 3
-SERVED = ("obs", "final_obs", "rewards", "terms", "root_pose", "dof_pos", "done")
 
 
 @dataclass
@@ -86,7 +85,7 @@ class Trio:
 
 
 def seen(env: TaskEnv, result: StepResult) -> List[Tensor]:
-    """What of a step is compared (SERVED), each (N, ...)."""
+    """What of a step is compared, each (N, ...)."""
     served = (result.obs, result.final_obs, result.rewards, result.terms, env.sim.root_state[..., :7], env.sim.dof_pos)
     return [x.clone() for x in (*served, result.done.float())]
 
