@@ -133,9 +133,11 @@ def free_run(trio: Trio, steps: int = STEPS, seed: int = 1) -> Departures:
 def buffers(task: str, num_envs: int = 64, steps: int = 200) -> Tuple[int, int, int, int]:
     """Most contacts and constraint rows of a world seen at the end of a control step of random actions on MuJoCo C,
     and Warp's buffers for them."""
-    env, sizes = make(task, num_envs), make(task, 1, engine="mujoco_warp").sim
+    env = make(task, num_envs)
     env.reset()
-    bind = env.sim.batch.bind
+    engine: Any = env.sim
+    sizes: Any = make(task, 1, engine="mujoco_warp").sim
+    bind = engine.batch.bind
     most = [0, 0]
     for move in actions(env, 2, steps):
         env.step(move)
