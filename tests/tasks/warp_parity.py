@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Tuple
+from typing import Tuple
 
 import torch
 
@@ -19,10 +19,8 @@ ENVS, STEPS, LATER, RESET_AT = 16, 10, 30, 3
 
 def three(task: str, refine: bool = False, warp: Tuple[str, ...] = ()) -> Trio:
     """A task's three environments; ``warp`` are overrides of Warp's alone, ``refine`` is its engine's option."""
-    made = Trio(make(task, ENVS, *warp, engine="mujoco_warp"), make(task, ENVS), make(task, ENVS))
-    sim: Any = made.warp.sim
-    sim.refine = refine
-    return made
+    settings = ("sim.refine=%s" % str(refine).lower(), *warp)
+    return Trio(make(task, ENVS, *settings, engine="mujoco_warp"), make(task, ENVS), make(task, ENVS))
 
 
 def single_steps(trio: Trio, seed: int = 1) -> Departures:
