@@ -21,6 +21,7 @@ from mujoco import batch as mujoco_batch
 from torch import Tensor
 
 from hepo_isaac.sim.mujoco_common import NEEDS_SET_CONST, MujocoSimulation, sensor_layout
+from hepo_isaac.sim.mujoco_model import weigh_links
 from hepo_isaac.sim.spec import SceneSpec
 
 _FRESH = int(mujoco.mjtStage.mjSTAGE_VEL)
@@ -271,9 +272,15 @@ class MujocoBatchSimulation(MujocoSimulation):
         ids = np.flatnonzero(_array(mask))
         if len(ids):
             if field in NEEDS_SET_CONST:
-                self.batch.set_const(ids.astype(np.int32))
+                self._set_const(ids.astype(np.int32))
             # mass_matrix and the next step use what was computed last, which was with the old parameters.
             self._forward(ids)
+
+    def _set_const(self, ids: Optional[np.ndarray]) -> None:
+        """Derive MuJoCo's constants from the present masses of the worlds ``ids``, None for all."""
+        self.batch.set_const() if ids is None else self.batch.set_const(ids)
+        if len(self.scene.axis_links):
+            weigh_links(self.batch.expand("body_invweight0"), self.scene.axis_links, self.scene.axis_levers)
 
     # -- checkpoints and pictures ------------------------------------------------------------------------------
     _SAVED = ("dof_target_pos", "_target_vel", "_effort", "dof_force", "contact_force", "force_sensor", "bad_envs")
@@ -310,7 +317,7 @@ class MujocoBatchSimulation(MujocoSimulation):
             default = self.model.opt.gravity if name == "opt.gravity" else getattr(self.model, name)
             array.copy_(fields[name] if name in fields else torch.as_tensor(default).expand_as(array))
         if set(self._randomized) & set(NEEDS_SET_CONST):
-            self.batch.set_const()
+            self._set_const(None)
         self._kp, self._kv = gains[0].clone(), gains[1].clone()
         self._act_error = self._error_bound()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Mapping, Tuple
 
 import mujoco
@@ -61,6 +61,9 @@ class CompiledScene:
     actor_qvel: np.ndarray  # (A,) same in qvel
     actuators: List[Actuated]
     spec_text: str  # the compiled MJCF, for a renderer in another process
+    # Bodies whose contacts weigh_links mends, and levers in m^2: anew whenever MuJoCo derives its constants anew.
+    axis_links: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # (K,)
+    axis_levers: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (K,)
 
 
 def compile_scene(spec: SceneSpec) -> CompiledScene:
@@ -74,8 +77,9 @@ def compile_scene(spec: SceneSpec) -> CompiledScene:
     # Geoms that only a picture shows would cost kinematics in every step of every world.
     root.compiler.discardvisual = True
     model = root.compile()
-    _weigh_links_on_their_axes(model)
-    return _layout(spec, model, roots, picture(_assemble(spec)[0], spec))
+    links, levers = _links_on_axes(model)
+    weigh_links(model.body_invweight0, links, levers)
+    return replace(_layout(spec, model, roots, picture(_assemble(spec)[0], spec)), axis_links=links, axis_levers=levers)
 
 
 def _assemble(spec: SceneSpec) -> Tuple[mujoco.MjSpec, List[str]]:
@@ -93,21 +97,33 @@ def _assemble(spec: SceneSpec) -> Tuple[mujoco.MjSpec, List[str]]:
     return root, roots
 
 
-def _weigh_links_on_their_axes(model: mujoco.MjModel) -> None:
-    """Give contacts of a link whose centre of mass lies on its joints' axes a finite stiffness.
+def _links_on_axes(model: mujoco.MjModel) -> Tuple[np.ndarray, np.ndarray]:
+    """(K,) bodies that can be touched and whose centre of mass lies on their joints' axes, and (K,) the squared
+    distance of their farthest shape from there, m^2.
 
     MuJoCo makes contacts as stiff as the bodies' centres of mass are hard to move. Such a link's cannot be moved at
-    all, so its contacts would be 1e15 times as stiff as others, which float32 cannot solve. Its shapes can be moved:
-    their distance from the centre of mass, and how easily the link turns, say how easily.
+    all, so its contacts would be 1e15 times as stiff as others, which float32 cannot solve.
     """
+    bodies, levers = [], []
     for body in range(1, model.nbody):
         mine = (model.geom_bodyid == body) & ((model.geom_contype | model.geom_conaffinity) > 0)
         if not mine.any():
             continue
-        lever = np.linalg.norm(model.geom_pos[mine] - model.body_ipos[body], axis=1).max()
-        turning = model.body_invweight0[body, 1] * lever**2
-        if model.body_invweight0[body, 0] < 1e-6 * turning:
-            model.body_invweight0[body, 0] = turning
+        lever = np.square(model.geom_pos[mine] - model.body_ipos[body]).sum(1).max()
+        if model.body_invweight0[body, 0] < 1e-6 * model.body_invweight0[body, 1] * lever:
+            bodies.append(body)
+            levers.append(lever)
+    return np.array(bodies, dtype=np.int64), np.array(levers)
+
+
+def weigh_links(invweight: Any, links: Any, levers: Any) -> None:
+    """Give contacts of _links_on_axes a finite stiffness, in place: their shapes can be moved, how easily say their
+    distance from the centre of mass and how easily the link turns.
+
+    Args:
+        invweight: (..., bodies, 2) MuJoCo's body_invweight0, 1/kg and 1/(kg m^2); array or tensor as links and levers.
+    """
+    invweight[..., links, 0] = invweight[..., links, 1] * levers
 
 
 def _set_options(root: mujoco.MjSpec, overrides: Mapping[str, Any]) -> None:

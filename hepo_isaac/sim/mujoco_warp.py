@@ -23,6 +23,7 @@ from torch import Tensor
 from hepo_isaac.sim import mujoco_warp_kernels as kernels
 from hepo_isaac.sim.math import rotate_inverse, xyzw_to_wxyz
 from hepo_isaac.sim.mujoco_common import MAX_VALUE, NEEDS_SET_CONST, MujocoSimulation, sensor_layout
+from hepo_isaac.sim.mujoco_model import weigh_links
 from hepo_isaac.sim.spec import SceneSpec
 
 # Overflow bits that mean lost contacts or constraints. The solver's iteration limits share the bit set, but ending a
@@ -70,6 +71,8 @@ class MujocoWarpSimulation(MujocoSimulation):
         on_gpu = self._wp_device.is_cuda
         self.graph = bool(graph and on_gpu and wp.is_mempool_enabled(self._wp_device))
         self._refine = refine
+        self._axis_links = self._long(self.scene.axis_links)
+        self._axis_levers = torch.tensor(self.scene.axis_levers, dtype=torch.float32, device=self.device)
         self._graphs: Dict[str, Any] = {}
         with self._stream():
             sizes = {k: int(v) for k, v in spec.options.get("mujoco_warp", {}).items() if k in ("nconmax", "njmax")}
@@ -384,6 +387,8 @@ class MujocoWarpSimulation(MujocoSimulation):
         for name in _DERIVED:
             self._model_array(name)
         mjw.set_const(self.wp_model, self.wp_data)
+        if len(self.scene.axis_links):
+            weigh_links(self._model_array("body_invweight0"), self._axis_links, self._axis_levers)
 
     # -- checkpoints and pictures ------------------------------------------------------------------------------
     def get_state(self) -> Dict[str, Any]:

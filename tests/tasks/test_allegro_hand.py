@@ -300,3 +300,20 @@ def test_warp_catches_the_object_as_mujoco_c_does(kind):
     gap = (a.obs - b.obs).abs().amax(1)[going]
     assert going.sum().item() >= 12 and (gap < 2e-3).float().mean().item() >= 0.8, gap
     assert warp.bad_count.item() == 0 and warp.sim.overflow_count.item() == 0
+
+
+@pytest.mark.parametrize("engine", ["mujoco_batch", pytest.param("mujoco_warp", marks=pytest.mark.slow)])
+def test_other_masses_leave_no_contact_all_but_rigid(engine):
+    """Links whose centres of mass lie on their axes keep a finite weight when MuJoCo derives its constants anew."""
+    env = make("AllegroHand", 4, engine=engine)
+    model, world = env.sim.model, torch.arange(4) >= 2
+    links = env.sim.scene.axis_links
+    assert len(links) > 0
+    names = [model.body(int(link)).name for link in links]
+    masses = 2.0 * torch.as_tensor(model.body_mass[links], dtype=torch.float32)
+    env.sim.randomize("body_mass", world, masses.expand(4, -1), names)
+    weights = env.sim._model_array("body_invweight0")[:, torch.as_tensor(links), 0]
+    expected = torch.as_tensor(model.body_invweight0[links, 0], dtype=weights.dtype).expand(4, -1).clone()
+    torch.testing.assert_close(weights[:2], expected[:2], rtol=1e-4, atol=0.0)
+    share = weights[2:] / expected[2:]  # a link twice as heavy is at most twice as hard to move
+    assert (share > 0.49).all() and (share < 1.0).all()
