@@ -44,9 +44,6 @@ ERROR_WIDTH = 0.25  # (m/s)^2 and (rad/s)^2 of h's exponentials
 TERM_WEIGHTS = {"linear_velocity": 0.02, "angular_velocity": 0.01, "torque": -5e-7}
 BAD_WEIGHTS = {"linear_velocity": -0.02, "angular_velocity": -0.01, "torque": -5e-7}
 TRACKED_ERROR = 0.25  # mean e_v + e_w of an episode below which the commands count as followed
-# Buffers per world for engines that must size them beforehand: about 2.5 times the most contacts and constraint rows
-# seen in 256 worlds of random actions (8 and 33).
-WARP_BUFFERS = {"nconmax": 24, "njmax": 96}
 
 
 @dataclass
@@ -171,7 +168,7 @@ class Anymal(Task):
             body_velocities=False,  # the root's are served anyway
             contact_bodies=FATAL,
             ground_plane=True,
-            options={"mujoco_warp": WARP_BUFFERS, **physics["options"]},
+            options=physics["options"],
         )
 
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:

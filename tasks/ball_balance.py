@@ -36,8 +36,6 @@ FALLEN = 0.15  # m; the ball's radius is 0.1
 DISTANCE, HEIGHT, SPEED, FALL = (0.001, 0.5), (1.0, 2.0), 5.0, -5.0
 WRENCH_SCALE = 1.0 / 20.0  # of forces (N) and torques (N m) in the observation
 SENSOR_RADIUS = 0.4  # m; one sensor above each leg
-# Buffers per world for engines that must size them beforehand: about 2.5 times the most contacts and constraint rows.
-WARP_BUFFERS = {"nconmax": 4, "njmax": 48}
 
 
 @dataclass
@@ -156,7 +154,7 @@ class BallBalance(Task):
             body_states=("ball/ball",),
             body_velocities=False,
             contact_bodies=("robot/tray",),
-            options={"mujoco_warp": WARP_BUFFERS, **physics["options"]},
+            options=physics["options"],
         )
 
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:

@@ -30,7 +30,6 @@ MAX_OFFSET = 3.0  # m from the middle of the rail, which ends at 4
 MAX_TILT = math.pi / 2
 LOST = -2.0  # h of a step that ends out of bounds
 POSITION_NOISE, VELOCITY_NOISE = 0.1, 0.25  # half widths of the uniform start, m and rad, m/s and rad/s
-WARP_BUFFERS = {"nconmax": 1, "njmax": 4}  # no contacts; one row where the cart leaves the rail
 
 
 @dataclass
@@ -90,7 +89,7 @@ class Cartpole(Task):
             substeps=int(physics["substeps"]),
             body_states=("cartpole/pole",),
             body_velocities=False,
-            options={"mujoco_warp": WARP_BUFFERS, **physics["options"]},
+            options=physics["options"],
         )
 
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:

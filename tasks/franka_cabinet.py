@@ -173,7 +173,10 @@ class FrankaCabinet(Task):
             contact=ContactSpec(friction=1.0, solref_steps=float(physics["solref_steps"])),
             body_states=TRACKED_BODIES,
             body_velocities=False,
-            options={"mujoco_warp": WARP_BUFFERS[num_props], **physics["options"]},
+            options={
+                **physics["options"],
+                "mujoco_warp": {**WARP_BUFFERS[num_props], **physics["options"].get("mujoco_warp", {})},
+            },
         )
 
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:

@@ -72,8 +72,6 @@ TOLERANCE = 0.02  # m, of the stacked cube sideways and in height
 STACKED_HEIGHT = SIZE_B + SIZE_A / 2
 # Published scales of the heuristic's terms.
 REACH, LIFT, ALIGN, STACK = 0.1, 1.5, 2.0, 16.0
-# Per world, about 2.5 times the most contacts (16) and rows (65) seen under random actions and a scripted stack.
-WARP_BUFFERS = {"nconmax": 48, "njmax": 176}
 
 
 @dataclass
@@ -185,7 +183,7 @@ class FrankaCubeStack(Task):
             body_states=(LINK7,),
             body_velocities=False,
             ground_plane=True,
-            options={"mujoco_warp": WARP_BUFFERS, **physics["options"]},
+            options=physics["options"],
         )
 
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:

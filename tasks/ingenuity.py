@@ -26,7 +26,6 @@ MAX_THRUST = 20.0  # N per rotor, either way; hovering takes 2.79
 MAX_LATERAL = 0.2  # of the vertical thrust
 TARGET_LOW, TARGET_HIGH = (-5.0, -5.0, 1.0), (5.0, 5.0, 2.0)  # m, uniform between
 TARGET_PERIOD = 500  # steps
-WARP_BUFFERS = {"nconmax": 1, "njmax": 1}  # per world: nothing touches and nothing has limits
 
 
 def default_heuristic(s: FlightState) -> Dict[str, Tensor]:
@@ -81,7 +80,7 @@ class Ingenuity(HoverTask):
             body_states=ROTORS,
             body_velocities=False,
             markers=(TARGET_MARKER,),  # the published one hangs 0.4 m above the point
-            options={"mujoco_warp": WARP_BUFFERS, **physics["options"]},
+            options=physics["options"],
         )
 
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:

@@ -26,9 +26,6 @@ MAX_THRUST = 2.0  # N per rotor; hovering takes 0.617
 JOINT_NOISE = 0.2  # rad, half width of the uniform start
 # kg m^2 across and along the chassis' axis, all joints at 0 (closed form of the shapes in quadcopter.xml).
 INERTIA_ACROSS, INERTIA_ALONG = 2.3349e-3, 4.6591e-3
-# Buffers per world for engines that must size them beforehand: no contacts, and one row for each of the eight joints
-# at its limit.
-WARP_BUFFERS = {"nconmax": 1, "njmax": 20}
 
 
 def default_heuristic(s: FlightState) -> Dict[str, Tensor]:
@@ -95,7 +92,7 @@ class Quadcopter(HoverTask):
             body_states=BODIES,
             body_velocities=False,
             markers=(TARGET_MARKER,),
-            options={"mujoco_warp": WARP_BUFFERS, **physics["options"]},
+            options=physics["options"],
         )
 
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:
