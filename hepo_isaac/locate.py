@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, List
+from typing import Any, List, Sequence
 
 from hepo_isaac.errors import UserError, unknown
 
@@ -37,6 +37,24 @@ def group_names(group: str) -> List[str]:
 def task_names() -> List[str]:
     """Names accepted by ``task=``, sorted."""
     return group_names("task")
+
+
+def robot_tasks(given: Sequence[str] = ("all",)) -> List[str]:
+    """The tasks on a physics engine out of ``given``: all of them for ["all"], else the named ones.
+
+    Raises:
+        UserError: a name is no such task.
+    """
+    from omegaconf import OmegaConf
+
+    files = {name: OmegaConf.load(cfg_dir() / "task" / (name + ".yaml")) for name in task_names()}
+    robots = [
+        name for name, cfg in files.items() if "mujoco_batch" in OmegaConf.select(cfg, "task.engines", default=[])
+    ]
+    for name in given:
+        if name != "all" and name not in robots:
+            raise unknown("robot task", name, robots)
+    return robots if list(given) == ["all"] else list(given)
 
 
 def module_name(task: str) -> str:

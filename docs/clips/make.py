@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from hepo_isaac.config import plain, resolve
-from hepo_isaac.locate import task_names
+from hepo_isaac.locate import robot_tasks
 from hepo_isaac.overrides import compose
 from hepo_isaac.runs.checkpoint import load_checkpoint
 from hepo_isaac.runs.folder import RunFolder
@@ -31,11 +31,6 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SECONDS, FPS = 6.0, 12.5
 WIDTH, HEIGHT, QUALITY = 320, 240, 45
-
-
-def robot_tasks() -> List[str]:
-    """Tasks on a physics engine."""
-    return [name for name in task_names() if "mujoco_batch" in compose(["task=" + name]).task.get("engines", [])]
 
 
 def newest(root: Path, task: str) -> Optional[RunFolder]:

@@ -18,6 +18,7 @@ import torch
 from hepo_isaac.envs.make import make_env
 from hepo_isaac.envs.rl_games import RlGamesVecEnv
 from hepo_isaac.envs.task_env import TaskEnv
+from hepo_isaac.locate import robot_tasks
 from hepo_isaac.overrides import compose
 from hepo_isaac.runs.launch import prepare
 
@@ -33,18 +34,22 @@ TARGETS: Dict[str, Tuple[float, str]] = {
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark and print its table; returns 0 whatever the ratios are."""
     parser = argparse.ArgumentParser(prog="hepo-isaac bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--task", default="FrankaCabinet")
+    parser.add_argument("--tasks", nargs="+", default=["FrankaCabinet"], help="names, or all: every robot task")
+    parser.add_argument("--env-only", action="store_true", help="leave out the HEPO / PPO comparison")
     parser.add_argument("--env-envs", type=int, default=256, help="environments of the env.step comparison")
     parser.add_argument("--train-envs", type=int, default=512, help="environments of the HEPO / PPO comparison")
     parser.add_argument("--blocks", type=int, default=15, help="alternations per comparison")
     parser.add_argument("--out", type=Path, help="also write the numbers to this JSON file")
     args = parser.parse_args(list(arguments))
-    results = bench_env(args.task, args.env_envs, args.blocks)
-    results.update(bench_algorithms(args.task, args.train_envs, args.blocks))
-    print("device %s, torch threads %d" % (_device_name(), torch.get_num_threads()))
-    _print(results)
+    found: Dict[str, Dict[str, Any]] = {}
+    for task in robot_tasks(args.tasks):
+        found[task] = bench_env(task, args.env_envs, args.blocks)
+        if not args.env_only:
+            found[task].update(bench_algorithms(task, args.train_envs, args.blocks))
+        print("%s, device %s, torch threads %d" % (task, _device_name(), torch.get_num_threads()))
+        _print(found[task])
     if args.out:
-        args.out.write_text(json.dumps(results, indent=2) + "\n")
+        args.out.write_text(json.dumps(found, indent=2) + "\n")
     return 0
 
 

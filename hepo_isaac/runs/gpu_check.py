@@ -19,8 +19,7 @@ import torch
 from hepo_isaac.envs.rl_games import RlGamesVecEnv
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task_env import TaskEnv
-from hepo_isaac.errors import unknown
-from hepo_isaac.locate import task_class, task_names
+from hepo_isaac.locate import robot_tasks, task_class
 from hepo_isaac.overrides import compose
 from hepo_isaac.runs import parity
 from hepo_isaac.runs.launch import prepare
@@ -56,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         ("no overflow, no bad world", check_overflow),
     ]
     checks += [("env.step", time_env), ("training", time_training), ("learns", train)]
-    for task in _tasks(args.tasks):
+    for task in robot_tasks(args.tasks):
         args.task = task
         for name, check in checks:
             _add(rows, numbers.setdefault(task, {}), "%s: %s" % (task, name), check, args)
@@ -77,17 +76,6 @@ def _add(rows: List[Any], numbers: Dict[str, Any], name: str, run: Callable[...,
     rows.append((name, verdict, said))
     numbers[name.partition(": ")[2]] = {"ok": held, "said": said, "seconds": round(time.perf_counter() - start, 1)}
     print("%-30s %-7s %s" % rows[-1], flush=True)
-
-
-def _tasks(given: Sequence[str]) -> List[str]:
-    """The tasks asked for, all of which Warp must be able to run."""
-    robots = [name for name in task_names() if "mujoco_warp" in compose(["task=" + name]).task.engines]
-    if list(given) == ["all"]:
-        return robots
-    for name in given:
-        if name not in robots:
-            raise unknown("robot task", name, robots)
-    return list(given)
 
 
 def _name(device: str) -> str:

@@ -108,6 +108,7 @@ def test_only_bugs_show_a_traceback(capfd, monkeypatch, tmp_path, error, code, t
         (["eval", "run=no/such/run"], ["no/such/run"]),
         (["eval", "run=x", "episode=3"], ["'episode'", "'eval.episodes'"]),
         (["tasks", "please"], ["'please'"]),
+        (["bench", "--tasks", "Push2D"], ["unknown robot task 'Push2D'", "FrankaCabinet"]),
     ],
 )
 def test_cli_refuses(capfd, monkeypatch, tmp_path, arguments, names):

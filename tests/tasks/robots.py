@@ -11,22 +11,14 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import torch
-from omegaconf import OmegaConf
 
 from hepo_isaac.config import plain, resolve
 from hepo_isaac.envs.make import make_env
 from hepo_isaac.envs.task_env import TaskEnv
-from hepo_isaac.locate import cfg_dir, task_names
 from hepo_isaac.overrides import compose
 
 GOLDEN = Path(__file__).parent / "golden"
 ENVS, SEGMENTS, STEPS = 2, 10, 10  # of a golden trajectory: 100 control steps
-
-
-def robot_tasks() -> List[str]:
-    """Names of the tasks that have a physics engine."""
-    files = {name: OmegaConf.load(cfg_dir() / "task" / (name + ".yaml")) for name in task_names()}
-    return [name for name, cfg in files.items() if "mujoco_batch" in cfg["task"].engines]
 
 
 @functools.cache

@@ -9,8 +9,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from hepo_isaac.locate import robot_tasks
 from tests.host_reads import HostReads
-from tests.tasks.robots import make, robot_tasks
+from tests.tasks.robots import make
 
 pytest.importorskip("mujoco_warp")
 pytestmark = pytest.mark.slow

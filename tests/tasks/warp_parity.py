@@ -10,9 +10,10 @@ from typing import Tuple
 
 import torch
 
+from hepo_isaac.locate import robot_tasks
 from hepo_isaac.runs import parity
 from hepo_isaac.runs.parity import Departures, Trio
-from tests.tasks.robots import actions, make, robot_tasks
+from tests.tasks.robots import actions, make
 
 ENVS, STEPS, LATER, RESET_AT = 16, 10, 30, 3
 
