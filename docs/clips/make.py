@@ -55,8 +55,7 @@ def frames(task: str, run: Optional[RunFolder]) -> List[np.ndarray]:
     rows = np.arange(0.0, min(len(film["qpos"]), wanted), film["fps"] / FPS).astype(int)
     shown = {**film, "qpos": film["qpos"][rows], "markers": film["markers"][rows], "fps": FPS}
     with tempfile.TemporaryDirectory() as work:
-        # A gif loses no frame, and its 256 colours do for a film this small.
-        out = Path(work) / "clip.gif"
+        out = Path(work) / "clip.mp4"  # a gif would merge equal frames
         render_trajectory(out=out, width=WIDTH, height=HEIGHT, camera=mine["task"]["camera"], **shown)
         return [np.asarray(frame)[..., :3] for frame in imageio.mimread(out, memtest=False)]
 
