@@ -116,6 +116,11 @@ def rotation_angle(quat: Tensor) -> Tensor:
     return 2.0 * torch.asin(quat[..., :3].norm(dim=-1).clamp(max=1.0))
 
 
+def with_positive_w(quat: Tensor) -> Tensor:
+    """Of q and -q, one rotation (..., 4), the one with w >= 0."""
+    return torch.where(quat[..., 3:] < 0.0, -quat, quat)
+
+
 def random_rotation(u: Tensor) -> Tensor:
     """Rx(pi u1) Ry(pi u2) as (N, 4), for u (N, 2) uniform on [-1, 1]; not uniform on SO(3), as published."""
     half = (0.5 * math.pi) * u
@@ -387,6 +392,11 @@ class InHandTask(Task):
         width = sim.dof_upper - sim.dof_lower
         spin = torch.tensor([1.0] * 3 + [VELOCITY_SCALE] * 3, device=sim.device)
         force = (lambda: sim.dof_force) if cfg["observe_joint_force"] else (lambda: self._zero_vel)
+        one_sign = bool(cfg["observe_one_sign"])
+
+        def relative() -> Tensor:
+            return self.state().relative_quat
+
         return {
             "joint_pos": Part(lambda: sim.dof_pos, 2.0 / width, -(sim.dof_upper + sim.dof_lower) / width),
             "joint_vel": Part(lambda: sim.dof_vel, VELOCITY_SCALE),
@@ -395,7 +405,7 @@ class InHandTask(Task):
             "object_pose": Part(lambda: sim.root_state[:, row, :7]),
             "object_vel": Part(lambda: sim.root_state[:, row, 7:], spin),
             "goal_pose": Part(lambda: self._goal),
-            "relative_quat": Part(lambda: self.state().relative_quat),
+            "relative_quat": Part(lambda: with_positive_w(relative()) if one_sign else relative()),
             "fingertip_pos": Part(lambda: sim.body_state[:, tips, :3].flatten(1)),
             "fingertip_state": Part(lambda: sim.body_state[:, tips].flatten(1)),
             "fingertip_force": Part(lambda: sim.force_sensor.flatten(1), FORCE_SCALE),

@@ -19,6 +19,7 @@ from tasks.in_hand import (
     reset_pose,
     rotation_angle,
     task_reward,
+    with_positive_w,
 )
 from tests.tasks.robots import make, play
 
@@ -457,3 +458,21 @@ def test_a_critic_may_see_the_full_state():
     env.step(move)
     expected = full.step(move).obs
     assert torch.equal(env.task.critic_state().clamp(-5.0, 5.0), expected)
+
+
+def test_of_q_and_minus_q_one_can_be_observed():
+    quat = torch.nn.functional.normalize(uniform(200, 4), dim=1)
+    one = with_positive_w(quat)
+    assert (one[:, 3] >= 0.0).all()
+    assert {math.copysign(1.0, w) for w in (one * quat).sum(1).tolist()} == {1.0, -1.0}
+    assert torch.allclose((one * quat).sum(1).abs(), torch.ones(200))
+    env, published = (make(TASK, 2, "task.observe_one_sign=" + choice) for choice in ("true", "false"))
+    for e in (env, published):
+        e.reset()
+        set_goal(e, [0.0, 0.0, 0.0, 1.0])
+        place_object(e, quat=[[0.6, 0.0, 0.0, -0.8], [0.6, 0.0, 0.0, 0.8]])
+    seen, usual = env.task.observe(), published.task.observe()
+    assert torch.equal(seen[0, 68:72], -usual[0, 68:72])
+    seen[0, 68:72] *= -1.0
+    assert torch.equal(seen, usual)
+    assert torch.equal(env.task.rewards().heuristic, published.task.rewards().heuristic)
