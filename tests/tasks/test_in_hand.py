@@ -21,6 +21,7 @@ from tasks.in_hand import (
     task_reward,
     with_positive_w,
 )
+from tests.kolmogorov import ONE_PERCENT, uniform_statistic
 from tests.tasks.robots import make, play
 
 TASK = "AllegroHand"
@@ -52,12 +53,6 @@ def angle_between(a, b):
 
 def uniform(*shape, seed=0):
     return 2.0 * torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) - 1.0
-
-
-def kolmogorov_smirnov(draws):
-    """Largest gap between the empirical distribution of (n,) draws and U(0, 1)."""
-    n = len(draws)
-    return (draws.sort().values - (torch.arange(n) + 0.5) / n).abs().max().item()
 
 
 def place_object(env, pos=None, quat=None, vel=None):
@@ -189,7 +184,7 @@ def test_relative_targets_move_by_a_third_of_a_radian():
 def test_reset_pose_is_a_fifth_of_the_range():
     lower, upper = torch.tensor([-0.5, 0.279]), torch.tensor([1.7, 1.571])
     pose = reset_pose(uniform(10_000, 2), lower, upper)
-    assert kolmogorov_smirnov((pose[:, 0] / 0.2 + 0.5) / 2.2) < 1.63 / 100  # 1 % level
+    assert uniform_statistic((pose[:, 0] / 0.2 + 0.5) / 2.2) < ONE_PERCENT
     # 0.2 U(0.279, 1.571) lies under the lower limit 86 % of the time; those start at it
     assert (pose[:, 1] == lower[1]).float().mean().item() == pytest.approx(0.8642, abs=0.012)
     assert pose[:, 1].min() == lower[1] and pose[:, 1].max() <= 0.2 * 1.571
@@ -269,7 +264,7 @@ class TestGoals:
         # Rx(pi u1) Ry(pi u2): x/w = tan(pi u1 / 2), y/w = tan(pi u2 / 2)
         for column in (0, 1):
             u = torch.atan2(goals[:, column], goals[:, 3]) / math.pi
-            assert kolmogorov_smirnov(u.remainder(1.0)) < 1.63 / math.sqrt(128)
+            assert uniform_statistic(u.remainder(1.0)) < ONE_PERCENT
 
     def test_asking_twice_counts_once(self, env):
         self._reach(env)
@@ -420,7 +415,7 @@ class TestPushes:
             draws.append(env.task._push.clone())
         scaled = torch.cat(draws).flatten() / (2.0 * 0.10985)
         cdf = 0.5 * (1.0 + torch.erf(scaled / math.sqrt(2.0)))
-        assert kolmogorov_smirnov(cdf) < 1.63 / math.sqrt(len(cdf))
+        assert uniform_statistic(cdf) < ONE_PERCENT
         env.task._push_probability.fill_(0.1)
         env.task._apply_pushes()
         fresh = (env.task._push != draws[-1] * 0.99 ** (SIM_DT / 0.08)).any(1).float().mean().item()

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hepo_isaac.errors import UserError
+from tests.kolmogorov import ONE_PER_MILLE, uniform_statistic
 from tests.tasks.robots import make
 
 TASK = "ShadowHand"
@@ -110,10 +111,7 @@ def test_start_pose_is_uniform_on_a_fifth_of_each_range():
         env.task.reset(torch.ones(1000, dtype=torch.bool))
         draws.append(env.sim.dof_pos.clone())
     lower, upper = env.sim.dof_lower, env.sim.dof_upper
-    share = ((torch.cat(draws) / 0.2 - lower) / (upper - lower)).sort(0).values
-    steps = (torch.arange(10_000).unsqueeze(1) + 0.5) / 10_000
-    # Kolmogorov-Smirnov for each of the 24 joints; 1.95 is the 0.1 % level
-    assert ((share - steps).abs().max(0).values < 1.95 / 100).all()
+    assert uniform_statistic((torch.cat(draws) / 0.2 - lower) / (upper - lower)) < ONE_PER_MILLE
     correlation = torch.corrcoef(torch.cat(draws).T) - torch.eye(24)
     assert correlation.abs().max() < 0.05
     env.close()
