@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hepo_isaac.errors import UserError
-from tests.tasks.robots import make
+from tests.tasks.hands import make
 
 TASK = "ShadowHand"
 DT = 0.01667
