@@ -45,6 +45,7 @@ class Gains(NamedTuple):
         """As on the command line."""
         drives = "task.physics.drives.mujoco."
         return [
+            "budget=paper",
             "%swrist.stiffness=%g" % (drives, 5.0 * self.scale),
             "%swrist.damping=%g" % (drives, 0.5 * self.scale),
             "%sfinger.stiffness=%g" % (drives, self.scale),

@@ -8,7 +8,7 @@ import mujoco
 import pytest
 import torch
 
-from tests.tasks.robots import make
+from tests.tasks.hands import make
 from tests.tasks.test_in_hand import hold, place_object, uniform
 
 DT = 0.03334

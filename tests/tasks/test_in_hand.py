@@ -22,7 +22,8 @@ from tasks.in_hand import (
     with_positive_w,
 )
 from tests.kolmogorov import ONE_PERCENT, uniform_statistic
-from tests.tasks.robots import make, play
+from tests.tasks.hands import make
+from tests.tasks.robots import play
 
 TASK = "AllegroHand"
 DT, SIM_DT = 0.03334, 0.01667

@@ -10,7 +10,7 @@ import torch
 
 from hepo_isaac.errors import UserError
 from tests.kolmogorov import ONE_PER_MILLE, uniform_statistic
-from tests.tasks.robots import make
+from tests.tasks.hands import make
 
 TASK = "ShadowHand"
 DT = 0.01667

@@ -13,7 +13,8 @@ import torch
 from hepo_isaac.sim.mujoco_model import compile_scene
 from hepo_isaac.sim.spec import ActorSpec, SceneSpec
 from tasks.shadow_hand import ASSETS, ShadowHand
-from tests.tasks.robots import make, settings
+from tests.tasks.hands import make
+from tests.tasks.robots import settings
 
 TASK = "ShadowHand"
 DT = 0.01667
@@ -43,7 +44,7 @@ SELF_CONTACTS = {
 
 
 def config(*overrides):
-    return settings(TASK, "mujoco_batch", *overrides)["task"]
+    return settings(TASK, "mujoco_batch", "budget=paper", *overrides)["task"]
 
 
 def hand(*others, overrides=()):
