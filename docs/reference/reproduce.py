@@ -36,8 +36,8 @@ ARMS: Dict[str, Dict[str, List[str]]] = {
     "Humanoid": {"hepo": []},
     # The published r is never positive and a fall costs nothing (docs/parity/Anymal.md).
     "Anymal": {"hepo": ["task.alive_bonus=6"], "ppo_h": []},
-    "AllegroHand": {"hepo": []},
-    "ShadowHand": {"hepo": []},
+    "AllegroHand": {"hepo": [], "ppo_h": []},
+    "ShadowHand": {"hepo": [], "ppo_h": []},
     "FrankaCubeStack": {"hepo": []},
 }
 SEEDS: Dict[str, List[int]] = {"FrankaCabinet": [1, 2, 3]}
@@ -135,15 +135,16 @@ def train(root: Path, budget: str, workers: int, jobs: List[Job]) -> None:
         thread.join()
 
 
-def collect(root: Path, task: str, jobs: List[Job]) -> None:
-    """Thin CSVs, curves and a table of the start and the end of every finished run of one task."""
+def collect(root: Path, task: str, jobs: List[Job], partial: bool) -> None:
+    """Thin CSVs, curves and a table of the start and the end of every finished run of one task; of those that were
+    stopped too if ``partial``."""
     from hepo_isaac.overrides import compose
     from hepo_isaac.runs.plots import plot_runs
 
     rows, by_algo = [], {}  # type: List[Dict[str, Any]], Dict[str, List[Any]]
     success, target = str(compose(["task=" + task]).task.success), HERE / task
     for job in jobs:
-        run = finished(root, job)
+        run = find_run(root, job) if partial else finished(root, job)
         if run is None:
             print("missing: %s %s seed %d" % job)
             continue
@@ -216,6 +217,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
     parser.add_argument("--budget", default="cpu", help="cpu or paper (the published length, for a GPU)")
     parser.add_argument("--collect", action="store_true", help="do not train")
+    parser.add_argument("--partial", action="store_true", help="collect runs that were stopped, too")
     parser.add_argument("--root", type=Path, default=ROOT / "runs" / "reference")
     parser.add_argument("--tasks", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--algos", nargs="+", help="of those a task has; all by default")
@@ -233,7 +235,7 @@ def main() -> None:
     if not args.collect:
         train(args.root, args.budget, args.jobs, [job for some in jobs.values() for job in some])
     for task, some in jobs.items():
-        collect(args.root, task, some)
+        collect(args.root, task, some, args.partial)
 
 
 if __name__ == "__main__":
