@@ -36,8 +36,8 @@ ARMS: Dict[str, Dict[str, List[str]]] = {
     "Humanoid": {"hepo": []},
     # The published r is never positive and a fall costs nothing (docs/parity/Anymal.md).
     "Anymal": {"hepo": ["task.alive_bonus=6"], "ppo_h": []},
-    "AllegroHand": {"hepo": [], "ppo_h": []},
-    "ShadowHand": {"hepo": [], "ppo_h": []},
+    "AllegroHand": {"hepo": [], "ppo_h": ["train.max_iterations=4000"]},
+    "ShadowHand": {"hepo": [], "ppo_h": ["train.max_iterations=4000"]},
     "FrankaCubeStack": {"hepo": []},
 }
 SEEDS: Dict[str, List[int]] = {"FrankaCabinet": [1, 2, 3]}

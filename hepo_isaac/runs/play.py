@@ -25,10 +25,9 @@ def evaluate_command(cfg: DictConfig, overrides: Sequence[str]) -> int:
     """
     if not cfg.checkpoint:
         raise UserError("test=true needs checkpoint=<file or run folder>, or checkpoint=random for random actions")
+    random = str(cfg.checkpoint) == RANDOM
+    folder, file = (None, None) if random else locate_checkpoint(str(cfg.checkpoint))
     cuda = cuda_available()
-    if str(cfg.checkpoint) == RANDOM:
-        return _evaluate_random(cfg, overrides, cuda)
-    folder, file = locate_checkpoint(str(cfg.checkpoint))
     if folder is None:
         settled = resolve(cfg, overrides, cuda)
     else:
@@ -38,32 +37,16 @@ def evaluate_command(cfg: DictConfig, overrides: Sequence[str]) -> int:
     check_machine(settled, cuda)
     validate(settled, training=False)
     settings = plain(settled)
-    checkpoint = load_checkpoint(file, settings["task"]["name"], settings["algo"]["name"])
-    results = evaluate(settings, checkpoint)
+    task, algo = settings["task"]["name"], settings["algo"]["name"]
+    checkpoint = None if file is None else load_checkpoint(file, task, algo)
     how = "mean actions" if settings["eval"]["deterministic"] else "sampled actions"
-    print_evaluation("%s / %s, %s" % (settings["task"]["name"], settings["algo"]["name"], how), results)
-    Console().print("checkpoint: %s" % file, soft_wrap=True)
+    title = "%s, random actions" % task if random else "%s / %s, %s" % (task, algo, how)
+    print_evaluation(title, evaluate(settings, checkpoint))
+    if file is not None:
+        Console().print("checkpoint: %s" % file, soft_wrap=True)
     if settings["video"]:
-        print(
-            "video: %s"
-            % film(settings, checkpoint, file.parent / "video.mp4" if folder is None else folder.path / "video.mp4")
-        )
-    return 0
-
-
-def _evaluate_random(cfg: DictConfig, overrides: Sequence[str], cuda: bool) -> int:
-    """evaluate_command for uniformly random actions: no run, hence all settings from the command line."""
-    settled = resolve(cfg, overrides, cuda)
-    if "num_envs" not in override_keys(overrides):
-        settled.num_envs = min(int(settled.eval.episodes), int(settled.num_envs))
-    check_machine(settled, cuda)
-    validate(settled, training=False)
-    settings = plain(settled)
-    result, _ = _play(settings, None, RANDOM, settings["eval"]["episodes"])
-    print_evaluation("%s, random actions" % settings["task"]["name"], _summarise({RANDOM: result}))
-    if settings["video"]:
-        target = Path("%s_random.mp4" % settings["task"]["name"])
-        print("video: %s" % film(settings, None, target, RANDOM))
+        beside = folder.path if folder is not None else file.parent if file is not None else Path()
+        print("video: %s" % film(settings, checkpoint, beside / ("%s_random.mp4" % task if random else "video.mp4")))
     return 0
 
 
@@ -102,11 +85,12 @@ def run_settings(run: Any, cfg: DictConfig, overrides: Sequence[str], cuda: bool
     return run
 
 
-def evaluate(cfg: Dict[str, Any], checkpoint: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
-    """Play ``eval.episodes`` whole episodes of every policy; returns what runs.evaluate.summarise does."""
+def evaluate(cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
+    """Play ``eval.episodes`` whole episodes of every policy, or of random actions without a checkpoint; returns what
+    runs.evaluate.summarise does."""
     from hepo_isaac.methods.method import method_from_config
 
-    names = method_from_config(cfg["algo"]).policy_names
+    names = (RANDOM,) if checkpoint is None else method_from_config(cfg["algo"]).policy_names
     return _summarise({name: _play(cfg, checkpoint, name, cfg["eval"]["episodes"])[0] for name in names})
 
 

@@ -63,10 +63,6 @@ class MujocoWarpSimulation(MujocoSimulation):
         wp.config.log_level = wp.LOG_WARNING  # else a line for each of a hundred compiled modules
         wp.init()
         self._set_up(spec, num_envs, torch.device(device))
-        # A connect or weld constraint needs the time derivative of its Jacobian, which mjw.step takes from the
-        # velocities of the physics step before (mujoco_warp 4.0); so where there are any, velocities come first.
-        closing = (mujoco.mjtEq.mjEQ_CONNECT, mujoco.mjtEq.mjEQ_WELD)
-        self._loops = bool(np.isin(self.model.eq_type, [int(kind) for kind in closing]).any())
         self._wp_device = wp.device_from_torch(self.device)
         on_gpu = self._wp_device.is_cuda
         self.graph = bool(graph and on_gpu and wp.is_mempool_enabled(self._wp_device))
