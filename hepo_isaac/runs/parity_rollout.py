@@ -16,6 +16,7 @@ from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import StepResult
 from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.errors import UserError
+from hepo_isaac.locate import cfg_dir
 from hepo_isaac.overrides import compose
 from hepo_isaac.runs import metadata
 from hepo_isaac.runs.parity_file import Recording, positions
@@ -78,7 +79,7 @@ def settings(engine: str, overrides: Sequence[str], num_envs: int, run: Optional
     """
     cuda = cuda_available()
     on_warp_cpu = engine == "mujoco_warp" and not cuda
-    given = [*overrides, "sim=" + engine, "num_envs=%d" % num_envs]
+    given = [*engine_overrides(engine, overrides), "sim=" + engine, "num_envs=%d" % num_envs]
     if on_warp_cpu:
         resolve_engine(engine, WARP_CPU)  # says what is missing
         given.append("device=cpu")
@@ -92,6 +93,22 @@ def settings(engine: str, overrides: Sequence[str], num_envs: int, run: Optional
         check_machine(settled, cuda)
     validate(settled, training=False)
     return plain(settled)
+
+
+def engine_overrides(engine: str, overrides: Sequence[str]) -> List[str]:
+    """``overrides`` without options that belong to other engines; ``device`` is nothing to one that knows only one."""
+    from omegaconf import OmegaConf
+
+    options: Any = OmegaConf.load(cfg_dir() / "sim" / (engine + ".yaml"))
+    kept = []
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key.startswith("sim.") and key.split(".")[1] not in options:
+            continue
+        if key == "device" and engine == "mujoco_batch":
+            continue
+        kept.append(override)
+    return kept
 
 
 def _of_run(run: str, given: Sequence[str], cuda: bool) -> Any:
@@ -263,7 +280,7 @@ def roll(job: Mapping[str, Any], reference: Optional[Recording] = None, say: Say
     slow = ": its kernels compile for minutes the first time" if cfg["sim"]["name"] == "mujoco_warp" else ""
     say("%s on %s, %d environments × %d control steps%s" % (cfg["sim"]["name"], device, num_envs, steps, slow))
     began = time.monotonic()
-    marks = [k for k in MARKS if k <= steps]
+    marks = sorted({k for k in MARKS if k <= steps} | {steps})
     singles = evenly(steps, int(job["singles"])) if reference is None else reference.meta["single_steps"]
     roller = Roller(cfg, seed, reference, say)
     try:
