@@ -173,7 +173,7 @@ def _spread(quantity: str, values: np.ndarray, alive: np.ndarray) -> float:
 
 
 def _summary(off: np.ndarray, labels: Sequence[str]) -> Dict[str, Any]:
-    """Of departures (n, components): median, 90 % quantile and maximum over n of the largest component, and its name."""
+    """Of departures (n, components): median, 90 % quantile and maximum over n of the largest one, and its name."""
     if not len(off):
         return {"n": 0, "median": math.nan, "q90": math.nan, "max": math.nan, "where": ""}
     largest = off.max(-1)

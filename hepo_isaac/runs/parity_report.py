@@ -57,7 +57,7 @@ def _cell(row: Mapping[str, Any], brief: bool) -> str:
 def term_rows(found: Mapping[str, Any]) -> Rows:
     """Header and a row per reward term that is ever anything but zero."""
     names = [found[side]["engine"] for side in ("first", "second")]
-    rows = [["per episode", *names, "difference", "correlation", "one step"]]
+    rows = [["per episode", *names, "difference", "corr.", "one step"]]
     for name, term in found["terms"].items():
         values = [term[k] for k in ("first", "second", "difference", "correlation", "single_max")]
         if any(v for v in (*values[:3], values[4])):
@@ -251,7 +251,7 @@ def show(found: Mapping[str, Any]) -> None:
     console = Console()
     names = [found[side]["engine"] for side in ("first", "second")]
     steps = found["first"]["obs_steps"]
-    chosen = sorted({k for k in (1, 10, 100) if k in steps} | {steps[-1]})
+    chosen = sorted({k for k in (10,) if k in steps} | {steps[-1]})
     title = "%s: %s and %s, departures median / largest" % (found["first"]["task"], *names)
     for heading, rows in (
         (title, departure_rows(found, chosen, brief=True)),
@@ -271,7 +271,7 @@ def _rich(title: str, rows: Rows) -> Any:
 
     table = Table(title=escape(title), title_justify="left")
     for k, name in enumerate(rows[0]):
-        table.add_column(escape(name), justify="right" if k else "left", overflow="fold")
+        table.add_column(escape(name), justify="right" if k else "left", overflow="fold", no_wrap=k > 0)
     for row in rows[1:]:
         table.add_row(*map(escape, row))
     return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ GRID = 64  # random actions are multiples of 1 / GRID, which compress
 STATE = ("dof_pos", "dof_vel", "root_state", "dof_target_pos")
 SAY_EVERY_S = 10.0
 Say = Callable[[str], None]
+Parts = Dict[str, np.ndarray]
 
 
 class StepStreams(Streams):
@@ -192,7 +193,9 @@ class Roller:
     def _put(self, state: Mapping[str, np.ndarray]) -> None:
         put(self.env, state, *self._names)
 
-    def free(self, act: Callable[[int, Tensor], np.ndarray], marks: Sequence[int], singles: Sequence[int], steps: int):  # type: ignore[no-untyped-def]
+    def free(
+        self, act: Callable[[int, Tensor], np.ndarray], marks: Sequence[int], singles: Sequence[int], steps: int
+    ) -> Tuple[np.ndarray, Parts, Parts]:
         """Roll ``steps`` control steps without a correction; returns (actions, outcomes, states before ``singles``).
 
         act: step from 0 and observations (N, O) to actions (N, K).
@@ -216,7 +219,7 @@ class Roller:
                 self._say("control step %d/%d, ETA %s" % (step + 1, steps, duration(left)))
         return np.stack(moves), _stack(seen), _stack(states)
 
-    def single(self, moves: np.ndarray, singles: Sequence[int], states: Mapping[str, np.ndarray]) -> Dict[str, Any]:
+    def single(self, moves: np.ndarray, singles: Sequence[int], states: Parts) -> Parts:
         """One control step from each of ``states`` (S, N, …); returns their outcomes."""
         seen: Dict[str, List[np.ndarray]] = {}
         for row, step in enumerate(singles):
