@@ -252,7 +252,8 @@ def show(found: Mapping[str, Any]) -> None:
     names = [found[side]["engine"] for side in ("first", "second")]
     steps = found["first"]["obs_steps"]
     chosen = sorted({k for k in (10,) if k in steps} | {steps[-1]})
-    title = "%s: %s and %s, departures median / largest" % (found["first"]["task"], *names)
+    console.print("%s: %s and %s" % (found["first"]["task"], *names), style="bold", markup=False, highlight=False)
+    title = "departures, median / largest"
     for heading, rows in (
         (title, departure_rows(found, chosen, brief=True)),
         ("reward terms", term_rows(found)),

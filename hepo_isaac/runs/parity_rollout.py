@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -124,6 +125,8 @@ def _of_run(run: str, given: Sequence[str], cuda: bool) -> Any:
     cfg = compose([*given, "algo=" + str(of_run.algo.name)])
     cfg.checkpoint = run
     # budget is settled in a run's configuration
+    if "task" in [o.partition("=")[0] for o in given] and cfg.task.name != of_run.task.name:
+        raise UserError("run=%s was trained with task=%s, not %s" % (run, of_run.task.name, cfg.task.name))
     return run_settings(of_run, cfg, [o for o in given if not o.startswith("budget=")], cuda)
 
 
@@ -171,7 +174,7 @@ class Roller:
 
     def __init__(self, cfg: Mapping[str, Any], seed: int, reference: Optional[Recording], say: Say) -> None:
         self._seed, self._reference, self._say = seed, reference, say
-        self.env = make_env({**cfg, "seed": seed}, random_start=False)
+        self.env = _environments({**cfg, "seed": seed})
         self._streams = StepStreams(seed, self.env.num_envs, self.env.device)
         if not isinstance(getattr(self.env.task, "_streams", None), Streams):
             raise UserError("task=%s keeps its Streams elsewhere than in _streams" % cfg["task"]["name"])
@@ -251,6 +254,17 @@ class Roller:
             "term": list(self._last.term_names),
             "metric": list(self._last.metric_names),
         }
+
+
+def _environments(cfg: Mapping[str, Any]) -> TaskEnv:
+    engine = cfg["sim"]["name"]
+    try:
+        return make_env(cfg, random_start=False)
+    except ImportError as error:
+        raise UserError(
+            "%s cannot be used by %s: %s; python.%s= takes the path of an interpreter that has it"
+            % (engine, sys.executable, error, engine)
+        ) from error
 
 
 def _append(lists: Dict[str, List[np.ndarray]], row: Mapping[str, np.ndarray]) -> None:
