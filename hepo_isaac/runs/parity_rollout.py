@@ -28,6 +28,7 @@ MARKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # control steps at which dep
 GRID = 64  # random actions are multiples of 1 / GRID, which compress
 STATE = ("dof_pos", "dof_vel", "root_state", "dof_target_pos")
 SAY_EVERY_S = 10.0
+BELOW_1 = np.nextafter(np.float32(1.0), np.float32(0.0))
 Say = Callable[[str], None]
 Parts = Dict[str, np.ndarray]
 
@@ -48,7 +49,8 @@ class StepStreams(Streams):
         self._step, self._counts = step, {}
 
     def rand(self, *shape: int, mask: Optional[Tensor] = None) -> Tensor:
-        return self._tensor(self._source("rand").random_sample((self.num_envs, *shape)).astype(np.float32))
+        values = self._source("rand").random_sample((self.num_envs, *shape)).astype(np.float32)
+        return self._tensor(np.minimum(values, BELOW_1))  # what is below 1 may round up to it
 
     def randn(self, *shape: int, mask: Optional[Tensor] = None) -> Tensor:
         return self._tensor(self._source("randn").standard_normal((self.num_envs, *shape)).astype(np.float32))
@@ -61,9 +63,6 @@ class StepStreams(Streams):
         return np.random.RandomState([self._seed, self._step, len(kind), count])
 
     def _tensor(self, values: np.ndarray) -> Tensor:
-        # random_sample is below 1, its float32 need not be
-        below = np.nextafter(np.float32(1.0), np.float32(0.0))
-        values = np.minimum(values, below) if values.dtype == np.float32 and values.max() == 1.0 else values
         return torch.from_numpy(values).to(self.device)
 
 
