@@ -140,7 +140,13 @@ def markdown_table(rows: Rows) -> List[str]:
 
 
 def _wrapped(text: str) -> List[str]:
-    return textwrap.wrap(text, 125, subsequent_indent="  " if text.startswith("- ") else "", break_long_words=False)
+    return textwrap.wrap(
+        text,
+        125,
+        subsequent_indent="  " if text.startswith("- ") else "",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _escape(text: str) -> str:
