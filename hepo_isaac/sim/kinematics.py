@@ -10,7 +10,7 @@ rounded to TF32 on a GPU, which is off by tenths of a millimetre.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Sequence, Tuple
+from typing import List, Sequence
 
 import torch
 from torch import Tensor
@@ -218,9 +218,3 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     av, bv = torch.broadcast_tensors(av, bv)
     vector = aw * bv + bw * av + torch.linalg.cross(av, bv)
     return torch.cat((vector, aw * bw - (av * bv).sum(-1, keepdim=True)), -1)
-
-
-def body_frames(kinematics: Kinematics, names: Sequence[str]) -> Tuple[Tensor, List[int]]:
-    """Rows of these bodies in LinkStates, as an index tensor on the device and as numbers."""
-    rows = [kinematics.frame(name) for name in names]
-    return torch.tensor(rows, dtype=torch.int64, device=kinematics._device), rows
