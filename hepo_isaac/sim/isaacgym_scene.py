@@ -124,9 +124,10 @@ class SceneBuilder:
         with tempfile.TemporaryDirectory(prefix="hepo_isaac_") as folder:
             actors = [self._load(actor, Path(folder)) for actor in self.spec.actors]
         sensor_rows = self._add_sensors(actors)
-        solid = {actor.spec.name: actor.num_shapes > 0 for actor in actors}
+        shapes = {actor.spec.name: actor.num_shapes for actor in actors}
+        joints = {actor.spec.name: actor.num_dofs for actor in actors}
         own = {actor.spec.name: actor.ours.own_filter for actor in actors}
-        filters = collision_filters(self.spec, solid, own)
+        filters = collision_filters(self.spec, shapes, joints, own)
         envs = [self._create_env(actors, filters, k) for k in range(self.num_envs)]
         links = [self._weighed(actor, envs, k) for k, actor in enumerate(actors)]
         ids = [[self.gym.get_actor_index(env, h, gymapi.DOMAIN_SIM) for h in handles] for env, handles in envs]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from hepo_isaac.sim.spec import ActorSpec, SceneSpec
 
@@ -107,43 +107,47 @@ def may_touch(one: Tuple[int, int], two: Tuple[int, int]) -> bool:
     return bool(one[0] & two[1] or two[0] & one[1])
 
 
-def collision_filters(spec: SceneSpec, solid: Mapping[str, bool], own_filter: Mapping[str, bool]) -> Dict[str, int]:
+def collision_filters(
+    spec: SceneSpec, shapes: Mapping[str, int], joints: Mapping[str, int], own_filter: Mapping[str, bool]
+) -> Dict[str, int]:
     """Isaac Gym's filter of each actor: two shapes touch unless their filters share a bit.
 
     Args:
-        solid: actor -> whether it has shapes that can touch anything.
+        shapes, joints: actor -> number of its shapes that can touch anything, and of its joints.
         own_filter: actor -> whether its file says which of its shapes may touch each other (filter -1).
 
     Raises:
         ValueError: the groups and masks cannot be had with filters: some actor is to touch itself and to pass through
             another one, or to pass through the ground.
     """
+    members = [actor for actor in spec.actors if shapes[actor.name]]
+    for actor in members:
+        _check_ground(spec, actor, joints)
+    apart = [
+        (one, two)
+        for i, one in enumerate(members)
+        for two in members[i + 1 :]
+        if _moves(one, joints) or _moves(two, joints)
+        if not may_touch(_bits(one), _bits(two))
+    ]
     filters = {actor.name: 0 for actor in spec.actors}
-    members = [actor for actor in spec.actors if solid[actor.name]]
-    pairs: List[Tuple[ActorSpec, ActorSpec]] = []
-    for i, one in enumerate(members):
-        _check_ground(spec, one)
-        for two in members[i + 1 :]:
-            still = one.fixed and two.fixed and not one.drives and not two.drives
-            if not still and not may_touch(_bits(one), _bits(two)):
-                pairs.append((one, two))
-    for bit, (one, two) in enumerate(pairs):
-        for actor in (one, two):
-            if own_filter[actor.name] or (actor.drives and may_touch(_bits(actor), _bits(actor))):
-                other = two if actor is one else one
+    for bit, (one, two) in enumerate(apart):
+        for actor, other in ((one, two), (two, one)):
+            if own_filter[actor.name] or (joints[actor.name] and may_touch(_bits(actor), _bits(actor))):
                 raise ValueError(
                     "actor %r is to touch itself but not %r, which Isaac Gym's collision filters cannot express: let"
                     " them touch, or switch its self-collision off" % (actor.name, other.name)
                 )
             filters[actor.name] |= 1 << bit
+    bits = len(apart)
     for actor in members:
         if own_filter[actor.name]:
             filters[actor.name] = -1
-        elif actor.drives and not filters[actor.name] and not may_touch(_bits(actor), _bits(actor)):
-            filters[actor.name] = 1 << len(pairs)
-            pairs.append((actor, actor))
-    if len(pairs) > 31:
-        raise ValueError("%d pairs of actors pass through each other; Isaac Gym's filters have 31 bits" % len(pairs))
+        elif joints[actor.name] and not filters[actor.name] and not may_touch(_bits(actor), _bits(actor)):
+            filters[actor.name] = 1 << bits
+            bits += 1
+    if bits > 31:
+        raise ValueError("%d collisions are filtered out in this scene; Isaac Gym's filters have 31 bits" % bits)
     return filters
 
 
@@ -151,9 +155,12 @@ def _bits(actor: ActorSpec) -> Tuple[int, int]:
     return actor.collision_group, actor.collision_mask
 
 
-def _check_ground(spec: SceneSpec, actor: ActorSpec) -> None:
-    still = actor.fixed and not actor.drives
-    if spec.ground_plane and not still and not may_touch(_bits(actor), (GROUND_GROUP, GROUND_MASK)):
+def _moves(actor: ActorSpec, joints: Mapping[str, int]) -> bool:
+    return not actor.fixed or joints[actor.name] > 0
+
+
+def _check_ground(spec: SceneSpec, actor: ActorSpec, joints: Mapping[str, int]) -> None:
+    if spec.ground_plane and _moves(actor, joints) and not may_touch(_bits(actor), (GROUND_GROUP, GROUND_MASK)):
         raise ValueError(
             "actor %r is to pass through the ground, which Isaac Gym cannot do: give it group 1 or take the ground"
             " plane out" % actor.name
