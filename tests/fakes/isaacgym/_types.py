@@ -1,0 +1,255 @@
+"""The records and enums of gymapi, with the real defaults where they are known."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional, Tuple
+
+import numpy as np
+
+from isaacgym._struct import Enum, Struct
+
+AXIS_TRANSLATION = 7
+INVALID_HANDLE = -1
+FLT_MAX = float(np.finfo(np.float32).max)
+
+
+class UpAxis(Enum):
+    values = {"UP_AXIS_Y": 0, "UP_AXIS_Z": 1}
+
+
+class SimType(Enum):
+    values = {"SIM_PHYSX": 0, "SIM_FLEX": 1}
+
+
+class DofDriveMode(Enum):
+    values = {"DOF_MODE_NONE": 0, "DOF_MODE_POS": 1, "DOF_MODE_VEL": 2, "DOF_MODE_EFFORT": 3}
+
+
+class CoordinateSpace(Enum):
+    values = {"ENV_SPACE": 0, "LOCAL_SPACE": 1, "GLOBAL_SPACE": 2}
+
+
+class IndexDomain(Enum):
+    values = {"DOMAIN_ENV": 0, "DOMAIN_SIM": 1, "DOMAIN_ACTOR": 2}
+
+
+class ContactCollection(Enum):
+    values = {"CC_NEVER": 0, "CC_LAST_SUBSTEP": 1, "CC_ALL_SUBSTEPS": 2}
+
+
+class Version(Struct):
+    major: int
+    minor: int
+
+
+class Vec3(Struct):
+    x: float
+    y: float
+    z: float
+
+    def __init__(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> None:
+        self.x, self.y, self.z = x, y, z
+
+    def numpy(self) -> Any:
+        return np.array([self.x, self.y, self.z])
+
+
+class Quat(Struct):
+    x: float
+    y: float
+    z: float
+    w: float
+
+    def __init__(self, x: float = 0.0, y: float = 0.0, z: float = 0.0, w: float = 1.0) -> None:
+        self.x, self.y, self.z, self.w = x, y, z, w
+
+    def numpy(self) -> Any:
+        return np.array([self.x, self.y, self.z, self.w])
+
+
+class Transform(Struct):
+    p: Vec3
+    r: Quat
+
+    def __init__(self, p: Vec3 = Vec3(), r: Quat = Quat()) -> None:  # noqa: B008
+        self.p, self.r = p, r
+
+
+class Mat33(Struct):
+    x: Vec3
+    y: Vec3
+    z: Vec3
+
+
+class PhysXParams(Struct):
+    always_use_articulations: bool
+    bounce_threshold_velocity: float
+    contact_collection: ContactCollection
+    contact_offset: float
+    default_buffer_size_multiplier: float
+    friction_correlation_distance: float
+    friction_offset_threshold: float
+    max_depenetration_velocity: float
+    max_gpu_contact_pairs: int
+    num_position_iterations: int
+    num_subscenes: int
+    num_threads: int
+    num_velocity_iterations: int
+    rest_offset: float
+    solver_type: int
+    use_gpu: bool
+    defaults = {
+        "bounce_threshold_velocity": 0.2,
+        "contact_collection": ContactCollection(2),
+        "contact_offset": 0.02,
+        "default_buffer_size_multiplier": 2.0,
+        "max_depenetration_velocity": 100.0,
+        "max_gpu_contact_pairs": 1024 * 1024,
+        "num_position_iterations": 4,
+        "num_velocity_iterations": 1,
+        "rest_offset": 0.001,
+        "solver_type": 1,
+    }
+
+
+class SimParams(Struct):
+    dt: float
+    gravity: Vec3
+    num_client_threads: int
+    physx: PhysXParams
+    substeps: int
+    up_axis: UpAxis
+    use_gpu_pipeline: bool
+    defaults = {"dt": 1 / 60, "gravity": Vec3(0.0, -9.8, 0.0), "substeps": 2, "up_axis": UpAxis(0)}
+
+
+class PlaneParams(Struct):
+    distance: float
+    dynamic_friction: float
+    normal: Vec3
+    restitution: float
+    segmentation_id: int
+    static_friction: float
+    defaults = {"normal": Vec3(0.0, 1.0, 0.0), "static_friction": 1.0, "dynamic_friction": 1.0}
+
+
+class AssetOptions(Struct):
+    angular_damping: float
+    armature: float
+    collapse_fixed_joints: bool
+    convex_decomposition_from_submeshes: bool
+    default_dof_drive_mode: int
+    density: float
+    disable_gravity: bool
+    enable_gyroscopic_forces: bool
+    fix_base_link: bool
+    flip_visual_attachments: bool
+    linear_damping: float
+    max_angular_velocity: float
+    max_linear_velocity: float
+    override_com: bool
+    override_inertia: bool
+    replace_cylinder_with_capsule: bool
+    slices_per_cylinder: int
+    tendon_limit_stiffness: float
+    thickness: float
+    use_mesh_materials: bool
+    use_physx_armature: bool
+    vhacd_enabled: bool
+    defaults = {
+        "angular_damping": 0.5,
+        "density": 1000.0,
+        "enable_gyroscopic_forces": True,
+        "max_angular_velocity": 64.0,
+        "max_linear_velocity": 1000.0,
+        "slices_per_cylinder": 20,
+        "tendon_limit_stiffness": 1.0,
+        "thickness": 0.02,
+        "use_physx_armature": True,
+    }
+
+
+class ForceSensorProperties(Struct):
+    enable_constraint_solver_forces: bool
+    enable_forward_dynamics_forces: bool
+    use_world_frame: bool
+    defaults = {"enable_constraint_solver_forces": True, "enable_forward_dynamics_forces": True}
+
+
+class AttractorProperties(Struct):
+    axes: int
+    damping: float
+    offset: Transform
+    rigid_handle: int
+    stiffness: float
+    target: Transform
+
+
+class TendonProperties(Struct):
+    damping: float
+    fixed_lower_limit: float
+    fixed_spring_rest_length: float
+    fixed_upper_limit: float
+    is_fixed_limited: bool
+    limit_stiffness: float
+    stiffness: float
+
+    @property
+    def num_joints(self) -> int:
+        return int(self.__dict__["joints"])
+
+
+class RigidBodyProperties(Struct):
+    com: Vec3
+    flags: int
+    inertia: Mat33
+    invInertia: Mat33  # noqa: N815
+    invMass: float  # noqa: N815
+    mass: float
+
+
+class RigidShapeProperties(Struct):
+    compliance: float
+    contact_offset: float
+    filter: int
+    friction: float
+    rest_offset: float
+    restitution: float
+    rolling_friction: float
+    thickness: float
+    torsion_friction: float
+    defaults = {"friction": 1.0, "contact_offset": 0.02, "rest_offset": 0.001}
+
+
+class Sim:
+    """Opaque: the world behind it is the fake's own business."""
+
+    def __init__(self) -> None:
+        raise TypeError("gymapi.Sim: No constructor defined!")
+
+
+class Env:
+    def __init__(self) -> None:
+        raise TypeError("gymapi.Env: No constructor defined!")
+
+
+class Asset:
+    def __init__(self) -> None:
+        raise TypeError("gymapi.Asset: No constructor defined!")
+
+
+class Tensor:
+    """A handle to memory: the fake's own buffer, or a torch tensor that it does not keep alive."""
+
+    def __init__(self) -> None:
+        self.data_address: int = 0
+        self.device: int = -1
+        self.own_data: bool = False
+        self.shape: Tuple[int, ...] = ()
+        self.dtype: str = ""
+        self.buffer: Any = None  # of an acquired tensor: what wrap_tensor shares
+        self.read: Optional[Callable[[], Any]] = None  # of an unwrapped tensor: the torch tensor, if it still lives
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
