@@ -5,8 +5,8 @@ Three things differ from how Isaac Gym's own tasks use it:
 * PhysX renews link poses in ``simulate`` alone, so right after a reset its rigid-body tensor still shows the old
   episode. Roots and joints are known at once; here link states always follow from them by forward kinematics in torch
   (hepo_isaac/sim/kinematics.py), after steps and resets alike, on the device.
-* A tensor may be set through indices once between two ``simulate``s. Every ``set_state`` and ``reset`` changes our own
-  copies and marks its environments; the next ``step`` hands all marked ones over in one call per tensor.
+* A tensor may be set through indices once between two ``simulate``s. Every ``set_state`` and ``reset`` writes into the
+  buffers and marks its environments; the next ``step`` hands all marked ones over in one call per tensor.
 * PhysX's velocities are those of centres of mass; the contract's are those of body origins.
 
 Tensors stay where PhysX has them: on the GPU with ``device=cuda:k``, on the host with ``device=cpu``.
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from hepo_isaac.sim.base import Simulation
+from hepo_isaac.sim.isaacgym_randomize import PhysicalParameters
 from hepo_isaac.sim.isaacgym_scene import SceneBuilder
 from hepo_isaac.sim.kinematics import Kinematics, LinkStates
 from hepo_isaac.sim.math import rotate
@@ -49,7 +50,7 @@ class IsaacGymSimulation(Simulation):
     def __init__(self, spec: SceneSpec, num_envs: int, device: str = "cuda:0", assets: Optional[str] = None) -> None:
         self.spec, self.num_envs, self.device = spec, num_envs, torch.device(device)
         self.scene = scene = SceneBuilder(spec, num_envs, device, assets).build()
-        self.gym, self.sim = scene.gym, scene.sim
+        self.gym, self.sim, self._open = scene.gym, scene.sim, True
         self.dof_names, self.actor_names = scene.dof_names, [actor.spec.name for actor in scene.actors]
         self.body_names = list(spec.body_states) or list(scene.body_rows)
         self._check_names()
@@ -57,6 +58,7 @@ class IsaacGymSimulation(Simulation):
         self._acquire()
         self._allocate()
         self._index()
+        self._physical = PhysicalParameters(scene, self.dof_names)
         self._asset_checked = False
         self.reset(torch.ones(num_envs, dtype=torch.bool, device=self.device))
 
@@ -128,6 +130,7 @@ class IsaacGymSimulation(Simulation):
         self.dof_lower, self.dof_upper = (torch.tensor(x, dtype=torch.float32, device=device) for x in (lower, upper))
         self._armature = self._property("armature")
         self._default_root = torch.tensor([self._start(actor) for actor in scene.actors], device=device)
+        self.root_state.copy_(self._default_root.expand_as(self.root_state))  # fixed actors keep it
 
     def _limits(self) -> Any:
         lower, upper = [], []
@@ -186,44 +189,40 @@ class IsaacGymSimulation(Simulation):
         self._take_over()
         if not self._asset_checked:
             self._check_assets()
-        state = torch.cat((self.root_state.flatten(1), self.dof_pos, self.dof_vel), 1)
-        self.bad_envs.copy_(unsound | ~(state.abs() <= MAX_VALUE).all(1))  # NaN compares false
+        self.bad_envs.copy_(unsound | ~self._sound())
 
     def _send_state(self) -> Tensor:
-        """Hand all environments over that were written since the last step; returns those whose state is not finite.
+        """Hand all environments over that were written since the last step; returns those whose state is not finite,
+        which start at rest instead: it would take the whole simulation down.
 
         Which these are is asked once per step: an indexed set needs their number on the host.
         """
-        sound = (self._packed().abs() <= MAX_VALUE).all(1)
-        if self._touched:
-            marked = self._marked.nonzero().flatten()  # host read: the number of environments in an indexed set
-            self._touched = False
-            if len(marked):
-                self._write_state(sound)
-                gym, sim = self.gym, self.sim
-                dofs, roots = (ids[marked].flatten().contiguous() for ids in (self._dof_ids, self._free_ids))
-                self._sent = [dofs, roots]
-                if len(dofs):
-                    states = gymtorch.unwrap_tensor(self._gym_dof)
-                    gym.set_dof_state_tensor_indexed(sim, states, gymtorch.unwrap_tensor(dofs), len(dofs))
-                if len(roots):
-                    states = gymtorch.unwrap_tensor(self._gym_root)
-                    gym.set_actor_root_state_tensor_indexed(sim, states, gymtorch.unwrap_tensor(roots), len(roots))
-                self._marked.zero_()
-        return ~sound
+        unsound = torch.zeros_like(self.bad_envs)
+        if not self._touched:
+            return unsound
+        self._touched = False
+        marked = self._marked.nonzero().flatten()  # host read: the number of environments in an indexed set
+        if not len(marked):
+            return unsound
+        unsound = self._marked & ~self._sound()
+        self._put(self._gym_dof, unsound, torch.zeros_like(self._gym_dof))
+        self._put(self._gym_root, unsound, self._default_root.expand_as(self._gym_root))
+        gym, sim = self.gym, self.sim
+        dofs, roots = (ids[marked].flatten().contiguous() for ids in (self._dof_ids, self._free_ids))
+        self._sent = [dofs, roots]
+        if len(dofs):
+            states = gymtorch.unwrap_tensor(self._gym_dof)
+            gym.set_dof_state_tensor_indexed(sim, states, gymtorch.unwrap_tensor(dofs), len(dofs))
+        if len(roots):
+            states = gymtorch.unwrap_tensor(self._gym_root)
+            gym.set_actor_root_state_tensor_indexed(sim, states, gymtorch.unwrap_tensor(roots), len(roots))
+        self._marked.zero_()
+        return unsound
 
-    def _packed(self) -> Tensor:
-        return torch.cat((self.root_state.flatten(1), self.dof_pos, self.dof_vel), 1)
-
-    def _write_state(self, sound: Tensor) -> None:
-        """Our copies into Isaac Gym's buffers; what is not finite would take the whole simulation down."""
-        keep = sound[:, None]
-        self._gym_dof.zero_()  # joints of NVIDIA's files that ours lack stay at zero
-        zero = torch.zeros_like(self.dof_pos)
-        self._gym_dof[..., 0].index_copy_(1, self._columns, torch.where(keep, self.dof_pos, zero))
-        self._gym_dof[..., 1].index_copy_(1, self._columns, torch.where(keep, self.dof_vel, zero))
-        root = torch.where(keep[..., None], self.root_state, self._default_root)
-        self._gym_root.copy_(self._moved_to_com(root, 1.0))
+    def _sound(self) -> Tensor:
+        """(N,) bool: all of the state is finite and of a sane size; NaN compares false."""
+        state = torch.cat((self._gym_root.flatten(1), self._gym_dof.flatten(1)), 1)
+        return (state.abs() <= MAX_VALUE).all(1)
 
     def _send_commands(self) -> Tensor:
         """Targets and efforts; returns the environments with a command that is not finite, whose commands are 0."""
@@ -257,14 +256,25 @@ class IsaacGymSimulation(Simulation):
             gym.refresh_force_sensor_tensor(sim)
 
     def _take_over(self) -> None:
-        """Isaac Gym's buffers into the contract's tensors."""
-        torch.index_select(self._gym_dof[..., 0], 1, self._columns, out=self.dof_pos)
-        torch.index_select(self._gym_dof[..., 1], 1, self._columns, out=self.dof_vel)
+        """What a step leaves in Isaac Gym's buffers into the contract's tensors."""
         torch.index_select(self._gym_dof_force, 1, self._columns, out=self.dof_force)
         torch.index_select(self._gym_contact, 1, self._contact_rows, out=self.contact_force)
         torch.index_select(self._gym_sensor, 1, self._sensor_rows, out=self.force_sensor)
+        self._refresh_state()
+
+    def _refresh_state(self) -> None:
+        """Joints and roots out of the buffers, and link states of all environments from these."""
+        self.version += 1
+        torch.index_select(self._gym_dof[..., 0], 1, self._columns, out=self.dof_pos)
+        torch.index_select(self._gym_dof[..., 1], 1, self._columns, out=self.dof_vel)
         self.root_state.index_copy_(1, self._free, self._moved_to_com(self._gym_root, -1.0)[:, self._free])
-        self._refresh_bodies()
+        links, rows = self._links(), self._frames
+        body = self.body_state
+        body[..., :3], body[..., 3:7] = links.pos[:, rows], links.quat[:, rows]
+        if self.spec.body_velocities:
+            body[..., 7:10], body[..., 10:] = links.linear[:, rows], links.angular[:, rows]
+        else:
+            body[..., 7:] = float("nan")
 
     def _moved_to_com(self, root: Tensor, sign: float) -> Tensor:
         """Root states whose velocity is that of the centre of mass (sign 1) or, from there, of the origin (-1)."""
@@ -274,17 +284,6 @@ class IsaacGymSimulation(Simulation):
 
     def _links(self) -> LinkStates:
         return self._kinematics.forward(self.root_state, self.dof_pos, self.dof_vel)
-
-    def _refresh_bodies(self) -> None:
-        """Link states of all environments from roots and joints."""
-        self.version += 1
-        links, rows = self._links(), self._frames
-        body = self.body_state
-        body[..., :3], body[..., 3:7] = links.pos[:, rows], links.quat[:, rows]
-        if self.spec.body_velocities:
-            body[..., 7:10], body[..., 10:] = links.linear[:, rows], links.angular[:, rows]
-        else:
-            body[..., 7:] = float("nan")
 
     def _check_assets(self) -> None:
         """Once: PhysX's own link poses are where our kinematics put them, or it simulates another robot."""
@@ -314,24 +313,27 @@ class IsaacGymSimulation(Simulation):
         dof_target_pos: Optional[Tensor] = None,
     ) -> None:
         # Nobody knows what is wrong with a bad world, so what is not given starts afresh there.
-        cured = mask & self.bad_envs
-        zero = torch.zeros_like(self.dof_pos)
-        for buffer, value in ((self.dof_pos, dof_pos), (self.dof_vel, dof_vel), (self.dof_target_pos, dof_target_pos)):
-            self._put(buffer, cured, zero)
+        self._start_afresh(mask & self.bad_envs)
+        for part, value in ((0, dof_pos), (1, dof_vel)):
             if value is not None:
-                self._put(buffer, mask, value)
-        self._put(self.root_state, cured, self._default_root.expand_as(self.root_state))
+                column = self._gym_dof[..., part]
+                column.index_copy_(1, self._columns, torch.where(mask[:, None], value, column[:, self._columns]))
         if root_state is not None:
-            free = self.root_state.index_copy(1, self._free, root_state[:, self._free])
-            self._put(self.root_state, mask, free)
+            given = self._gym_root.index_copy(1, self._free, self._moved_to_com(root_state, 1.0)[:, self._free])
+            self._put(self._gym_root, mask, given)
+        if dof_target_pos is not None:
+            self._put(self.dof_target_pos, mask, dof_target_pos)
         self._settle(mask)
 
     def reset(self, mask: Tensor) -> None:
-        zero = torch.zeros_like(self.dof_pos)
-        for buffer in (self.dof_pos, self.dof_vel, self.dof_target_pos):
-            self._put(buffer, mask, zero)
-        self._put(self.root_state, mask, self._default_root.expand_as(self.root_state))
+        self._start_afresh(mask)
         self._settle(mask)
+
+    def _start_afresh(self, mask: Tensor) -> None:
+        """Joints at zero (those that only NVIDIA's files have, too), roots where the scene puts them, all at rest."""
+        self._put(self._gym_dof, mask, torch.zeros_like(self._gym_dof))
+        self._put(self._gym_root, mask, self._default_root.expand_as(self._gym_root))
+        self._put(self.dof_target_pos, mask, torch.zeros_like(self.dof_target_pos))
 
     @staticmethod
     def _put(buffer: Tensor, mask: Tensor, value: Tensor) -> None:
@@ -347,7 +349,7 @@ class IsaacGymSimulation(Simulation):
         self.bad_envs &= ~mask
         self._marked |= mask
         self._touched = True
-        self._refresh_bodies()
+        self._refresh_state()
 
     # -- matrices and randomisation ----------------------------------------------------------------------------
     def jacobian(self, body: str) -> Tensor:
@@ -358,15 +360,12 @@ class IsaacGymSimulation(Simulation):
         return self._kinematics.mass_matrix(self._links(), self._armature)
 
     def randomize(self, field: str, mask: Tensor, values: Tensor, names: Sequence[str] = ()) -> None:
-        from hepo_isaac.sim.isaacgym_randomize import randomize
-
-        randomize(self, field, mask, values, names)
+        self._physical.set(field, mask, values, names)
 
     # -- checkpoints -------------------------------------------------------------------------------------------
     _SAVED = (
-        "dof_pos",
-        "dof_vel",
-        "root_state",
+        "_gym_dof",
+        "_gym_root",
         "dof_target_pos",
         "_target_vel",
         "_effort",
@@ -380,24 +379,25 @@ class IsaacGymSimulation(Simulation):
         """As the contract says, but PhysX's contacts and solver memory cannot be had: the continuation is close."""
         saved: Dict[str, Any] = {name.strip("_"): getattr(self, name).clone() for name in self._SAVED}
         saved["engine"] = "isaacgym"
+        saved["physical"] = self._physical.get_state()
         saved["push"] = None if self._push is None else [push.clone() for push in self._push]
         return saved
 
     def load_state(self, state: Dict[str, Any]) -> None:
-        found = state.get("dof_pos")
-        if state.get("engine") != "isaacgym" or found is None or found.shape != self.dof_pos.shape:
+        found = state.get("gym_dof")
+        if state.get("engine") != "isaacgym" or found is None or found.shape != self._gym_dof.shape:
             raise ValueError(
                 "engine state of %r with shape %s does not fit isaacgym with shape %s"
-                % (state.get("engine"), None if found is None else tuple(found.shape), tuple(self.dof_pos.shape))
+                % (state.get("engine"), None if found is None else tuple(found.shape), tuple(self._gym_dof.shape))
             )
-        everyone = torch.ones_like(self.bad_envs)
-        self._settle(everyone)
+        self._physical.load_state(state["physical"])
+        self._settle(torch.ones_like(self.bad_envs))
         for name in self._SAVED:
             getattr(self, name).copy_(state[name.strip("_")])
         self._push = None if state["push"] is None else [push.clone() for push in state["push"]]
-        self._refresh_bodies()
+        self._refresh_state()
 
     def close(self) -> None:
-        if self.sim is not None:
+        if self._open:
+            self._open = False
             self.gym.destroy_sim(self.sim)
-            self.sim = None  # type: ignore[assignment]

@@ -13,7 +13,15 @@ from simlab import build, workshop  # noqa: E402
 WARP = pytest.param("warp", marks=pytest.mark.slow)
 
 
-@pytest.fixture(scope="session", params=["batch", WARP])
+def pytest_generate_tests(metafunc):
+    """Engine by engine; Isaac Gym is a fake whose dynamics are too simple for the tests marked ``dynamics``."""
+    if "engine" in metafunc.fixturenames:
+        simple = metafunc.definition.get_closest_marker("dynamics") is None
+        engines = ["batch", WARP, *(["isaacgym"] if simple else [])]
+        metafunc.parametrize("engine", engines, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def engine(request):
     return request.param
 
