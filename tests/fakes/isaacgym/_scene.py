@@ -140,8 +140,9 @@ class SceneCalls:
         return sum(len(a.asset.sensors) for a in sim.actors)
 
     # -- assets ------------------------------------------------------------------------------------------------
-    def load_asset(self, sim: Sim, rootpath: str, filename: str, options: AssetOptions = AssetOptions()) -> Asset:  # noqa: B008
-        return AssetState(sim, LoadedAsset(os.path.join(rootpath, filename), options))
+    def load_asset(self, sim: Sim, rootpath: str, filename: str, options: Optional[AssetOptions] = None) -> Asset:
+        sim.building("load_asset")
+        return AssetState(sim, LoadedAsset(os.path.join(rootpath, filename), options or AssetOptions()))
 
     def get_asset_dof_count(self, asset: Asset, /) -> int:
         return len(asset.loaded.dofs)
