@@ -44,7 +44,7 @@ lint: $(VENV)/.dev-stamp ## ruff check, ruff format --check, mypy, and vermin: n
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
-	@$(PY) -m vermin --quiet -t=3.8- --no-tips --violations hepo_isaac tasks train.py
+	@$(VENV)/bin/vermin --quiet -t=3.8- --no-tips --violations hepo_isaac tasks train.py
 
 bench: $(VENV)/.train-stamp ## speed against bare physics and against PPO, as ratios
 	@$(PY) -m hepo_isaac.cli bench $(ARGS)
