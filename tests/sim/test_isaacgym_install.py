@@ -257,7 +257,7 @@ def test_a_script_that_imports_torch_first_is_told_so(tmp_path):
 
 
 def test_a_broken_isaacgym_disturbs_no_other_engine(tmp_path):
-    folder = write_package(tmp_path, body="raise OSError('libgym_38.so: broken')\n")
+    folder = write_package(tmp_path, body=PACKAGE + "raise OSError('libgym_38.so: broken')\n")
     assert python(folder, "-m", "hepo_isaac.cli", "--version").returncode == 0
     done = python(folder, "train.py", "task=Push2D", "algo=ppo_h", "train.max_iterations=0")
     assert "train.max_iterations" in done.stderr
