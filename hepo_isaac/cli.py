@@ -160,6 +160,12 @@ def _bench(arguments: List[str]) -> int:
     return int(bench(arguments) or 0)
 
 
+def _parity(arguments: List[str]) -> int:
+    from hepo_isaac.runs.parity_command import main as parity
+
+    return parity(arguments)
+
+
 def _gpu_check(arguments: List[str]) -> int:
     from hepo_isaac.runs.gpu_check import main as gpu_check
 
@@ -186,6 +192,7 @@ COMMANDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
     "compare": (_compare, "which algorithm is better, with confidence intervals: runs/ --baseline ppo_h --out report/"),
     "doctor": (_doctor, "what is installed, what will be used, what is missing and how to mend it"),
     "gpu-check": (_gpu_check, "prove the CUDA path on this machine: parity, host syncs, overflow, speed, learning"),
+    "parity": (_parity, "the same actions on two engines, side by side: task=… engines=mujoco_batch,mujoco_warp"),
     "bench": (_bench, "speed, as ratios to bare physics and to PPO"),
 }
 

@@ -78,7 +78,7 @@ def package_folder() -> Optional[Path]:
         return None
     if spec is None:
         return None
-    return Path(spec.origin).parent if getattr(spec, "origin", None) else Path()
+    return Path(spec.origin).parent if spec.origin else Path()
 
 
 def problems(device: str = "cuda:0") -> List[Problem]:

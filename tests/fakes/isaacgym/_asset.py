@@ -142,6 +142,17 @@ class LoadedAsset:
         vel[:, 3:] += np.cross(vel[:, :3], com - d.subtree_com[self.body_ids[0]])
         return d.xpos[self.body_ids], d.xquat[self.body_ids], com, vel
 
+    def jacobian(self, root: Any, dof_pos: Any) -> Tuple[Any, Any]:
+        """(B, 6, D) of a root that does not move: rows linear (of the centre of mass), then angular; and (B, 3, 3), the
+        links' rotations."""
+        import mujoco
+
+        _, quat, com, _ = self.kinematics(root, dof_pos, np.zeros(len(self.dofs)))
+        result = np.zeros((len(self.bodies), 6, self.model.nv))
+        for row, (body, point) in enumerate(zip(self.body_ids, com)):
+            mujoco.mj_jac(self.model, self.data, result[row, :3], result[row, 3:], point, body)
+        return result[..., self.qvel_ids], matrices(quat)
+
     def _clearance(self) -> float:
         zeros = np.zeros(len(self.dofs))
         self.kinematics(np.array([0.0, 0, 0, 0, 0, 0, 1]), zeros, zeros)
@@ -165,10 +176,14 @@ def _urdf(path: str, options: AssetOptions) -> Tuple[str, Dict[str, float]]:
         robot.remove(old)
     fuse = "true" if options.collapse_fixed_joints else "false"
     compiler = {"fusestatic": fuse, "discardvisual": "true", "strippath": "false", "meshdir": os.path.dirname(path)}
+    # A root without an inertial may hang on the free joint only if it weighs something.
+    compiler.update(boundmass="1e-6", boundinertia="1e-9")
     ElementTree.SubElement(ElementTree.SubElement(robot, "mujoco"), "compiler", compiler)
     links = [e.get("name") for e in robot.findall("link")]
     below = {e.find("child").get("link") for e in robot.findall("joint")}  # type: ignore[union-attr]
     root = next(name for name in links if name not in below)
+    if "world" in links:
+        raise RuntimeError("load_asset: the fake cannot read a URDF with a link called world")
     ElementTree.SubElement(robot, "link", {"name": "world"})
     joint = ElementTree.SubElement(robot, "joint", {"name": "world_to_root", "type": "floating"})
     ElementTree.SubElement(joint, "parent", {"link": "world"})

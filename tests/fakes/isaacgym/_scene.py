@@ -8,7 +8,7 @@ from typing import Any, List, Optional
 import numpy as np
 
 from isaacgym._asset import DOF_DTYPE, LoadedAsset
-from isaacgym._struct import check_all
+from isaacgym._binding import check_all
 from isaacgym._types import (
     INVALID_HANDLE,
     Asset,
@@ -107,12 +107,12 @@ class SceneCalls:
     def add_ground(self, sim: Sim, params: PlaneParams) -> None:
         sim.building("add_ground")
         up = np.eye(3)[1 + int(sim.params.up_axis)]
-        if not np.allclose(params.normal.numpy(), up) or params.distance != 0:
+        if not np.allclose(params.normal._array(), up) or params.distance != 0:
             raise RuntimeError("add_ground: the fake knows a plane through the origin along the up axis only")
         sim.has_ground = True
 
     def get_sim_params(self, sim: Sim, /) -> SimParams:
-        return sim.params.copy()
+        return sim.params._copy()
 
     def set_sim_params(self, sim: Sim, params: SimParams, /) -> None:
         if params.use_gpu_pipeline != sim.params.use_gpu_pipeline:
@@ -140,8 +140,9 @@ class SceneCalls:
         return sum(len(a.asset.sensors) for a in sim.actors)
 
     # -- assets ------------------------------------------------------------------------------------------------
-    def load_asset(self, sim: Sim, rootpath: str, filename: str, options: AssetOptions = AssetOptions()) -> Asset:  # noqa: B008
-        return AssetState(sim, LoadedAsset(os.path.join(rootpath, filename), options))
+    def load_asset(self, sim: Sim, rootpath: str, filename: str, options: Optional[AssetOptions] = None) -> Asset:
+        sim.building("load_asset")
+        return AssetState(sim, LoadedAsset(os.path.join(rootpath, filename), options or AssetOptions()))
 
     def get_asset_dof_count(self, asset: Asset, /) -> int:
         return len(asset.loaded.dofs)
@@ -165,7 +166,7 @@ class SceneCalls:
         return _find(asset.loaded.bodies, name)
 
     def get_asset_rigid_shape_properties(self, asset: Asset, /) -> List[RigidShapeProperties]:
-        return [p.copy() for p in asset.loaded.shape_props]
+        return [p._copy() for p in asset.loaded.shape_props]
 
     def set_asset_rigid_shape_properties(self, asset: Asset, props: List[RigidShapeProperties], /) -> bool:
         _same_length("set_asset_rigid_shape_properties", props, asset.loaded.shape_props)
@@ -176,7 +177,7 @@ class SceneCalls:
         return len(asset.loaded.tendon_props)
 
     def get_asset_tendon_properties(self, asset: Asset, /) -> List[TendonProperties]:
-        return [p.copy() for p in asset.loaded.tendon_props]
+        return [p._copy() for p in asset.loaded.tendon_props]
 
     def set_asset_tendon_properties(self, asset: Asset, props: List[TendonProperties], /) -> bool:
         _same_length("set_asset_tendon_properties", props, asset.loaded.tendon_props)
@@ -227,6 +228,8 @@ class SceneCalls:
     ) -> int:
         sim = env.sim
         sim.building("create_actor")
+        if asset.sim is not sim:
+            raise RuntimeError("create_actor: the asset was loaded for another simulation")
         if sim.envs[-1] is not env:
             raise RuntimeError("create_actor: an env takes no more actors once the next one was created")
         loaded = asset.loaded
@@ -273,7 +276,7 @@ class SceneCalls:
         return True
 
     def get_actor_rigid_body_properties(self, env: Env, actor: int, /) -> List[RigidBodyProperties]:
-        return [p.copy() for p in env.actor(actor).body_props]
+        return [p._copy() for p in env.actor(actor).body_props]
 
     def set_actor_rigid_body_properties(
         self,
@@ -284,7 +287,7 @@ class SceneCalls:
     ) -> bool:
         record, sim = env.actor(actorHandle), env.sim
         _same_length("set_actor_rigid_body_properties", props, record.body_props)
-        moved = any(not np.array_equal(a.com.numpy(), b.com.numpy()) for a, b in zip(props, record.body_props))
+        moved = any(not np.array_equal(a.com._array(), b.com._array()) for a, b in zip(props, record.body_props))
         if moved and sim.world is not None and sim.params.use_gpu_pipeline:
             raise RuntimeError("set_actor_rigid_body_properties: the GPU pipeline cannot move a centre of mass")
         if recomputeInertia:
@@ -296,7 +299,7 @@ class SceneCalls:
         return True
 
     def get_actor_rigid_shape_properties(self, env: Env, actor: int, /) -> List[RigidShapeProperties]:
-        return [p.copy() for p in env.actor(actor).shape_props]
+        return [p._copy() for p in env.actor(actor).shape_props]
 
     def set_actor_rigid_shape_properties(self, env: Env, actor: int, props: List[RigidShapeProperties], /) -> bool:
         record = env.actor(actor)

@@ -7,7 +7,7 @@ from typing import Any, Optional
 import numpy as np
 
 from isaacgym._asset import matrices
-from isaacgym._struct import check_all
+from isaacgym._binding import check_all
 from isaacgym._types import CoordinateSpace, Sim, Tensor
 from isaacgym._world import World
 
@@ -55,6 +55,12 @@ class TensorCalls:
     def acquire_dof_force_tensor(self, sim: Sim, /) -> Tensor:
         return _acquire(sim, "dof_force")
 
+    def acquire_jacobian_tensor(self, sim: Sim, actor: str, /) -> Tensor:
+        return _acquire(sim, "jacobian", actor)
+
+    def acquire_mass_matrix_tensor(self, sim: Sim, actor: str, /) -> Tensor:
+        return _acquire(sim, "mass_matrix", actor)
+
     def refresh_actor_root_state_tensor(self, sim: Sim, /) -> bool:
         return _refresh(sim, "root")
 
@@ -72,6 +78,12 @@ class TensorCalls:
 
     def refresh_dof_force_tensor(self, sim: Sim, /) -> bool:
         return _refresh(sim, "dof_force")
+
+    def refresh_jacobian_tensors(self, sim: Sim, /) -> bool:
+        return _refresh(sim, "jacobian")
+
+    def refresh_mass_matrix_tensors(self, sim: Sim, /) -> bool:
+        return _refresh(sim, "mass_matrix")
 
     # -- writing -----------------------------------------------------------------------------------------------
     def set_actor_root_state_tensor(self, sim: Sim, states: Tensor, /) -> bool:
@@ -119,44 +131,57 @@ class TensorCalls:
         return True
 
 
-def _acquire(sim: Any, name: str) -> Tensor:
+def _acquire(sim: Any, name: str, actor: str = "") -> Tensor:
     import torch
 
-    values = getattr(sim.prepared("acquiring the %s tensor" % name), name)
+    sim.prepared("acquiring the %s tensor" % name)
+    values = _values(sim, name, actor)
     if not len(values):
         raise RuntimeError("acquiring the %s tensor of a simulation that has none" % name)
-    if name not in sim.buffers:
-        sim.buffers[name] = torch.zeros(values.shape, dtype=torch.float32, device=sim.device)
+    if (name, actor) not in sim.buffers:
+        sim.buffers[name, actor] = torch.zeros(values.shape, dtype=torch.float32, device=sim.device)
     tensor = Tensor()
-    tensor.buffer = sim.buffers[name]
-    tensor.data_address, tensor.shape, tensor.dtype = tensor.buffer.data_ptr(), tuple(values.shape), "torch.float32"
-    tensor.device = tensor.buffer.device.index or 0 if tensor.buffer.is_cuda else -1
+    tensor._buffer = sim.buffers[name, actor]
+    tensor.data_address, tensor.shape, tensor._dtype = tensor._buffer.data_ptr(), tuple(values.shape), "torch.float32"
+    tensor.device = tensor._buffer.device.index or 0 if tensor._buffer.is_cuda else -1
     return tensor
 
 
 def _refresh(sim: Any, name: str) -> bool:
     import torch
 
-    world = sim.prepared("refreshing the %s tensor" % name)
+    sim.prepared("refreshing the %s tensor" % name)
     if not sim.fetched:
         raise RuntimeError("refreshing the %s tensor before fetch_results, which the CPU pipeline needs" % name)
-    if name not in sim.buffers:
+    acquired = [(actor, buffer) for (key, actor), buffer in sim.buffers.items() if key == name]
+    if not acquired:
         raise RuntimeError("refreshing the %s tensor before it was acquired" % name)
-    values = getattr(world, name)
+    for actor, buffer in acquired:
+        buffer.copy_(torch.from_numpy(_values(sim, name, actor)))
+    return True
+
+
+def _values(sim: Any, name: str, actor: str) -> Any:
+    """What a tensor holds if refreshed now."""
+    world = sim.world
+    if name in ("jacobian", "mass_matrix"):
+        named = [a for a in sim.actors if a.name == actor]
+        if not named or len({id(a.asset) for a in named}) > 1 or not named[0].fixed or not named[0].asset.dofs:
+            raise RuntimeError("the %s tensor is for a name of actors of one asset, jointed and fixed" % name)
+        return np.stack([getattr(world, name)(a) for a in named])
     if name == "dof_force":
         sensed = np.array([a.dof_force_sensors for a in sim.actors], bool)[world.dof_actor]
-        values = np.where(sensed, values, np.float32(0))
-    sim.buffers[name].copy_(torch.from_numpy(values))
-    return True
+        return np.where(sensed, world.dof_force, np.float32(0))
+    return getattr(world, name)
 
 
 def _read(sim: Any, name: str, tensor: Tensor, shape: Any, dtype: str = "torch.float32") -> Any:
     """The values of an unwrapped tensor now, as a fresh array of ``shape``; the rules on its form."""
-    if tensor.read is None:
+    if tensor._read is None:
         raise RuntimeError("the %s tensor must come from gymtorch.unwrap_tensor" % name)
-    if tensor.dtype != dtype:
-        raise RuntimeError("the %s tensor must be %s, not %s" % (name, dtype, tensor.dtype))
-    values = tensor.read()
+    if tensor._dtype != dtype:
+        raise RuntimeError("the %s tensor must be %s, not %s" % (name, dtype, tensor._dtype))
+    values = tensor._read()
     if values.device.type != sim.device.split(":")[0]:
         raise RuntimeError("the %s tensor is on %s, the simulation on %s" % (name, values.device, sim.device))
     if values.numel() != int(np.prod(shape)):

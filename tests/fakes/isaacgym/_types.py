@@ -6,7 +6,7 @@ from typing import Any, Callable, Optional, Tuple
 
 import numpy as np
 
-from isaacgym._struct import Enum, Struct
+from isaacgym._binding import Enum, Struct
 
 AXIS_TRANSLATION = 7
 INVALID_HANDLE = -1
@@ -14,27 +14,27 @@ FLT_MAX = float(np.finfo(np.float32).max)
 
 
 class UpAxis(Enum):
-    values = {"UP_AXIS_Y": 0, "UP_AXIS_Z": 1}
+    _members = {"UP_AXIS_Y": 0, "UP_AXIS_Z": 1}
 
 
 class SimType(Enum):
-    values = {"SIM_PHYSX": 0, "SIM_FLEX": 1}
+    _members = {"SIM_PHYSX": 0, "SIM_FLEX": 1}
 
 
 class DofDriveMode(Enum):
-    values = {"DOF_MODE_NONE": 0, "DOF_MODE_POS": 1, "DOF_MODE_VEL": 2, "DOF_MODE_EFFORT": 3}
+    _members = {"DOF_MODE_NONE": 0, "DOF_MODE_POS": 1, "DOF_MODE_VEL": 2, "DOF_MODE_EFFORT": 3}
 
 
 class CoordinateSpace(Enum):
-    values = {"ENV_SPACE": 0, "LOCAL_SPACE": 1, "GLOBAL_SPACE": 2}
+    _members = {"ENV_SPACE": 0, "LOCAL_SPACE": 1, "GLOBAL_SPACE": 2}
 
 
 class IndexDomain(Enum):
-    values = {"DOMAIN_ENV": 0, "DOMAIN_SIM": 1, "DOMAIN_ACTOR": 2}
+    _members = {"DOMAIN_ENV": 0, "DOMAIN_SIM": 1, "DOMAIN_ACTOR": 2}
 
 
 class ContactCollection(Enum):
-    values = {"CC_NEVER": 0, "CC_LAST_SUBSTEP": 1, "CC_ALL_SUBSTEPS": 2}
+    _members = {"CC_NEVER": 0, "CC_LAST_SUBSTEP": 1, "CC_ALL_SUBSTEPS": 2}
 
 
 class Version(Struct):
@@ -50,7 +50,7 @@ class Vec3(Struct):
     def __init__(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> None:
         self.x, self.y, self.z = x, y, z
 
-    def numpy(self) -> Any:
+    def _array(self) -> Any:
         return np.array([self.x, self.y, self.z])
 
 
@@ -63,7 +63,7 @@ class Quat(Struct):
     def __init__(self, x: float = 0.0, y: float = 0.0, z: float = 0.0, w: float = 1.0) -> None:
         self.x, self.y, self.z, self.w = x, y, z, w
 
-    def numpy(self) -> Any:
+    def _array(self) -> Any:
         return np.array([self.x, self.y, self.z, self.w])
 
 
@@ -98,7 +98,7 @@ class PhysXParams(Struct):
     rest_offset: float
     solver_type: int
     use_gpu: bool
-    defaults = {
+    _defaults = {
         "bounce_threshold_velocity": 0.2,
         "contact_collection": ContactCollection(2),
         "contact_offset": 0.02,
@@ -120,7 +120,7 @@ class SimParams(Struct):
     substeps: int
     up_axis: UpAxis
     use_gpu_pipeline: bool
-    defaults = {"dt": 1 / 60, "gravity": Vec3(0.0, -9.8, 0.0), "substeps": 2, "up_axis": UpAxis(0)}
+    _defaults = {"dt": 1 / 60, "gravity": Vec3(0.0, -9.8, 0.0), "substeps": 2, "up_axis": UpAxis(0)}
 
 
 class PlaneParams(Struct):
@@ -130,7 +130,7 @@ class PlaneParams(Struct):
     restitution: float
     segmentation_id: int
     static_friction: float
-    defaults = {"normal": Vec3(0.0, 1.0, 0.0), "static_friction": 1.0, "dynamic_friction": 1.0}
+    _defaults = {"normal": Vec3(0.0, 1.0, 0.0), "static_friction": 1.0, "dynamic_friction": 1.0}
 
 
 class AssetOptions(Struct):
@@ -156,7 +156,7 @@ class AssetOptions(Struct):
     use_mesh_materials: bool
     use_physx_armature: bool
     vhacd_enabled: bool
-    defaults = {
+    _defaults = {
         "angular_damping": 0.5,
         "density": 1000.0,
         "enable_gyroscopic_forces": True,
@@ -173,7 +173,7 @@ class ForceSensorProperties(Struct):
     enable_constraint_solver_forces: bool
     enable_forward_dynamics_forces: bool
     use_world_frame: bool
-    defaults = {"enable_constraint_solver_forces": True, "enable_forward_dynamics_forces": True}
+    _defaults = {"enable_constraint_solver_forces": True, "enable_forward_dynamics_forces": True}
 
 
 class AttractorProperties(Struct):
@@ -218,7 +218,7 @@ class RigidShapeProperties(Struct):
     rolling_friction: float
     thickness: float
     torsion_friction: float
-    defaults = {"friction": 1.0, "contact_offset": 0.02, "rest_offset": 0.001}
+    _defaults = {"friction": 1.0, "contact_offset": 0.02, "rest_offset": 0.001}
 
 
 class Sim:
@@ -246,9 +246,9 @@ class Tensor:
         self.device: int = -1
         self.own_data: bool = False
         self.shape: Tuple[int, ...] = ()
-        self.dtype: str = ""
-        self.buffer: Any = None  # of an acquired tensor: what wrap_tensor shares
-        self.read: Optional[Callable[[], Any]] = None  # of an unwrapped tensor: the torch tensor, if it still lives
+        self._dtype: str = ""
+        self._buffer: Any = None  # of an acquired tensor: what wrap_tensor shares
+        self._read: Optional[Callable[[], Any]] = None  # of an unwrapped tensor: the torch tensor, if it still lives
 
     @property
     def ndim(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any, List
 import numpy as np
 
 from isaacgym._asset import DOF_DTYPE, LoadedAsset, matrices
-from isaacgym._types import SimParams, Transform
+from isaacgym._types import RigidBodyProperties, SimParams, Transform
 
 POSITION, VELOCITY, EFFORT = 1, 2, 3
 IDENTITY = np.array([0, 0, 0, 0, 0, 0, 1.0] + [0.0] * 6)
@@ -22,12 +22,12 @@ class ActorRecord:
 
     def __init__(self, asset: LoadedAsset, pose: Transform, name: str) -> None:
         self.asset, self.name = asset, name
-        self.root = np.concatenate([pose.p.numpy(), pose.r.numpy(), np.zeros(6)])
+        self.root = np.concatenate([pose.p._array(), pose.r._array(), np.zeros(6)])
         self.fixed = asset.options.fix_base_link
         self.index = self.first_dof = self.first_body = self.env_body = 0
         self.dof_props = asset.dof_props.copy()
         self.body_props = asset.body_props()
-        self.shape_props = [p.copy() for p in asset.shape_props]
+        self.shape_props = [p._copy() for p in asset.shape_props]
         self.dof_force_sensors = False
 
     @property
@@ -59,6 +59,7 @@ class World:
         self.body, self.contact = np.zeros((bodies, 13), np.float32), np.zeros((bodies, 3), np.float32)
         self.sensor, self.dof_force = np.zeros((sensors, 6), np.float32), np.zeros(dofs, np.float32)
         self.force, self.torque = np.zeros((bodies, 3)), np.zeros((bodies, 3))
+        self.last_root, self.last_pos = self.root[:, :7].copy(), self.dof[:, 0].copy()
         self.dof_actor = np.repeat(np.arange(len(actors)), [len(a.asset.dofs) for a in actors]).astype(int)
         self.body_actor = np.repeat(np.arange(len(actors)), [len(a.asset.bodies) for a in actors]).astype(int)
         self.fixed = np.array([a.fixed for a in actors], bool)
@@ -73,21 +74,41 @@ class World:
     def read_properties(self) -> None:
         """Take over masses, after set_actor_rigid_body_properties."""
         self.mass = np.array([sum(p.mass for p in a.body_props) for a in self.actors])
-        self.com = np.array([a.body_props[0].com.numpy() for a in self.actors]).reshape(-1, 3)
+        self.com = np.array([a.body_props[0].com._array() for a in self.actors]).reshape(-1, 3)
         self.inertia_inv = np.array([_whole_inertia_inv(a) for a in self.actors]).reshape(-1, 3, 3)
         self.weightless = np.array([a.asset.options.disable_gravity for a in self.actors], bool)
         self.clearance = np.array([a.asset.clearance for a in self.actors])
 
     def simulate(self, params: SimParams) -> None:
         h = params.dt / params.substeps
-        gravity = params.gravity.numpy()
+        gravity = params.gravity._array()
         for _ in range(params.substeps):
             self._drive(h)
             resting = self._fly(h, gravity)
+        self.last_root, self.last_pos = self.root[:, :7].copy(), self.dof[:, 0].copy()
         self._links()
         self._touch(resting, gravity)
         self.effort[:] = 0
         self.force[:], self.torque[:] = 0, 0
+
+    def jacobian(self, actor: ActorRecord) -> Any:
+        """(B - 1, 6, D) of an actor with a fixed base, where the last simulate left it: all links but the root."""
+        return actor.asset.jacobian(*self.simulated(actor))[0][1:]
+
+    def mass_matrix(self, actor: ActorRecord) -> Any:
+        """(D, D) of an actor with a fixed base, where the last simulate left it; armature included."""
+        jac, rot = actor.asset.jacobian(*self.simulated(actor))
+        mass = np.array([p.mass for p in actor.body_props])
+        inertia = rot @ np.array([_tensor(p) for p in actor.body_props]) @ rot.transpose(0, 2, 1)
+        linear, angular = jac[:, :3], jac[:, 3:]
+        whole = np.einsum("b,bki,bkj->ij", mass, linear, linear) + np.einsum(
+            "bki,bkl,blj->ij", angular, inertia, angular
+        )
+        return whole + np.diag(actor.dof_props["armature"])
+
+    def simulated(self, actor: ActorRecord) -> Any:
+        """Root pose and joint positions at the end of the last simulate."""
+        return self.last_root[actor.index].astype(float), self.last_pos[actor.dofs].astype(float)
 
     def _drive(self, h: float) -> None:
         """One substep of every joint, its drive solved implicitly."""
@@ -151,7 +172,7 @@ class World:
             for body, pose, world in a.asset.sensors:
                 force = self.contact[a.first_body + body].astype(float)
                 if not world:
-                    quat = np.stack([self.body[a.first_body + body, [6, 3, 4, 5]], pose.r.numpy()[[3, 0, 1, 2]]])
+                    quat = np.stack([self.body[a.first_body + body, [6, 3, 4, 5]], pose.r._array()[[3, 0, 1, 2]]])
                     body_rot, sensor_rot = matrices(quat.astype(float))
                     force = (body_rot @ sensor_rot).T @ force
                 self.sensor[at, :3] = force
@@ -165,11 +186,16 @@ def _whole_inertia_inv(actor: ActorRecord) -> Any:
     _, quat, com, _ = asset.kinematics(IDENTITY, zeros, zeros)
     rot = matrices(quat)
     mass = np.array([p.mass for p in actor.body_props])
-    inertia = np.array([[v.numpy() for v in (p.inertia.x, p.inertia.y, p.inertia.z)] for p in actor.body_props])
+    inertia = np.array([_tensor(p) for p in actor.body_props])
     arm = com - (mass @ com) / max(mass.sum(), 1e-12)
     steiner = (arm * arm).sum(1)[:, None, None] * np.eye(3) - arm[:, :, None] * arm[:, None, :]
     whole = (rot @ inertia @ rot.transpose(0, 2, 1) + mass[:, None, None] * steiner).sum(0)
     return np.linalg.inv(whole) if np.linalg.det(whole) > 0 else np.zeros((3, 3))
+
+
+def _tensor(props: RigidBodyProperties) -> Any:
+    """(3, 3) kg m^2, in the link's frame."""
+    return np.array([row._array() for row in (props.inertia.x, props.inertia.y, props.inertia.z)])
 
 
 def _turn(quat: Any, angle: Any) -> Any:

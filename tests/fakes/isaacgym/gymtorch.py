@@ -7,7 +7,7 @@ from typing import Optional, Sequence
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from isaacgym._struct import checked
+from isaacgym._binding import checked
 from isaacgym.gymapi import Tensor
 
 
@@ -15,9 +15,9 @@ from isaacgym.gymapi import Tensor
 def wrap_tensor(
     gym_tensor: Tensor, offsets: Optional[Sequence[int]] = None, counts: Optional[Sequence[int]] = None
 ) -> torch.Tensor:
-    if gym_tensor.buffer is None:
+    if gym_tensor._buffer is None:
         raise RuntimeError("wrap_tensor takes what an acquire_*_tensor call returned")
-    view = gym_tensor.buffer
+    view = gym_tensor._buffer
     for axis, size in enumerate(gym_tensor.shape):
         start = 0 if offsets is None else offsets[axis]
         count = size - start if counts is None else counts[axis]
@@ -33,7 +33,7 @@ def unwrap_tensor(torch_tensor: torch.Tensor) -> Tensor:
     gym_tensor.data_address = torch_tensor.data_ptr()
     gym_tensor.device = torch_tensor.device.index or 0 if torch_tensor.device.type != "cpu" else -1
     gym_tensor.shape = tuple(torch_tensor.shape)
-    gym_tensor.dtype = str(torch_tensor.dtype)
+    gym_tensor._dtype = str(torch_tensor.dtype)
     owner = StorageWeakRef(torch_tensor.untyped_storage())
     offset, shape, dtype = torch_tensor.storage_offset(), gym_tensor.shape, torch_tensor.dtype
 
@@ -43,5 +43,5 @@ def unwrap_tensor(torch_tensor: torch.Tensor) -> Tensor:
             raise RuntimeError("the torch tensor behind a gymapi.Tensor was freed before the call that reads it")
         return torch.empty(0, dtype=dtype, device=storage.device).set_(storage, offset, shape)
 
-    gym_tensor.read = read
+    gym_tensor._read = read
     return gym_tensor

@@ -13,7 +13,7 @@ import numpy as np
 class Enum:
     """A pybind11 enum: made from an int, equal to its own kind only, convertible with int()."""
 
-    values: ClassVar[Dict[str, int]] = {}
+    _members: ClassVar[Dict[str, int]] = {}
 
     def __init__(self, value: int, /) -> None:
         if not isinstance(value, int):
@@ -21,7 +21,7 @@ class Enum:
         self._value = value
 
     def __init_subclass__(cls) -> None:
-        for name, value in cls.values.items():
+        for name, value in cls._members.items():
             setattr(cls, name, cls(value))
 
     def __int__(self) -> int:
@@ -34,26 +34,26 @@ class Enum:
         return hash(self._value)
 
     def __repr__(self) -> str:
-        names = [name for name, value in self.values.items() if value == self._value]
+        names = [name for name, value in self._members.items() if value == self._value]
         return "%s.%s" % (type(self).__name__, names[0] if names else "???")
 
 
 class Struct:
     """A record whose annotated attributes are checked when set; nested records are copied in, handed out by reference.
 
-    ``defaults`` overrides the zero, False or default-constructed value of an attribute.
+    ``_defaults`` overrides the zero, False or default-constructed value of an attribute.
     """
 
-    defaults: ClassVar[Dict[str, Any]] = {}
+    _defaults: ClassVar[Dict[str, Any]] = {}
     _types: ClassVar[Dict[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
         hints = get_type_hints(cls)
-        cls._types = {name: hint for name, hint in hints.items() if name not in ("defaults", "_types")}
+        cls._types = {name: hint for name, hint in hints.items() if name not in ("_defaults", "_types")}
 
     def __init__(self) -> None:
         for name, kind in self._types.items():
-            default = self.defaults.get(name)
+            default = self._defaults.get(name)
             setattr(self, name, kind() if default is None else default)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -64,7 +64,7 @@ class Struct:
     def __repr__(self) -> str:
         return "%s(%s)" % (type(self).__name__, ", ".join("%s=%r" % (n, getattr(self, n)) for n in self._types))
 
-    def copy(self) -> Any:
+    def _copy(self) -> Any:
         return copy.deepcopy(self)
 
 
@@ -91,7 +91,7 @@ def convert(value: Any, kind: Any, where: str) -> Any:
         if isinstance(value, (int, float, np.number)):
             return float(np.float32(value))
     elif isinstance(value, kind):
-        return value.copy() if isinstance(value, Struct) else value
+        return value._copy() if isinstance(value, Struct) else value
     raise TypeError("%s: incompatible argument: expected %s, got %r" % (where, kind, value))
 
 
