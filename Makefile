@@ -20,6 +20,8 @@ JOBS   ?= 2
 # Isaac Gym lives in Python 3.8: an environment of its own, with pins of its own.
 VENV38 := .venv38
 PY38   ?= python3.8
+TESTS38 := tests/isaacgym $(addprefix tests/sim/,$(addsuffix .py,test_isaacgym test_isaacgym_asset \
+	test_isaacgym_settings test_fake_isaacgym test_kinematics test_contract))
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-slow test-py38 lint bench clean
@@ -38,7 +40,7 @@ test-slow: $(VENV)/.slow-stamp ## the slow tests (Warp's kernels on the CPU, lea
 
 test-py38: $(VENV38)/.stamp ## what Isaac Gym needs: Python 3.8 and torch 2.4 in .venv38 (2.5 GB), its own tests
 	@$(VENV38)/bin/python tests/py38_smoke.py
-	@if [ -d tests/isaacgym ]; then $(VENV38)/bin/python -m pytest tests/isaacgym $(ARGS); fi
+	@$(VENV38)/bin/python -m pytest $(TESTS38) $(ARGS)
 
 lint: $(VENV)/.dev-stamp ## ruff check, ruff format --check, mypy, and vermin: nothing newer than Python 3.8
 	@$(PY) -m ruff check .
