@@ -32,7 +32,7 @@ help: ## this list
 train: $(VENV)/.train-stamp ## train FrankaCabinet with HEPO; ARGS="…" passes overrides
 	@$(PY) train.py task=FrankaCabinet algo=hepo $(ARGS)
 
-test: lint ## ruff, mypy and the default tests (minutes)
+test: lint ## lint, and the default tests (minutes)
 	@$(PY) -m pytest -n $(JOBS) $(ARGS)
 
 test-slow: $(VENV)/.slow-stamp ## the slow tests (Warp's kernels on the CPU, learning)
@@ -42,10 +42,11 @@ test-py38: $(VENV38)/.stamp ## what Isaac Gym needs: Python 3.8 and torch 2.4 in
 	@$(VENV38)/bin/python tests/py38_smoke.py
 	@$(VENV38)/bin/python -m pytest $(TESTS38) $(ARGS)
 
-lint: $(VENV)/.dev-stamp ## ruff check, ruff format --check, mypy, and vermin: nothing newer than Python 3.8
+lint: $(VENV)/.dev-stamp ## ruff, mypy, pyright on the Isaac Gym engine, vermin (nothing newer than Python 3.8)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@$(VENV)/bin/basedpyright --level error
 	@$(VENV)/bin/vermin --quiet -t=3.8- --no-tips --violations hepo_isaac tasks train.py
 
 bench: $(VENV)/.train-stamp ## speed against bare physics and against PPO, as ratios

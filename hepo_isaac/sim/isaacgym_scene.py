@@ -200,7 +200,8 @@ class SceneBuilder:
 
     def _set_drives(self, actor: GymActor, others: Mapping[str, float]) -> None:
         """Fill the joints' records from the spec's drives, and from our file where there is none."""
-        props, taken = actor.props, {}  # type: Any, Dict[str, str]
+        props = actor.props
+        taken: Dict[str, str] = {}
         if actor.num_dofs:
             props["driveMode"] = int(gymapi.DOF_MODE_NONE)
         for drive in actor.spec.drives:

@@ -25,8 +25,14 @@ def run(folder, *arguments, code=0):
 
 
 def test_train_resume_and_evaluate(tmp_path):
-    small = ["num_envs=8", "train.horizon_length=8", "train.minibatch_size=32", "train.mini_epochs=2", "torch_threads=1"]
-    quiet = ["tensorboard=false", "plot=false", "checkpoint_every=2", "run_root=%s" % (tmp_path / "runs")]
+    small = ["num_envs=8", "train.horizon_length=8", "train.minibatch_size=32", "train.mini_epochs=2"]
+    quiet = [
+        "torch_threads=1",
+        "tensorboard=false",
+        "plot=false",
+        "checkpoint_every=2",
+        "run_root=%s" % (tmp_path / "runs"),
+    ]
     train = [str(ROOT / "train.py"), "task=FrankaCabinet", "algo=hepo", "sim=isaacgym", "device=cpu"]
     text = run(tmp_path, *train, "train.max_iterations=4", *small, *quiet)
     assert "isaacgym" in text
