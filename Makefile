@@ -20,6 +20,8 @@ JOBS   ?= 2
 # Isaac Gym lives in Python 3.8: an environment of its own, with pins of its own.
 VENV38 := .venv38
 PY38   ?= python3.8
+TESTS38 := tests/isaacgym $(addprefix tests/sim/,$(addsuffix .py,test_isaacgym test_isaacgym_asset \
+	test_isaacgym_settings test_fake_isaacgym test_kinematics test_contract))
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-slow test-py38 lint bench clean
@@ -30,7 +32,7 @@ help: ## this list
 train: $(VENV)/.train-stamp ## train FrankaCabinet with HEPO; ARGS="…" passes overrides
 	@$(PY) train.py task=FrankaCabinet algo=hepo $(ARGS)
 
-test: lint ## ruff, mypy and the default tests (minutes)
+test: lint ## lint, and the default tests (minutes)
 	@$(PY) -m pytest -n $(JOBS) $(ARGS)
 
 test-slow: $(VENV)/.slow-stamp ## the slow tests (Warp's kernels on the CPU, learning)
@@ -38,12 +40,13 @@ test-slow: $(VENV)/.slow-stamp ## the slow tests (Warp's kernels on the CPU, lea
 
 test-py38: $(VENV38)/.stamp ## what Isaac Gym needs: Python 3.8 and torch 2.4 in .venv38 (2.5 GB), its own tests
 	@$(VENV38)/bin/python tests/py38_smoke.py
-	@if [ -d tests/isaacgym ]; then $(VENV38)/bin/python -m pytest tests/isaacgym $(ARGS); fi
+	@$(VENV38)/bin/python -m pytest $(TESTS38) $(ARGS)
 
-lint: $(VENV)/.dev-stamp ## ruff check, ruff format --check, mypy, and vermin: nothing newer than Python 3.8
+lint: $(VENV)/.dev-stamp ## ruff, mypy, pyright on the Isaac Gym engine, vermin (nothing newer than Python 3.8)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@$(VENV)/bin/basedpyright --level error
 	@$(VENV)/bin/vermin --quiet -t=3.8- --no-tips --violations hepo_isaac tasks train.py
 
 bench: $(VENV)/.train-stamp ## speed against bare physics and against PPO, as ratios

@@ -187,6 +187,11 @@ def validate(cfg: DictConfig, training: bool = True) -> None:
         raise UserError(
             "task=%s does not run on sim=%s; it runs on: %s" % (cfg.task.name, cfg.sim.name, ", ".join(engines))
         )
+    if cfg.get("video") and cfg.sim.name == "isaacgym":
+        raise UserError(
+            "sim=isaacgym makes no films: take video=true out, and film the run's policy on MuJoCo with hepo-isaac play"
+            " run=<run folder> sim=mujoco_batch device=cpu"
+        )
     if cfg.wandb.mode not in WANDB_MODES:
         raise unknown("wandb.mode", str(cfg.wandb.mode), WANDB_MODES)
     if cfg.test and not cfg.checkpoint:

@@ -267,13 +267,8 @@ def _recordings(request: Request, folder: Path) -> Tuple[Recording, Optional[Rec
 
 def _rolled(request: Request, engine: str, overrides: Sequence[str], reference: Optional[Path], folder: Path) -> Path:
     python = request.pythons.get(engine)
-    job: Dict[str, Any] = {
-        "engine": engine,
-        "overrides": list(overrides),
-        "actions": request.actions,
-        "run": request.run,
-    }
-    job.update(request.counts)
+    job: Dict[str, Any] = {"engine": engine, "overrides": list(overrides), **request.counts}
+    job.update(actions=request.actions, run=request.run)
     job["reference"] = None if reference is None else str(reference.resolve())
     return roll_elsewhere(job, folder, python)
 

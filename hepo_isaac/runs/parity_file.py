@@ -79,7 +79,7 @@ def load(path: Path) -> Recording:
     if not path.is_file():
         raise UserError("%s does not exist; hepo-isaac parity task=… engine=… save=%s makes it" % (path, path))
     try:
-        with np.load(str(path), allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(arrays.pop("meta").tobytes().decode("utf-8"))
         version = meta.pop("format")

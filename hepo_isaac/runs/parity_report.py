@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -102,7 +103,7 @@ def notes(found: Mapping[str, Any]) -> List[str]:
     if found["identical"]:
         lines.append("Nothing differs: every number of the two recordings is the same.")
     else:
-        lines.append("Of a single step " + _worst(found["single"]))
+        lines.append(_worst(found["single"]))
     for key, mine, its in found["physics"]:
         lines.append("Setting task.%s is %s on %s and %s on %s." % (key, mine, engines[0], its, engines[1]))
     for engine, count in zip(engines, found["bad"]):
@@ -117,12 +118,13 @@ def notes(found: Mapping[str, Any]) -> List[str]:
 def _worst(single: Mapping[str, Any]) -> str:
     """Which component of each state quantity differs most."""
     named = [
-        "%s (%s, %s %s)" % (name, row["where"], number(row["max"]), row["unit"])
+        "%s %s %s (%s)" % (name, number(row["max"]), row["unit"], row["where"])
         for name, row in single.items()
         if row["where"] and row["unit"]
     ]
-    terms = "rewards and observations alone differ" if not named else "the largest departures: " + "; ".join(named)
-    return terms + "."
+    if not named:
+        return "After a single step the states are the same."
+    return "Largest departures of a single step: %s." % "; ".join(named)
 
 
 # ---- Markdown -----------------------------------------------------------------------------------------------------
@@ -137,6 +139,16 @@ def markdown_table(rows: Rows) -> List[str]:
     return ["| %s |" % " | ".join(row) for row in [lines[0], rule, *lines[1:]]] + [""]
 
 
+def _wrapped(text: str) -> List[str]:
+    return textwrap.wrap(
+        text,
+        125,
+        subsequent_indent="  " if text.startswith("- ") else "",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def _escape(text: str) -> str:
     return text.replace("|", "\\|")
 
@@ -145,9 +157,8 @@ def body(found: Mapping[str, Any], command: str) -> List[str]:
     """Lines of the comparison below its heading: how it was made, the tables, what they mean."""
     meta = found["first"]
     steps = meta["obs_steps"]
-    lines = ["```", command, "```", "", *(_origin(found[side]) for side in ("first", "second")), ""]
-    lines[-1:] = ["- " + _actions(meta), ""]
-    lines += ["- " + note for note in notes(found)] + [""]
+    facts = [*(_origin(found[side]) for side in ("first", "second")), _actions(meta), *notes(found)]
+    lines = ["```", command, "```", "", *(line for fact in facts for line in _wrapped("- " + fact)), ""]
     lines += markdown_table(departure_rows(found, steps))
     lines += markdown_table(term_rows(found)) + markdown_table(metric_rows(found))
     return lines + markdown_table(evaluation_rows(found))
@@ -162,7 +173,7 @@ def _origin(meta: Mapping[str, Any]) -> str:
     commit = "commit %s%s" % (str(git.get("commit"))[:7], " and changes" if git.get("dirty") else "") if git else ""
     hardware = meta["hardware"]
     machine = hardware["gpus"][0] if hardware["gpus"] and meta["device"].startswith("cuda") else hardware["cpu"]
-    return "- %s on %s: %s" % (meta["engine"], meta["device"], ", ".join(p for p in (*parts, machine, commit) if p))
+    return "%s on %s: %s" % (meta["engine"], meta["device"], ", ".join(p for p in (*parts, machine, commit) if p))
 
 
 def _actions(meta: Mapping[str, Any]) -> str:
@@ -190,7 +201,7 @@ READING = (
 def report(found: Mapping[str, Any], command: str, picture: Optional[str]) -> str:
     """report.md."""
     names = [found[side]["engine"] for side in ("first", "second")]
-    lines = ["# %s: %s and %s" % (found["first"]["task"], *names), "", READING, "", *body(found, command)]
+    lines = ["# %s: %s and %s" % (found["first"]["task"], *names), "", *_wrapped(READING), "", *body(found, command)]
     if picture:
         lines += ["![trajectories](%s)" % picture, ""]
     return "\n".join(lines)
@@ -221,7 +232,7 @@ def update_page(text: str, found: Mapping[str, Any], command: str) -> str:
     ways = "With Isaac Gym Preview 4, in its Python 3.8: `hepo-isaac parity task=%s engine=isaacgym page=true`" % task
     if not any("isaacgym" in name for name in pairs):
         ways += " adds PhysX to this section; nobody has run that yet"
-    parts = [BEGIN, HEADING, "", READING, "", ways + ".", ""]
+    parts = [BEGIN, HEADING, "", *_wrapped(READING), "", *_wrapped(ways + "."), ""]
     for name in sorted(pairs):
         parts += [PAIR % name, pairs[name], ""]
     section = "\n".join([*parts, END])
@@ -252,7 +263,8 @@ def show(found: Mapping[str, Any]) -> None:
     names = [found[side]["engine"] for side in ("first", "second")]
     steps = found["first"]["obs_steps"]
     chosen = sorted({k for k in (10,) if k in steps} | {steps[-1]})
-    title = "%s: %s and %s, departures median / largest" % (found["first"]["task"], *names)
+    console.print("%s: %s and %s" % (found["first"]["task"], *names), style="bold", markup=False, highlight=False)
+    title = "departures, median / largest"
     for heading, rows in (
         (title, departure_rows(found, chosen, brief=True)),
         ("reward terms", term_rows(found)),

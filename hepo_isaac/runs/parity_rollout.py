@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -27,6 +28,7 @@ MARKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # control steps at which dep
 GRID = 64  # random actions are multiples of 1 / GRID, which compress
 STATE = ("dof_pos", "dof_vel", "root_state", "dof_target_pos")
 SAY_EVERY_S = 10.0
+BELOW_1 = np.nextafter(np.float32(1.0), np.float32(0.0))
 Say = Callable[[str], None]
 Parts = Dict[str, np.ndarray]
 
@@ -47,7 +49,8 @@ class StepStreams(Streams):
         self._step, self._counts = step, {}
 
     def rand(self, *shape: int, mask: Optional[Tensor] = None) -> Tensor:
-        return self._tensor(self._source("rand").random_sample((self.num_envs, *shape)).astype(np.float32))
+        values = self._source("rand").random_sample((self.num_envs, *shape)).astype(np.float32)
+        return self._tensor(np.minimum(values, BELOW_1))  # what is below 1 may round up to it
 
     def randn(self, *shape: int, mask: Optional[Tensor] = None) -> Tensor:
         return self._tensor(self._source("randn").standard_normal((self.num_envs, *shape)).astype(np.float32))
@@ -60,9 +63,6 @@ class StepStreams(Streams):
         return np.random.RandomState([self._seed, self._step, len(kind), count])
 
     def _tensor(self, values: np.ndarray) -> Tensor:
-        # random_sample is below 1, its float32 need not be
-        below = np.nextafter(np.float32(1.0), np.float32(0.0))
-        values = np.minimum(values, below) if values.dtype == np.float32 and values.max() == 1.0 else values
         return torch.from_numpy(values).to(self.device)
 
 
@@ -124,6 +124,8 @@ def _of_run(run: str, given: Sequence[str], cuda: bool) -> Any:
     cfg = compose([*given, "algo=" + str(of_run.algo.name)])
     cfg.checkpoint = run
     # budget is settled in a run's configuration
+    if "task" in [o.partition("=")[0] for o in given] and cfg.task.name != of_run.task.name:
+        raise UserError("run=%s was trained with task=%s, not %s" % (run, of_run.task.name, cfg.task.name))
     return run_settings(of_run, cfg, [o for o in given if not o.startswith("budget=")], cuda)
 
 
@@ -171,7 +173,7 @@ class Roller:
 
     def __init__(self, cfg: Mapping[str, Any], seed: int, reference: Optional[Recording], say: Say) -> None:
         self._seed, self._reference, self._say = seed, reference, say
-        self.env = make_env({**cfg, "seed": seed}, random_start=False)
+        self.env = _environments({**cfg, "seed": seed})
         self._streams = StepStreams(seed, self.env.num_envs, self.env.device)
         if not isinstance(getattr(self.env.task, "_streams", None), Streams):
             raise UserError("task=%s keeps its Streams elsewhere than in _streams" % cfg["task"]["name"])
@@ -251,6 +253,17 @@ class Roller:
             "term": list(self._last.term_names),
             "metric": list(self._last.metric_names),
         }
+
+
+def _environments(cfg: Mapping[str, Any]) -> TaskEnv:
+    engine = cfg["sim"]["name"]
+    try:
+        return make_env(cfg, random_start=False)
+    except ImportError as error:
+        raise UserError(
+            "%s cannot be used by %s: %s; python.%s= takes the path of an interpreter that has it"
+            % (engine, sys.executable, error, engine)
+        ) from error
 
 
 def _append(lists: Dict[str, List[np.ndarray]], row: Mapping[str, np.ndarray]) -> None:

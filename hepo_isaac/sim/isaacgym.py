@@ -3,8 +3,8 @@
 Three things differ from how Isaac Gym's own tasks use it:
 
 * PhysX renews link poses in ``simulate`` alone, so right after a reset its rigid-body tensor still shows the old
-  episode. Roots and joints are known at once; here link states always follow from them by forward kinematics in torch
-  (hepo_isaac/sim/kinematics.py), after steps and resets alike, on the device.
+  episode. Roots and joints are known at once; until the next step, links of environments that were written follow from
+  them by forward kinematics in torch (hepo_isaac/sim/kinematics.py), on the device.
 * A tensor may be set through indices once between two ``simulate``s. Every ``set_state`` and ``reset`` writes into the
   buffers and marks its environments; the next ``step`` hands all marked ones over in one call per tensor.
 * PhysX's velocities are those of centres of mass; the contract's are those of body origins.
@@ -125,12 +125,26 @@ class IsaacGymSimulation(Simulation):
         self._free_ids = ids[:, self._free].contiguous()
         self._dof_ids = ids[:, long([k for k, actor in enumerate(scene.actors) if actor.num_dofs])].contiguous()
         self._root_com = torch.as_tensor(scene.root_com, dtype=torch.float32, device=device)
+        links = [self._kinematics.links[self._kinematics.frame(n) - len(scene.actors)] for n in self.body_names]
+        self._body_com = torch.tensor([list(link.com) for link in links], device=device).reshape(-1, 3)
+        self._comparable = torch.tensor([float(x) for x in self._single_joints()], device=device)
         self._modes = set(scene.dof_modes)
         lower, upper = self._limits()
         self.dof_lower, self.dof_upper = (torch.tensor(x, dtype=torch.float32, device=device) for x in (lower, upper))
         self._armature = self._property("armature")
         self._default_root = torch.tensor([self._start(actor) for actor in scene.actors], device=device)
         self.root_state.copy_(self._default_root.expand_as(self.root_state))  # fixed actors keep it
+
+    def _single_joints(self) -> List[bool]:
+        """Of each served body, whether all bodies on the way from the root to it have one joint at most."""
+        links, found = self._kinematics.links, []
+        for name in self.body_names:
+            index, single = self._kinematics.frame(name) - len(self.scene.actors), True
+            while index >= 0:
+                single &= bool(links[index].name)
+                index = links[index].parent
+            found.append(single)
+        return found
 
     def _limits(self) -> Any:
         lower, upper = [], []
@@ -247,6 +261,7 @@ class IsaacGymSimulation(Simulation):
         """Let Isaac Gym fill its buffers."""
         gym, sim = self.gym, self.sim
         gym.refresh_actor_root_state_tensor(sim)
+        gym.refresh_rigid_body_state_tensor(sim)
         if self.scene.num_gym_dofs:
             gym.refresh_dof_state_tensor(sim)
             gym.refresh_dof_force_tensor(sim)
@@ -263,33 +278,44 @@ class IsaacGymSimulation(Simulation):
         self._refresh_state()
 
     def _refresh_state(self) -> None:
-        """Joints and roots out of the buffers, and link states of all environments from these."""
+        """Joints, roots and links out of the buffers; links of environments written since the last step from their
+        joints and roots, since PhysX's are old."""
         self.version += 1
         torch.index_select(self._gym_dof[..., 0], 1, self._columns, out=self.dof_pos)
         torch.index_select(self._gym_dof[..., 1], 1, self._columns, out=self.dof_vel)
-        self.root_state.index_copy_(1, self._free, self._moved_to_com(self._gym_root, -1.0)[:, self._free])
-        links, rows = self._links(), self._frames
-        body = self.body_state
-        body[..., :3], body[..., 3:7] = links.pos[:, rows], links.quat[:, rows]
-        if self.spec.body_velocities:
-            body[..., 7:10], body[..., 10:] = links.linear[:, rows], links.angular[:, rows]
-        else:
-            body[..., 7:] = float("nan")
+        self.root_state.index_copy_(
+            1, self._free, self._moved_to_com(self._gym_root, self._root_com, -1.0)[:, self._free]
+        )
+        body = self._moved_to_com(self._gym_body[:, self._body_rows], self._body_com, -1.0)
+        if self._touched:
+            body = torch.where(self._marked[:, None, None], self._body_from_joints(), body)
+        if not self.spec.body_velocities:
+            body = torch.cat((body[..., :7], torch.full_like(body[..., 7:], float("nan"))), -1)
+        self.body_state.copy_(body)
 
-    def _moved_to_com(self, root: Tensor, sign: float) -> Tensor:
-        """Root states whose velocity is that of the centre of mass (sign 1) or, from there, of the origin (-1)."""
-        arm = rotate(root[..., 3:7], self._root_com.expand_as(root[..., :3]))
-        linear = root[..., 7:10] + sign * torch.linalg.cross(root[..., 10:], arm)
-        return torch.cat((root[..., :7], linear, root[..., 10:]), -1)
+    def _body_from_joints(self) -> Tensor:
+        """(N, B, 13) the served bodies by forward kinematics."""
+        links, rows = self._links(), self._frames
+        return torch.cat((links.pos[:, rows], links.quat[:, rows], links.linear[:, rows], links.angular[:, rows]), -1)
+
+    @staticmethod
+    def _moved_to_com(state: Tensor, com: Tensor, sign: float) -> Tensor:
+        """States (N, K, 13) whose velocity is that of the centres of mass, com (K, 3) in their frames, out of those of
+        the origins (sign 1) or the other way round (-1)."""
+        arm = rotate(state[..., 3:7], com.expand_as(state[..., :3]))
+        linear = state[..., 7:10] + sign * torch.linalg.cross(state[..., 10:], arm)
+        return torch.cat((state[..., :7], linear, state[..., 10:]), -1)
 
     def _links(self) -> LinkStates:
         return self._kinematics.forward(self.root_state, self.dof_pos, self.dof_vel)
 
     def _check_assets(self) -> None:
-        """Once: PhysX's own link poses are where our kinematics put them, or it simulates another robot."""
+        """Once: PhysX's link poses are where our kinematics put them, or poses after resets would be another robot's.
+
+        Not of links behind a body with several joints, whose angles PhysX counts in its own way.
+        """
         self._asset_checked = True
-        self.gym.refresh_rigid_body_state_tensor(self.sim)
-        off = (self._gym_body[:, self._body_rows, :3] - self.body_state[..., :3]).norm(dim=-1).amax(0)
+        off = (self._body_from_joints()[..., :3] - self.body_state[..., :3]).norm(dim=-1).amax(0) * self._comparable
         worst = int(off.argmax()) if len(off) else 0  # host read: once in a simulation's life
         if len(off) and float(off[worst]) > ASSET_TOLERANCE:  # host read: once in a simulation's life
             name = self.body_names[worst]
@@ -319,7 +345,9 @@ class IsaacGymSimulation(Simulation):
                 column = self._gym_dof[..., part]
                 column.index_copy_(1, self._columns, torch.where(mask[:, None], value, column[:, self._columns]))
         if root_state is not None:
-            given = self._gym_root.index_copy(1, self._free, self._moved_to_com(root_state, 1.0)[:, self._free])
+            given = self._gym_root.index_copy(
+                1, self._free, self._moved_to_com(root_state, self._root_com, 1.0)[:, self._free]
+            )
             self._put(self._gym_root, mask, given)
         if dof_target_pos is not None:
             self._put(self.dof_target_pos, mask, dof_target_pos)
@@ -366,6 +394,7 @@ class IsaacGymSimulation(Simulation):
     _SAVED = (
         "_gym_dof",
         "_gym_root",
+        "body_state",
         "dof_target_pos",
         "_target_vel",
         "_effort",
@@ -392,10 +421,12 @@ class IsaacGymSimulation(Simulation):
             )
         self._physical.load_state(state["physical"])
         self._settle(torch.ones_like(self.bad_envs))
-        for name in self._SAVED:
+        for name in ("_gym_dof", "_gym_root"):
+            getattr(self, name).copy_(state[name.strip("_")])
+        self._refresh_state()
+        for name in self._SAVED:  # with the links as PhysX had them
             getattr(self, name).copy_(state[name.strip("_")])
         self._push = None if state["push"] is None else [push.clone() for push in state["push"]]
-        self._refresh_state()
 
     def close(self) -> None:
         if self._open:

@@ -7,6 +7,7 @@ shapes, hinges and slides, fixed tendons, contact pairs. Works with MuJoCo 3.2.3
 
 from __future__ import annotations
 
+import importlib
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Sequence, Tuple
@@ -75,26 +76,23 @@ def compile_asset(actor: ActorSpec) -> GymAsset:
         ValueError: no such file, several top-level bodies, a shape, joint, tendon or constraint that Isaac Gym's
             importer cannot take, or a body_mass for a body that does not exist; the message names it.
     """
-    import mujoco
-
     if not actor.asset.is_file():
         there = ", ".join(sorted(path.name for path in actor.asset.parent.glob("*.xml"))) or "no assets"
         raise ValueError("actor %r: there is no asset %s; beside it: %s" % (actor.name, actor.asset, there))
+    mujoco: Any = importlib.import_module("mujoco")
     model = mujoco.MjModel.from_xml_path(str(actor.asset))
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
     tops = int((model.body_parentid[1:] == 0).sum())
     if tops != 1:
         raise ValueError("%s must hold exactly one top-level body, found %d" % (actor.asset, tops))
-    return _Writer(actor, model, data).asset()
+    return _Writer(mujoco, actor, model, data).asset()
 
 
 class _Writer:
     """Writes one compiled model as plain MJCF."""
 
-    def __init__(self, actor: ActorSpec, model: Any, data: Any) -> None:
-        import mujoco
-
+    def __init__(self, mujoco: Any, actor: ActorSpec, model: Any, data: Any) -> None:
         self.mujoco, self.actor, self.model, self.data = mujoco, actor, model, data
         self.names = [self._name("BODY", b) or "body%d" % b for b in range(1, model.nbody)]
         unknown = sorted(set(actor.body_mass) - set(self.names))

@@ -104,7 +104,13 @@ class SceneBuilder:
         params.gravity = gymapi.Vec3(*self.spec.gravity)
         params.use_gpu_pipeline = params.physx.use_gpu = on_gpu
         params.physx.solver_type = 1
+        params.physx.contact_collection = gymapi.CC_LAST_SUBSTEP
         assign(params.physx, settings.physx, "physx")
+        if self.spec.contact_bodies and params.physx.contact_collection == gymapi.CC_NEVER:
+            raise ValueError(
+                "options.isaacgym.physx.contact_collection=0 measures no contact forces, but the scene serves those of"
+                " %s: set it to 1" % ", ".join(self.spec.contact_bodies)
+            )
         index = int(self.device.partition(":")[2] or 0)
         sim = self.gym.create_sim(index, -1, gymapi.SIM_PHYSX, params)  # -1: nothing is drawn
         if sim is None:
@@ -200,7 +206,8 @@ class SceneBuilder:
 
     def _set_drives(self, actor: GymActor, others: Mapping[str, float]) -> None:
         """Fill the joints' records from the spec's drives, and from our file where there is none."""
-        props, taken = actor.props, {}  # type: Any, Dict[str, str]
+        props = actor.props
+        taken: Dict[str, str] = {}
         if actor.num_dofs:
             props["driveMode"] = int(gymapi.DOF_MODE_NONE)
         for drive in actor.spec.drives:

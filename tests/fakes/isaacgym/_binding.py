@@ -105,8 +105,9 @@ def checked(method: Callable[..., Any]) -> Callable[..., Any]:
         if not hints:
             hints.update(get_type_hints(method))
         bound = signature.bind(*args, **kwargs)
-        for name, value in list(bound.arguments.items())[1:]:
-            bound.arguments[name] = _argument(value, hints[name], "%s(%s)" % (method.__name__, name))
+        for name, value in bound.arguments.items():
+            if name != "self":
+                bound.arguments[name] = _argument(value, hints[name], "%s(%s)" % (method.__name__, name))
         return method(*bound.args, **bound.kwargs)
 
     return call
