@@ -29,8 +29,8 @@ RUN mkdir -p /usr/share/glvnd/egl_vendor.d /usr/share/vulkan/icd.d \
         > /usr/share/vulkan/icd.d/nvidia_icd.json
 
 # Any user may run the image (docker run --user), so what a run writes to is open to all.
-RUN useradd --uid 1000 --no-create-home --home-dir /workspace hepo \
-    && mkdir --mode=1777 /workspace /workspace/runs /cache
+RUN useradd --uid 1000 --no-create-home --home-dir /cache/home hepo \
+    && mkdir --mode=1777 /workspace /workspace/runs /cache /cache/home
 
 ENV PATH=/opt/hepo/bin:$PATH \
     NVIDIA_VISIBLE_DEVICES=all \
@@ -39,7 +39,7 @@ ENV PATH=/opt/hepo/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     LANG=C.UTF-8 \
     USER=hepo \
-    HOME=/workspace \
+    HOME=/cache/home \
     XDG_CACHE_HOME=/cache \
     TORCH_EXTENSIONS_DIR=/cache/torch_extensions \
     CUDA_CACHE_PATH=/cache/cuda

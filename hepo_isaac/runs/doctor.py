@@ -157,12 +157,15 @@ def _warp() -> Finding:
 def _isaacgym() -> List[Finding]:
     """One line for each thing that sim=isaacgym lacks; they matter where no other engine runs."""
     found = isaacgym_install.problems()
-    if not found:
-        return [Finding("Isaac Gym", OK, "Preview 4 can be imported"), _nvidia_assets()]
     if isaacgym_install.package_folder() is None and not _old_python():
         text = "not installed; needed by sim=isaacgym only, which needs Python 3.8"
         return [Finding("Isaac Gym", NOTE, text, found[0].remedy)]
-    return [Finding("Isaac Gym: " + p.name, BAD if _old_python() else NOTE, p.text, p.remedy) for p in found]
+    # without a GPU, device=cpu still runs
+    states = [NOTE if p.name == "CUDA" or not _old_python() else BAD for p in found]
+    rows = [Finding("Isaac Gym: " + p.name, state, p.text, p.remedy) for p, state in zip(found, states)]
+    if all(p.name == "CUDA" for p in found):
+        rows = [Finding("Isaac Gym", OK, "can be imported"), *rows, _nvidia_assets()]
+    return rows
 
 
 def _nvidia_assets() -> Finding:

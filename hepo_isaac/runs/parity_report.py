@@ -140,13 +140,8 @@ def markdown_table(rows: Rows) -> List[str]:
 
 
 def _wrapped(text: str) -> List[str]:
-    return textwrap.wrap(
-        text,
-        125,
-        subsequent_indent="  " if text.startswith("- ") else "",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    indent = "  " if text.startswith("- ") else ""
+    return textwrap.wrap(text, 125, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _escape(text: str) -> str:

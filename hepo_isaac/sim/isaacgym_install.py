@@ -132,7 +132,7 @@ def check_assets(folder: str, files: Iterable[str]) -> Path:
 
 
 def nvidia_assets() -> Optional[Path]:
-    """The folder ``assets`` of an unpacked Isaac Gym (installed with ``pip install -e isaacgym/python``), or None."""
+    """The folder ``assets`` of an unpacked Isaac Gym that was installed with ``pip install -e``, or None."""
     folder = package_folder()
     if folder is None or len(folder.parents) < 2:
         return None
@@ -153,7 +153,7 @@ def _missing_package() -> Problem:
         "package",
         "Isaac Gym Preview 4 is not installed, and pip cannot fetch it",
         "download it by hand from developer.nvidia.com/isaac-gym, unpack it and, under Python 3.8, run"
-        " pip install -e isaacgym/python",
+        " pip install --no-deps -e isaacgym/python",
     )
 
 
@@ -169,7 +169,7 @@ def _wrong_python(folder: Optional[Path]) -> Optional[Problem]:
         else "the installed Isaac Gym has no bindings for Python 3.8 (%s)" % (_BINDINGS / "gym_38.so"),
         "make an environment with python3.8 -m venv and install both there (docs/isaacgym.md)"
         if not fits
-        else "unpack IsaacGym_Preview_4_Package.tar.gz again and run pip install -e isaacgym/python",
+        else "unpack IsaacGym_Preview_4_Package.tar.gz again and run pip install --no-deps -e isaacgym/python",
     )
 
 

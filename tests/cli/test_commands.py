@@ -180,6 +180,7 @@ def test_doctor_names_all_that_isaacgym_lacks_where_nothing_else_runs(monkeypatc
 
 def test_doctor_finds_isaacgym_and_nvidias_assets(monkeypatch, tmp_path):
     monkeypatch.setattr(isaacgym_install, "problems", list)
+    monkeypatch.setattr(isaacgym_install, "package_folder", lambda: tmp_path)
     monkeypatch.setattr(isaacgym_install, "nvidia_assets", lambda: tmp_path)
     monkeypatch.setattr(doctor, "_asset_files", lambda: ["mjcf/nv_ant.xml"])
     gym, assets = doctor._isaacgym()
@@ -188,6 +189,10 @@ def test_doctor_finds_isaacgym_and_nvidias_assets(monkeypatch, tmp_path):
     (tmp_path / "mjcf").mkdir()
     (tmp_path / "mjcf/nv_ant.xml").write_text("")
     assert doctor._isaacgym()[1].state == doctor.OK
+    no_gpu = isaacgym_install.Problem("CUDA", "no GPU", "use device=cpu")
+    monkeypatch.setattr(isaacgym_install, "problems", lambda: [no_gpu])
+    assert [f.state for f in doctor._isaacgym()] == [doctor.OK, doctor.NOTE, doctor.OK]
+    monkeypatch.setattr(isaacgym_install, "problems", list)
     monkeypatch.setattr(isaacgym_install, "nvidia_assets", lambda: None)
     assert "sim.assets" in doctor._isaacgym()[1].mend
 

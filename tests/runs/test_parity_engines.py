@@ -132,6 +132,42 @@ class TestEngines:
         roller.start()
         assert np.array_equal(roller.env.sim.dof_pos.numpy(), ant.arrays["start/dof_pos"])
 
+    @pytest.mark.parametrize("task", ["Ant", "FrankaCubeStack", "Ingenuity", "ShadowHand"])
+    def test_a_state_can_be_put_back(self, task):
+        cfg = parity_rollout.settings("mujoco_batch", job(task)["overrides"], 3, None)
+        roller = Roller(cfg, 1, None, quiet)
+        roller.start()
+        env, move = roller.env, torch.full((3, roller.env.num_actions), 0.3)
+        for _ in range(3):
+            env.step(move)
+        before, obs = parity_rollout.snapshot(env), env.task.observe().clone()
+        for _ in range(3):
+            env.step(-move)
+        changed = [k for k, v in parity_rollout.snapshot(env).items() if not np.array_equal(v, before[k])]
+        assert {"progress", "task/actions"} & set(changed)
+        parity_rollout.put(env, before, env.sim.dof_names, env.sim.actor_names)
+        after = parity_rollout.snapshot(env)
+        assert set(after) == set(before)
+        for name, value in before.items():
+            assert np.array_equal(after[name], value), name
+        if task not in ("Ant", "ShadowHand"):  # theirs hold forces of the last physics step
+            assert torch.allclose(env.task.observe(), obs, atol=1e-5)
+
+    def test_what_a_task_draws_is_the_same_on_both_whatever_else_was_drawn(self, monkeypatch):
+        pushed = job("ShadowHand", "task.force_scale=1.0")
+        first = roll(pushed, say=quiet)
+        assert first.arrays["states/task/push"].any()
+        step = Roller._step
+
+        def draws_more(self, *args):
+            result = step(self, *args)
+            self._streams.rand(1)
+            self._streams.randn(3)
+            return result
+
+        monkeypatch.setattr(Roller, "_step", draws_more)
+        assert compare(first, roll(pushed, first, quiet))["identical"]
+
     def test_zero_actions(self):
         assert not roll(job("Cartpole", actions="zero"), say=quiet).arrays["actions"].any()
 
@@ -238,8 +274,10 @@ class TestNumbers:
     def test_worlds_that_diverged_do_not_count(self):
         its = made(1.0)
         its.arrays["free/bad"][1, 2] = its.arrays["single/bad"][0, 2] = True
-        its.arrays["single/dof_pos"][0, 2] = 1e6
+        its.arrays["single/dof_pos"][0, 2] = its.arrays["single/terms"][0, 2] = 1e6
+        its.arrays["single/rewards"][0, 2] = 1e6
         found = compare(made(1.0), its)
+        assert found["terms"]["t"]["single_max"] == found["single"]["r"]["max"] == 0.0
         assert found["bad"] == [0, 2]
         assert found["single"]["dof_pos"]["max"] == 0.0
         assert found["single"]["dof_pos"]["n"] == 2
@@ -274,11 +312,12 @@ class TestStreams:
             streams.begin(2)
         assert torch.equal(a.rand(3), b.rand(3))
         assert torch.equal(a.randint(7), b.randint(7))
-        again = b.rand(3)
+        second = b.rand(3)
         b.begin(2)
-        assert not torch.equal(again, b.rand(3))
+        first = b.rand(3)
+        assert not torch.equal(first, second)
         b.begin(3)
-        assert not torch.equal(again, b.rand(3))
+        assert not torch.equal(first, b.rand(3))
         other = StepStreams(4, 4, torch.device("cpu"))
         other.begin(2)
         b.begin(2)

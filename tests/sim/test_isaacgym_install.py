@@ -41,10 +41,17 @@ def write_package(folder, body=PACKAGE, gymtorch="import torch\n", native=False)
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch):
+    """Neither sees the other tests' isaacgym nor leaves one behind."""
     monkeypatch.setattr(install, "_first_error", None)
+
+    def take():
+        return {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "isaacgym"}
+
+    others = take()
+    importlib.invalidate_caches()
     yield
-    for name in [m for m in sys.modules if m.split(".")[0] == "isaacgym"]:
-        del sys.modules[name]
+    take()
+    sys.modules.update(others)
     importlib.invalidate_caches()
 
 
@@ -86,10 +93,16 @@ def test_a_complete_installation_has_no_problems(installed):
 
 
 def test_without_the_package_everything_else_is_said_too(monkeypatch):
+    monkeypatch.setattr(install, "package_folder", lambda: None)
     pretend(monkeypatch, (3, 11, 7), "2.13.0+cpu", driver=False, tools=(), gpus=0)
     assert [p.name for p in problems()] == ["package", "Python", "torch", "driver", "ninja", "g++"]
     text = refusal()
-    for word in ("Preview 4", "developer.nvidia.com/isaac-gym", "Python 3.8", "pip install -e isaacgym/python"):
+    for word in (
+        "Preview 4",
+        "developer.nvidia.com/isaac-gym",
+        "Python 3.8",
+        "pip install --no-deps -e isaacgym/python",
+    ):
         assert word in text
     assert "sim=mujoco_batch" in text
     pretend(monkeypatch)

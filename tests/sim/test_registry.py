@@ -100,11 +100,12 @@ def test_missing_gpu_index(machine):
     assert "1 GPU" in message("mujoco_warp", "cuda:3")
 
 
-def test_isaacgym_that_is_not_installed(machine):
+def test_isaacgym_that_is_not_installed(machine, monkeypatch):
+    monkeypatch.setattr(isaacgym_install, "package_folder", lambda: None)
     machine(gpus=1)
     for device in ("auto", "cpu", "cuda:0"):
         text = message("isaacgym", device)
-        for word in ("Preview 4", "Python 3.8", "pip install -e isaacgym/python", "sim=mujoco_batch"):
+        for word in ("Preview 4", "Python 3.8", "pip install --no-deps -e isaacgym/python", "sim=mujoco_batch"):
             assert word in text
 
 
@@ -148,7 +149,8 @@ def test_reckoning_with_given_gpus(machine):
     assert resolve_engine("auto", "auto", gpus=0) == ("mujoco_batch", CPU)
 
 
-def test_make():
+def test_make(monkeypatch):
+    monkeypatch.setattr(isaacgym_install, "package_folder", lambda: None)
     sim = make_simulation("mujoco_batch", workshop(), 2, CPU, threads=1)
     assert sim.num_envs == 2
     with pytest.raises(UserError, match="unknown sim"):

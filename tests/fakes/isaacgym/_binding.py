@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import inspect
 from functools import wraps
-from typing import Any, Callable, ClassVar, Dict, Union, get_type_hints
+from typing import Any, Callable, ClassVar, Dict, List, Union, get_type_hints
 
 import numpy as np
 
 
 class Enum:
-    """A pybind11 enum: made from an int, equal to its own kind only, convertible with int()."""
+    """A pybind11 enum: made from an int, equal to its own kind only, convertible with int().
 
-    _members: ClassVar[Dict[str, int]] = {}
+    Its annotated names are its members, numbered from 0.
+    """
+
+    _names: ClassVar[List[str]] = []
 
     def __init__(self, value: int, /) -> None:
         if not isinstance(value, int):
@@ -21,21 +24,22 @@ class Enum:
         self._value = value
 
     def __init_subclass__(cls) -> None:
-        for name, value in cls._members.items():
+        cls._names = list(cls.__annotations__)
+        for value, name in enumerate(cls._names):
             setattr(cls, name, cls(value))
 
     def __int__(self) -> int:
         return self._value
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and int(self) == other._value  # type: ignore[attr-defined]
+        return isinstance(other, Enum) and type(other) is type(self) and other._value == self._value
 
     def __hash__(self) -> int:
         return hash(self._value)
 
     def __repr__(self) -> str:
-        names = [name for name, value in self._members.items() if value == self._value]
-        return "%s.%s" % (type(self).__name__, names[0] if names else "???")
+        known = 0 <= self._value < len(self._names)
+        return "%s.%s" % (type(self).__name__, self._names[self._value] if known else "???")
 
 
 class Struct:

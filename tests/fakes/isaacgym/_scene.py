@@ -58,7 +58,7 @@ class SimState(Sim):
 
 
 class EnvState(Env):
-    def __init__(self, sim: SimState) -> None:
+    def __init__(self, sim: Sim) -> None:
         self.sim = sim
         self.actors: List[ActorRecord] = []
         self.attractors: List[AttractorProperties] = []
@@ -75,7 +75,7 @@ class EnvState(Env):
 
 
 class AssetState(Asset):
-    def __init__(self, sim: SimState, loaded: LoadedAsset) -> None:
+    def __init__(self, sim: Sim, loaded: LoadedAsset) -> None:
         self.sim, self.loaded = sim, loaded
 
 
@@ -87,10 +87,10 @@ class SceneCalls:
         self,
         compute_device: int = 0,
         graphics_device: int = 0,
-        type: SimType = SimType.SIM_FLEX,  # type: ignore[attr-defined]  # noqa: A002, B008
+        type: SimType = SimType.SIM_FLEX,  # noqa: A002, B008
         params: SimParams = SimParams(),  # noqa: B008
     ) -> Sim:
-        if type != SimType.SIM_PHYSX:  # type: ignore[attr-defined]
+        if type != SimType.SIM_PHYSX:
             raise RuntimeError("create_sim: only SIM_PHYSX has the tensor API, and the default is SIM_FLEX")
         if params.substeps < 1 or params.dt <= 0:
             raise RuntimeError("create_sim: dt and substeps must be positive")

@@ -117,7 +117,7 @@ class TensorCalls:
         sim: Sim,
         forceTensor: Optional[Tensor] = None,  # noqa: N803
         torqueTensor: Optional[Tensor] = None,  # noqa: N803
-        space: CoordinateSpace = CoordinateSpace.ENV_SPACE,  # type: ignore[attr-defined]  # noqa: B008
+        space: CoordinateSpace = CoordinateSpace.ENV_SPACE,  # noqa: B008
     ) -> bool:
         world = sim.prepared("apply_rigid_body_force_tensors")
         for name, tensor in (("force", forceTensor), ("torque", torqueTensor)):
@@ -125,7 +125,7 @@ class TensorCalls:
                 continue
             values = _read(sim, name, tensor, world.force.shape)
             _finite(name, values)
-            if space == CoordinateSpace.LOCAL_SPACE:  # type: ignore[attr-defined]
+            if space == CoordinateSpace.LOCAL_SPACE:
                 values = np.einsum("bij,bj->bi", matrices(world.body[:, [6, 3, 4, 5]].astype(float)), values)
             getattr(world, name)[:] = values
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple
 
 import numpy as np
 
@@ -14,27 +14,38 @@ FLT_MAX = float(np.finfo(np.float32).max)
 
 
 class UpAxis(Enum):
-    _members = {"UP_AXIS_Y": 0, "UP_AXIS_Z": 1}
+    UP_AXIS_Y: UpAxis
+    UP_AXIS_Z: UpAxis
 
 
 class SimType(Enum):
-    _members = {"SIM_PHYSX": 0, "SIM_FLEX": 1}
+    SIM_PHYSX: SimType
+    SIM_FLEX: SimType
 
 
 class DofDriveMode(Enum):
-    _members = {"DOF_MODE_NONE": 0, "DOF_MODE_POS": 1, "DOF_MODE_VEL": 2, "DOF_MODE_EFFORT": 3}
+    DOF_MODE_NONE: DofDriveMode
+    DOF_MODE_POS: DofDriveMode
+    DOF_MODE_VEL: DofDriveMode
+    DOF_MODE_EFFORT: DofDriveMode
 
 
 class CoordinateSpace(Enum):
-    _members = {"ENV_SPACE": 0, "LOCAL_SPACE": 1, "GLOBAL_SPACE": 2}
+    ENV_SPACE: CoordinateSpace
+    LOCAL_SPACE: CoordinateSpace
+    GLOBAL_SPACE: CoordinateSpace
 
 
 class IndexDomain(Enum):
-    _members = {"DOMAIN_ENV": 0, "DOMAIN_SIM": 1, "DOMAIN_ACTOR": 2}
+    DOMAIN_ENV: IndexDomain
+    DOMAIN_SIM: IndexDomain
+    DOMAIN_ACTOR: IndexDomain
 
 
 class ContactCollection(Enum):
-    _members = {"CC_NEVER": 0, "CC_LAST_SUBSTEP": 1, "CC_ALL_SUBSTEPS": 2}
+    CC_NEVER: ContactCollection
+    CC_LAST_SUBSTEP: ContactCollection
+    CC_ALL_SUBSTEPS: ContactCollection
 
 
 class Version(Struct):
@@ -221,21 +232,28 @@ class RigidShapeProperties(Struct):
     _defaults = {"friction": 1.0, "contact_offset": 0.02, "rest_offset": 0.001}
 
 
-class Sim:
-    """Opaque: the world behind it is the fake's own business."""
+class Handle:
+    """Opaque: what is behind it is the fake's own business (isaacgym._scene)."""
 
     def __init__(self) -> None:
-        raise TypeError("gymapi.Sim: No constructor defined!")
+        raise TypeError("gymapi.%s: No constructor defined!" % type(self).__name__)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
 
-class Env:
-    def __init__(self) -> None:
-        raise TypeError("gymapi.Env: No constructor defined!")
+class Sim(Handle):
+    pass
 
 
-class Asset:
-    def __init__(self) -> None:
-        raise TypeError("gymapi.Asset: No constructor defined!")
+class Env(Handle):
+    pass
+
+
+class Asset(Handle):
+    pass
 
 
 class Tensor:

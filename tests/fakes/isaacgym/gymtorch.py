@@ -35,13 +35,14 @@ def unwrap_tensor(torch_tensor: torch.Tensor) -> Tensor:
     gym_tensor.shape = tuple(torch_tensor.shape)
     gym_tensor._dtype = str(torch_tensor.dtype)
     owner = StorageWeakRef(torch_tensor.untyped_storage())
-    offset, shape, dtype = torch_tensor.storage_offset(), gym_tensor.shape, torch_tensor.dtype
+    offset, shape, stride = torch_tensor.storage_offset(), gym_tensor.shape, torch_tensor.stride()
+    dtype = torch_tensor.dtype
 
     def read() -> torch.Tensor:
         storage = torch.UntypedStorage._new_with_weak_ptr(owner.cdata)
         if storage is None:
             raise RuntimeError("the torch tensor behind a gymapi.Tensor was freed before the call that reads it")
-        return torch.empty(0, dtype=dtype, device=storage.device).set_(storage, offset, shape)
+        return torch.empty(0, dtype=dtype, device=storage.device).set_(storage, offset, shape, stride)
 
     gym_tensor._read = read
     return gym_tensor
