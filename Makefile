@@ -17,9 +17,14 @@ PIP     = $(PY) -m pip install --quiet --disable-pip-version-check -c constraint
 SPEC   := pyproject.toml constraints.txt
 # Two processes are enough for the default suite and leave room for the engines' own threads.
 JOBS   ?= 2
+# Isaac Gym lives in Python 3.8: an environment of its own, with pins of its own.
+VENV38 := .venv38
+PY38   ?= python3.8
+TESTS38 := tests/isaacgym $(addprefix tests/sim/,$(addsuffix .py,test_isaacgym test_isaacgym_asset \
+	test_isaacgym_settings test_fake_isaacgym test_kinematics test_contract))
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow lint bench clean
+.PHONY: help train test test-slow test-py38 lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,22 +32,28 @@ help: ## this list
 train: $(VENV)/.train-stamp ## train FrankaCabinet with HEPO; ARGS="…" passes overrides
 	@$(PY) train.py task=FrankaCabinet algo=hepo $(ARGS)
 
-test: lint ## ruff, mypy and the default tests (minutes)
+test: lint ## lint, and the default tests (minutes)
 	@$(PY) -m pytest -n $(JOBS) $(ARGS)
 
 test-slow: $(VENV)/.slow-stamp ## the slow tests (Warp's kernels on the CPU, learning)
 	@$(PY) -m pytest -m slow $(ARGS)
 
-lint: $(VENV)/.dev-stamp ## ruff check, ruff format --check, mypy
+test-py38: $(VENV38)/.stamp ## what Isaac Gym needs: Python 3.8 and torch 2.4 in .venv38 (2.5 GB), its own tests
+	@$(VENV38)/bin/python tests/py38_smoke.py
+	@$(VENV38)/bin/python -m pytest $(TESTS38) $(ARGS)
+
+lint: $(VENV)/.dev-stamp ## ruff, mypy, pyright on the Isaac Gym engine, vermin (nothing newer than Python 3.8)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@$(VENV)/bin/basedpyright --level error
+	@$(VENV)/bin/vermin --quiet -t=3.8- --no-tips --violations hepo_isaac tasks train.py
 
 bench: $(VENV)/.train-stamp ## speed against bare physics and against PPO, as ratios
 	@$(PY) -m hepo_isaac.cli bench $(ARGS)
 
-clean: ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+clean: ## remove .venv, .venv38 and caches; runs/ stays
+	rm -rf $(VENV) $(VENV38) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
 
 $(PY):
 	@if [ -z "$(PYTHON)" ]; then \
@@ -68,4 +79,15 @@ $(VENV)/.dev-stamp: $(SPEC) | $(PY)
 # Warp's kernels can be checked without a GPU, after minutes of compilation.
 $(VENV)/.slow-stamp: $(SPEC) $(VENV)/.dev-stamp
 	@$(PIP) -e '.[dev,cuda,$(EXTRAS)]'
+	@touch $@
+
+$(VENV38)/.stamp: pyproject.toml constraints-py38.txt
+	@command -v $(PY38) >/dev/null 2>&1 && $(PY38) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 8))' 2>/dev/null || { \
+		echo "make test-py38 needs Python 3.8, and $(PY38) is none: install it, or name it with PY38=/path/to/python3.8" >&2; exit 1; }
+	@test -x $(VENV38)/bin/python || $(PY38) -m venv $(VENV38) || { rm -rf $(VENV38); \
+		echo "python's venv module is missing; on Ubuntu 20.04: apt install python3.8-venv" >&2; exit 1; }
+	@echo "installing hepo-isaac[isaacgym,report,video] into $(VENV38) (2.5 GB of CUDA libraries the first time)"
+	@$(VENV38)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-py38.txt pip
+	@PIP_CONSTRAINT=constraints-py38.txt $(VENV38)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints-py38.txt -e '.[isaacgym,report,video]' pytest
 	@touch $@

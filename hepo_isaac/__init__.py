@@ -7,4 +7,12 @@ run leaves on disk). See docs/architecture.md.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 __version__ = "0.1.0"
+
+# Isaac Gym refuses to be imported after torch. Every process of ours, a sweep's worker too, imports this package first.
+if find_spec("isaacgym") is not None:
+    from hepo_isaac.sim.isaacgym_install import import_first
+
+    import_first()

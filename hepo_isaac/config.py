@@ -6,7 +6,6 @@ installed. hepo_isaac/overrides.py reads the command line before Hydra does.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from typing import Any, Dict, List, Mapping, Sequence
 
@@ -90,7 +89,8 @@ def _resolve_sim(cfg: DictConfig, mine: Sequence[str], cuda: bool) -> DictConfig
 def _resolve_device(device: str, engine: str, cuda: bool) -> str:
     """The engine decides: physics and learning share one device."""
     if device == "auto":
-        on_gpu = cuda if engine in ("isaacgym", "analytic") else engine == "mujoco_warp"
+        # PhysX runs on the CPU only where device=cpu is typed: without a GPU check_machine refuses isaacgym
+        on_gpu = cuda if engine == "analytic" else engine in ("mujoco_warp", "isaacgym")
         return "cuda:0" if on_gpu else "cpu"
     return "cuda:0" if device == "cuda" else device
 
@@ -186,6 +186,11 @@ def validate(cfg: DictConfig, training: bool = True) -> None:
     if cfg.sim.name not in engines:
         raise UserError(
             "task=%s does not run on sim=%s; it runs on: %s" % (cfg.task.name, cfg.sim.name, ", ".join(engines))
+        )
+    if cfg.get("video") and cfg.sim.name == "isaacgym":
+        raise UserError(
+            "sim=isaacgym makes no films: take video=true out, and film the run's policy on MuJoCo with hepo-isaac play"
+            " run=<run folder> sim=mujoco_batch device=cpu"
         )
     if cfg.wandb.mode not in WANDB_MODES:
         raise unknown("wandb.mode", str(cfg.wandb.mode), WANDB_MODES)
@@ -294,36 +299,21 @@ def check_heuristic(task: str, name: str) -> None:
 
 
 def check_machine(cfg: DictConfig, cuda: bool) -> None:
-    """Refuse an engine or device that this machine does not have, with the command that installs it."""
-    engine, device = str(cfg.sim.name), str(cfg.device)
+    """Refuse an engine or device that this machine does not have, with the command that installs it.
+
+    Args:
+        cfg: resolved configuration.
+        cuda: whether torch sees a CUDA device.
+
+    Raises:
+        UserError: one sentence with what is missing and what to do.
+    """
+    import torch
+
+    from hepo_isaac.sim.registry import resolve_engine
+
+    device = str(cfg.device)
     kind, _, index = device.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
         raise UserError("unknown device %r; valid: auto, cpu, cuda, cuda:0, cuda:1, …" % device)
-    if engine == "mujoco_warp":
-        if not cuda:
-            raise UserError(
-                "sim=mujoco_warp needs an NVIDIA GPU, and torch sees no CUDA device here (hepo-isaac doctor "
-                "says why); sim=mujoco_batch runs on the CPU"
-            )
-        if kind == "cpu":
-            raise UserError(
-                "sim=mujoco_warp runs on CUDA, not on device=cpu; leave device=auto or use sim=mujoco_batch"
-            )
-        if importlib.util.find_spec("mujoco_warp") is None:
-            raise UserError(
-                "sim=mujoco_warp needs MuJoCo Warp, which is not installed: pip install -c constraints.txt -e "
-                "'.[cuda]' (or pip install 'hepo-isaac[cuda]'); sim=mujoco_batch runs on the CPU"
-            )
-    if engine == "isaacgym" and importlib.util.find_spec("isaacgym") is None:
-        raise UserError(
-            "sim=isaacgym needs NVIDIA Isaac Gym Preview 4, which is not installed: download it from "
-            "developer.nvidia.com/isaac-gym and, under Python 3.8, pip install -e isaacgym/python"
-        )
-    if engine == "mujoco_batch" and kind == "cuda":
-        raise UserError(
-            "sim=mujoco_batch simulates on the CPU, not on device=%s; use sim=mujoco_warp or device=cpu" % device
-        )
-    if kind == "cuda" and not cuda:
-        raise UserError(
-            "device=%s: torch sees no CUDA device here (hepo-isaac doctor says why); use device=cpu" % device
-        )
+    resolve_engine(str(cfg.sim.name), device, max(1, torch.cuda.device_count()) if cuda else 0)

@@ -118,7 +118,8 @@ class BallBalance(Task):
     @classmethod
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
         physics = cfg["physics"]
-        legs, passive = physics["drives"]["lower"], physics["drives"]["upper"]
+        gains = physics["drives"]["isaacgym" if engine == "isaacgym" else "mujoco"]
+        legs, passive = gains["lower"], gains["upper"]
         drives = (
             DriveSpec(
                 "lower_leg_joint.",

@@ -26,6 +26,7 @@ JOINTS = ["cartpole/slider_to_cart", "cartpole/cart_to_pole"]
 
 MAX_FORCE = 400.0  # N at action 1
 EFFORT_LIMIT = 1000.0  # N, the URDF's; never reached
+CART_SPEED_LIMIT, POLE_SPEED_LIMIT = 100.0, 8.0  # m/s and rad/s, the URDF's; in PhysX alone they have an effect
 MAX_OFFSET = 3.0  # m from the middle of the rail, which ends at 4
 MAX_TILT = math.pi / 2
 LOST = -2.0  # h of a step that ends out of bounds
@@ -82,9 +83,12 @@ class Cartpole(Task):
     @classmethod
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
         physics = cfg["physics"]
-        cart = DriveSpec("slider_to_cart", mode="effort", effort_limit=EFFORT_LIMIT)
+        drives = (
+            DriveSpec("slider_to_cart", mode="effort", effort_limit=EFFORT_LIMIT, velocity_limit=CART_SPEED_LIMIT),
+            DriveSpec("cart_to_pole", mode="none", velocity_limit=POLE_SPEED_LIMIT),
+        )
         return SceneSpec(
-            actors=(ActorSpec("cartpole", ASSET, position=(0.0, 0.0, 2.0), drives=(cart,)),),
+            actors=(ActorSpec("cartpole", ASSET, position=(0.0, 0.0, 2.0), drives=drives),),
             control_dt=float(physics["control_dt"]),
             substeps=int(physics["substeps"]),
             body_states=("cartpole/pole",),

@@ -33,6 +33,7 @@ TRACKED_BODIES = ("franka/link7", "cabinet/drawer_top", "franka/leftfinger", "fr
 # Joint-speed limits of the Panda (datasheet), rad/s for joints 1-4 and 5-7, m/s for the fingers.
 ARM_VELOCITY_LIMITS = (2.175, 2.61)
 FINGER_VELOCITY_LIMIT = 0.2
+DRAWER_VELOCITY_LIMIT = 1.0  # m/s, the URDF's; in PhysX alone it has an effect, since no drive moves the drawer
 
 DEFAULT_POSE = (1.157, -1.066, -0.155, -2.239, -1.841, 1.003, 0.469, 0.035, 0.035)
 POSE_NOISE = 0.25  # full width of the uniform noise on every joint, fingers included
@@ -326,6 +327,7 @@ def _cabinet(physics: Mapping[str, Any], load: float) -> ActorSpec:
                 mode="none",
                 damping=float(physics["drawer_damping"]),
                 armature=0.005,
+                velocity_limit=DRAWER_VELOCITY_LIMIT,
                 inelastic_stop=bool(physics["inelastic_stop"]),
             ),
         ),

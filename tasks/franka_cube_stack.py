@@ -171,7 +171,7 @@ class FrankaCubeStack(Task):
         start_b = _choice(CUBE_B_START, "cube_b_start", cfg)
         return SceneSpec(
             actors=(
-                _robot(drives),
+                _robot(drives, engine),
                 ActorSpec("table", ASSETS / "table.xml", (0.0, 0.0, 1.0), collision_group=4, collision_mask=2 | 8),
                 ActorSpec("stand", ASSETS / "stand.xml", (-0.5, 0.0, 1.075), collision_group=4, collision_mask=2 | 8),
                 _cube("cube_a", (-0.1, 0.0, CUBE_B_START["published"])),
@@ -310,13 +310,17 @@ def _choice(valid: Mapping[str, Any], key: str, cfg: Mapping[str, Any]) -> Any:
     return valid[cfg[key]]
 
 
-def _robot(drives: Mapping[str, Any]) -> ActorSpec:
+def _robot(drives: Mapping[str, Any], engine: str) -> ActorSpec:
     """The Panda on its stand. It does not touch itself, unlike the published one (docs/parity/FrankaCubeStack.md)."""
-    arm, finger = drives["arm"], drives["finger"]
+    arm, finger, physx = drives["arm"], drives["finger"], engine == "isaacgym"
 
-    def motor(joints: str, speed: float) -> DriveSpec:
-        # The task bounds the torque itself, so that holding a joint at its speed limit may take more.
-        return DriveSpec(joints, mode="effort", armature=float(arm["armature"]), velocity_limit=speed)
+    def motor(joints: str, effort: float, speed: float) -> DriveSpec:
+        # PhysX holds a joint at its speed limit. Elsewhere the task does, which may take more than the motor has: the
+        # task bounds the motor's torque itself.
+        limit = effort if physx else float("inf")
+        return DriveSpec(
+            joints, mode="effort", armature=float(arm["armature"]), effort_limit=limit, velocity_limit=speed
+        )
 
     fingers = DriveSpec(
         "panda_finger_joint.",
@@ -331,9 +335,14 @@ def _robot(drives: Mapping[str, Any]) -> ActorSpec:
         asset=ASSETS / "panda.xml",
         position=(-0.45, 0.0, 1.125),
         gravity=False,
-        drives=(motor("panda_joint[1-4]", VELOCITY_LIMITS[0]), motor("panda_joint[5-7]", VELOCITY_LIMITS[6]), fingers),
+        drives=(
+            motor("panda_joint[1-4]", EFFORT_LIMITS[0], VELOCITY_LIMITS[0]),
+            motor("panda_joint[5-7]", EFFORT_LIMITS[6], VELOCITY_LIMITS[6]),
+            fingers,
+        ),
         collision_group=2,
-        collision_mask=4 | 8,
+        # The arm cannot reach the floor, which nothing may pass through in PhysX.
+        collision_mask=4 | 8 | (1 if physx else 0),
     )
 
 

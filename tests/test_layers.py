@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
+import shutil
+import subprocess
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -32,6 +36,10 @@ FORBIDDEN = {
 }
 # Engines and rl-games must be importable only where they are used, so nothing below may import them when loaded.
 LAZY = {"mujoco_warp", "warp", "isaacgym", "wandb", "matplotlib", "imageio"}
+# Methods and keywords that Python 3.8's objects do not have. vermin (make lint) knows the whole standard library, but a
+# method only where it can tell the type of the object.
+NEWER_METHODS = {"removeprefix", "removesuffix", "is_relative_to", "with_stem", "hardlink_to", "bit_count", "add_note"}
+NEWER_KEYWORDS = {"zip": "strict", "write_text": "newline", "dataclass": "slots kw_only", "field": "kw_only"}
 
 
 def imports(tree, package):
@@ -84,6 +92,21 @@ def violations(source, layer, package):
     return found
 
 
+def newer(tree):
+    """What parses with feature_version=(3, 8) and still is not there in Python 3.8."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Match):
+            found.append("match")
+        if isinstance(node, ast.Attribute) and node.attr in NEWER_METHODS:
+            found.append(node.attr)
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            keywords = NEWER_KEYWORDS.get(name, "").split()
+            found += ["%s(%s=)" % (name, k.arg) for k in node.keywords if k.arg in keywords]
+    return found
+
+
 def test_there_is_something_to_check():
     assert {layer_of_file(p) for p in SOURCES} >= {"sim", "envs", "methods", "agents", "tasks", "runs", "cli"}
 
@@ -111,10 +134,43 @@ def test_python_38_syntax_and_size(path):
     if tree.body[1:]:
         # without it, annotations such as Dict[str, int] | None are evaluated, and fail in 3.8
         assert "from __future__ import annotations" in text
-    for node in ast.walk(tree):
-        assert not (isinstance(node, ast.Call) and any(k.arg == "strict" for k in node.keywords)), "zip(strict=)"
-        # parse() with feature_version lets these through
-        assert not (hasattr(ast, "Match") and isinstance(node, ast.Match))
+    assert newer(tree) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(name):\n    return name.removeprefix('task=')",
+        "if path.is_relative_to(root):\n    pass",
+        "for a, b in zip(x, y, strict=True):\n    pass",
+        "@dataclass(frozen=True, slots=True)\nclass A:\n    pass",
+        "match a:\n    case 1:\n        pass",
+    ],
+)
+def test_what_python_38_lacks_is_found(source):
+    assert len(newer(ast.parse(source))) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import functools\nfunctools.cache(int)\n",
+        "'task=Ant'.removeprefix('task=')\n",
+        "a = {} | {'b': 1}\n",
+        "import math\nmath.lcm(2, 3)\n",
+    ],
+)
+def test_vermin_finds_newer_parts_of_the_standard_library(source, tmp_path):
+    """As make lint calls it."""
+    call = next(line for line in (ROOT / "Makefile").read_text().splitlines() if "bin/vermin" in line)
+    options = call.split("bin/vermin")[1].split()
+    assert options[-3:] == ["hepo_isaac", "tasks", "train.py"]
+    vermin = shutil.which("vermin", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]))
+    assert vermin, "not installed: pip install -c constraints.txt -e '.[dev]'"
+    for text, status in ((source, 1), ("import functools\n", 0)):
+        (tmp_path / "new.py").write_text(text)
+        command = [vermin, *options[:-3], str(tmp_path / "new.py")]
+        assert subprocess.run(command, capture_output=True).returncode == status
 
 
 @pytest.mark.parametrize(

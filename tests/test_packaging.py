@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -12,13 +13,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import hepo_isaac
 from hepo_isaac import locate
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PINS = dict(re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M))
+LOCKS = {"3.11": ROOT / "constraints.txt", "3.8": ROOT / "constraints-py38.txt"}
+ONLY_311 = {"cuda", "dev", "sweep-joblib", "sweep-slurm", "sweep-ray"}  # extras that Python 3.8 does without
 
 
 @pytest.fixture(scope="module")
@@ -68,24 +72,59 @@ def test_names_of_tasks_and_their_modules():
         assert locate.task_class(name).name == name
 
 
-def requirements():
-    for extra in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
-        for requirement in extra:
-            name, _, version = requirement.partition("==")
-            yield name, version
+def pins(lock):
+    return dict(re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)$", lock.read_text(), re.M))
 
 
-def test_every_dependency_is_pinned_once_and_the_same():
-    lowered = {name.lower().replace("_", "-"): version for name, version in PINS.items()}
-    for name, version in requirements():
+def requirements(python):
+    """(name, version or "") of everything that an installation on this Python can ask for."""
+    extras = PROJECT["optional-dependencies"]
+    lists = [PROJECT["dependencies"]]
+    lists += [wanted for extra, wanted in extras.items() if not (python == "3.8" and extra in ONLY_311)]
+    for text in itertools.chain(*lists):
+        wanted = Requirement(text)
+        environment = {"python_version": python, "platform_machine": "x86_64"}
+        if wanted.marker is None or wanted.marker.evaluate(environment):
+            yield wanted.name, str(wanted.specifier).replace("==", "")
+
+
+@pytest.mark.parametrize("python", LOCKS)
+def test_every_dependency_is_pinned_once_and_the_same(python):
+    lowered = {name.lower().replace("_", "-"): version for name, version in pins(LOCKS[python]).items()}
+    names = [name for name, _ in requirements(python)]
+    for name, version in requirements(python):
         assert name.lower() in lowered, name
         assert version in ("", lowered[name.lower()])
-    assert PINS["torch"] == "2.13.0"  # no +cpu: every machine takes its own wheel
+    assert names.count("torch") == names.count("mujoco") == names.count("gymnasium") == 1
+    assert lowered["torch"] == {"3.11": "2.13.0", "3.8": "2.4.1"}[python]  # no +cpu: every machine takes its own wheel
 
 
-def test_constraints_hold_nothing_but_pins():
-    for line in (ROOT / "constraints.txt").read_text().splitlines():
+def test_versions_of_python():
+    """3.8 for Isaac Gym, 3.11 and newer for everything else; each has a hatchling that builds for it."""
+    wanted = SpecifierSet(PROJECT["requires-python"])
+    assert [v for v in ("3.7.9", "3.8.10", "3.9.19", "3.10.14", "3.11.0", "3.13.1") if v in wanted] == [
+        "3.8.10",
+        "3.11.0",
+        "3.13.1",
+    ]
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    for python, lock in LOCKS.items():
+        (backend,) = [r for r in map(Requirement, build) if r.marker.evaluate({"python_version": python})]
+        assert str(backend.specifier) == "==" + pins(lock)["hatchling"]
+
+
+@pytest.mark.parametrize("python", LOCKS)
+def test_constraints_hold_nothing_but_pins(python):
+    for line in LOCKS[python].read_text().splitlines():
         assert line.startswith("#") or re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.]+", line), line
+
+
+def test_the_python_38_environment_says_what_it_lacks(tmp_path):
+    command = ["make", "test-py38", "PY38=no-such-python", "VENV38=%s" % (tmp_path / "venv")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "needs Python 3.8" in done.stderr
+    assert "PY38=" in done.stderr
 
 
 def test_citation_and_version_agree():
@@ -94,7 +133,7 @@ def test_citation_and_version_agree():
     assert any("2507.05328" in r["identifiers"][0]["value"] for r in citation["references"])
 
 
-@pytest.mark.parametrize("target", ["train", "test", "test-slow", "lint", "bench", "clean"])
+@pytest.mark.parametrize("target", ["train", "test", "test-slow", "test-py38", "lint", "bench", "clean"])
 def test_make_targets_exist(target):
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional, Union
 
 from hepo_isaac.config import usable_cores
+from hepo_isaac.sim import isaacgym_install
 
 OK, NOTE, BAD = "ok", "optional", "missing"
 _GL_PROBE = "import mujoco; c = mujoco.GLContext(16, 16); c.make_current(); c.free()"
@@ -47,11 +47,11 @@ def main() -> int:
 
 def examine() -> List[Finding]:
     """Look at everything a run may need; nothing here raises."""
-    probes: List[Callable[[], Finding]] = [
+    probes: List[Callable[[], Union[Finding, List[Finding]]]] = [
         _python,
         lambda: _package("torch", ""),
         _gpu,
-        lambda: _package("mujoco", ""),
+        _mujoco,
         lambda: _package("rl-games", ""),
         _warp,
         _isaacgym,
@@ -60,10 +60,11 @@ def examine() -> List[Finding]:
         _video,
         lambda: _package("wandb", "wandb"),
     ]
-    findings = []
+    findings: List[Finding] = []
     for probe in probes:
         try:
-            findings.append(probe())
+            found = probe()
+            findings += found if isinstance(found, list) else [found]
         except Exception as error:  # a broken installation is what a doctor is for
             findings.append(
                 Finding(
@@ -91,7 +92,9 @@ def _install(extra: str) -> str:
     from hepo_isaac.locate import bundled
 
     suffix = "[%s]" % extra if extra else ""
-    return "pip install 'hepo-isaac%s'" % suffix if bundled() else "pip install -c constraints.txt -e '.%s'" % suffix
+    if bundled():
+        return "pip install 'hepo-isaac%s'" % suffix
+    return "pip install -c constraints%s.txt -e '.%s'" % ("-py38" if _old_python() else "", suffix)
 
 
 def _package(name: str, extra: str) -> Finding:
@@ -130,29 +133,75 @@ def _gpu() -> Finding:
     )
 
 
+def _old_python() -> bool:
+    """Whether this is the Python of Isaac Gym, on which MuJoCo only compiles models."""
+    return tuple(sys.version_info[:2]) < isaacgym_install.MUJOCO_PYTHON
+
+
+def _mujoco() -> Finding:
+    found = _package("mujoco", "")
+    if found.state == OK and _old_python():
+        found.text += ", compiles models for sim=isaacgym; sim=mujoco_batch needs Python 3.11"
+    return found
+
+
 def _warp() -> Finding:
+    if _old_python():
+        return Finding("MuJoCo Warp", NOTE, "needs Python 3.11 or newer")
     warp, mjw = version("warp-lang"), version("mujoco-warp")
     if warp and mjw:
         return Finding("MuJoCo Warp", OK, "mujoco-warp %s, warp-lang %s" % (mjw, warp))
     return Finding("MuJoCo Warp", NOTE, "not installed; needed by sim=mujoco_warp (NVIDIA GPU)", _install("cuda"))
 
 
-def _isaacgym() -> Finding:
-    if importlib.util.find_spec("isaacgym") is not None:
-        return Finding("Isaac Gym", OK, "installed")
-    return Finding(
-        "Isaac Gym",
-        NOTE,
-        "not installed; needed by sim=isaacgym only (Python 3.8)",
-        "download Preview 4 from developer.nvidia.com/isaac-gym; pip install -e isaacgym/python",
-    )
+def _isaacgym() -> List[Finding]:
+    """One line for each thing that sim=isaacgym lacks; they matter where no other engine runs."""
+    found = isaacgym_install.problems()
+    if isaacgym_install.package_folder() is None and not _old_python():
+        text = "not installed; needed by sim=isaacgym only, which needs Python 3.8"
+        return [Finding("Isaac Gym", NOTE, text, found[0].remedy)]
+    # without a GPU, device=cpu still runs
+    states = [NOTE if p.name == "CUDA" or not _old_python() else BAD for p in found]
+    rows = [Finding("Isaac Gym: " + p.name, state, p.text, p.remedy) for p, state in zip(found, states)]
+    if all(p.name == "CUDA" for p in found):
+        rows = [Finding("Isaac Gym", OK, "can be imported"), *rows, _nvidia_assets()]
+    return rows
+
+
+def _nvidia_assets() -> Finding:
+    """NVIDIA's models, which a user may choose instead of ours, and which of the files that our tasks name it lacks."""
+    name, folder = "NVIDIA's assets", isaacgym_install.nvidia_assets()
+    if folder is None:
+        return Finding(name, NOTE, "not beside the package; our own models are used", "sim.assets=<folder>")
+    missing = sorted(f for f in _asset_files() if not (folder / f).is_file())
+    if missing:
+        text = "%s lacks %s; our own models are used" % (folder, ", ".join(missing))
+        return Finding(name, NOTE, text, "sim.assets=<IsaacGymEnvs>/assets")
+    return Finding(name, OK, "used with sim.assets=%s, else our own models are" % folder)
+
+
+def _asset_files() -> List[str]:
+    """NVIDIA's files that cfg/task names, relative to NVIDIA's folder."""
+    from omegaconf import OmegaConf
+
+    from hepo_isaac.locate import cfg_dir
+
+    files = []
+    for path in sorted((cfg_dir() / "task").glob("*.yaml")):
+        actors = OmegaConf.select(OmegaConf.load(path), "task.physics.options.isaacgym.actors") or {}
+        files += [str(a.nvidia.file) for a in actors.values() if "nvidia" in a]
+    return sorted(set(files))
 
 
 def _engine() -> Finding:
-    """What ``sim=auto`` and ``budget=auto`` will choose."""
+    """What ``sim=auto`` and ``budget=auto`` will choose, and whether it can run."""
     import torch
 
-    if not torch.cuda.is_available():
+    cuda = torch.cuda.is_available()
+    if _old_python():
+        text = "mujoco_%s, which needs Python 3.11; on this Python robots run with sim=isaacgym"
+        return Finding("sim=auto", NOTE, text % ("warp" if cuda else "batch"), "name sim=isaacgym")
+    if not cuda:
         return Finding("sim=auto", OK, "mujoco_batch on the CPU, budget=demo")
     if version("mujoco-warp") is None:
         return Finding(

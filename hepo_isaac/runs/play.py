@@ -88,10 +88,20 @@ def run_settings(run: Any, cfg: DictConfig, overrides: Sequence[str], cuda: bool
 def evaluate(cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
     """Play ``eval.episodes`` whole episodes of every policy, or of random actions without a checkpoint; returns what
     runs.evaluate.summarise does."""
+    from hepo_isaac.envs.make import make_env
     from hepo_isaac.methods.method import method_from_config
 
     names = (RANDOM,) if checkpoint is None else method_from_config(cfg["algo"]).policy_names
-    return _summarise({name: _play(cfg, checkpoint, name, cfg["eval"]["episodes"])[0] for name in names})
+    env = make_env(cfg, random_start=False)  # one for all policies: Isaac Gym simulates once in a process
+    try:
+        start = env.get_state()
+        played = {}
+        for name in names:
+            env.load_state(start)
+            played[name] = _play(cfg, env, checkpoint, name, cfg["eval"]["episodes"])[0]
+        return _summarise(played)
+    finally:
+        env.close()
 
 
 def _summarise(played: Dict[str, Dict[str, List[float]]]) -> Dict[str, Dict[str, Any]]:
@@ -106,30 +116,25 @@ def _summarise(played: Dict[str, Dict[str, List[float]]]) -> Dict[str, Dict[str,
 
 def _play(
     cfg: Dict[str, Any],
+    env: Any,
     checkpoint: Optional[Dict[str, Any]],
     policy: str,
     episodes: int,
     record: bool = False,
 ) -> Tuple[Dict[str, List[float]], Dict[str, Any]]:
-    """One policy's episodes, or of random actions without a checkpoint, in environments of its own: (per-episode
-    lists, film)."""
+    """One policy's episodes, or of random actions without a checkpoint: (per-episode lists, film)."""
     from hepo_isaac.agents.player import play_episodes
     from hepo_isaac.agents.register import run_evaluation
-    from hepo_isaac.envs.make import make_env
     from hepo_isaac.envs.rl_games import RlGamesVecEnv
 
-    env = make_env(cfg, random_start=False)
     vec_env = RlGamesVecEnv(env)
-    try:
-        if checkpoint is None:
-            result = play_episodes(vec_env, _random_actions(env, int(cfg["seed"])), episodes, record)
-        else:
-            deterministic = bool(cfg["eval"]["deterministic"])
-            result = run_evaluation(cfg, vec_env, checkpoint["agent"], episodes, deterministic, policy, record)
-        frames = result.pop("trajectory")
-        return result, (_film_of(env, frames) if record else {})
-    finally:
-        env.close()
+    if checkpoint is None:
+        result = play_episodes(vec_env, _random_actions(env, int(cfg["seed"])), episodes, record)
+    else:
+        deterministic = bool(cfg["eval"]["deterministic"])
+        result = run_evaluation(cfg, vec_env, checkpoint["agent"], episodes, deterministic, policy, record)
+    frames = result.pop("trajectory")
+    return result, (_film_of(env, frames) if record else {})
 
 
 def _random_actions(env: Any, seed: int) -> Callable[[Any], Any]:
@@ -166,7 +171,13 @@ def movie(
     cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]], policy: str = "pi", episodes: int = 1
 ) -> Dict[str, Any]:
     """Episodes of a policy, or of random actions without a checkpoint, as render_trajectory's arguments."""
-    return _play(dict(cfg, num_envs=1), checkpoint, policy, episodes, record=True)[1]
+    from hepo_isaac.envs.make import make_env
+
+    env = make_env(dict(cfg, num_envs=1), random_start=False)
+    try:
+        return _play(dict(cfg, num_envs=1), env, checkpoint, policy, episodes, record=True)[1]
+    finally:
+        env.close()
 
 
 def film_run(folder: RunFolder, cfg: Dict[str, Any]) -> None:

@@ -6,11 +6,13 @@ Nothing here imports an engine until one is asked for, so that a machine without
 from __future__ import annotations
 
 import importlib.util
-from typing import Any, List, Tuple
+import sys
+from typing import Any, List, Optional, Tuple
 
 import torch
 
 from hepo_isaac.errors import UserError, unknown
+from hepo_isaac.sim import isaacgym_install
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import SceneSpec
 
@@ -25,10 +27,13 @@ def available_engines() -> List[str]:
     return list(ENGINES)
 
 
-def resolve_engine(name: str, device: str) -> Tuple[str, torch.device]:
+def resolve_engine(name: str, device: str, gpus: Optional[int] = None) -> Tuple[str, torch.device]:
     """Turn ``sim=`` and ``device=``, each possibly "auto", into an engine and a device that work together.
 
-    ``device`` is "auto", "cpu", "cuda", "cuda:k", or "warp-cpu" (mujoco_warp's kernels on the host, for tests).
+    Args:
+        name: of the engine, or "auto".
+        device: "auto", "cpu", "cuda", "cuda:k", or "warp-cpu" (mujoco_warp's kernels on the host, for tests).
+        gpus: how many GPUs to reckon with; None asks torch.
 
     Raises:
         UserError: the name is unknown, the pair does not fit, or something it needs is missing; the message says what
@@ -36,23 +41,31 @@ def resolve_engine(name: str, device: str) -> Tuple[str, torch.device]:
     """
     if name != "auto" and name not in ENGINES:
         raise unknown("sim", name, ("auto", *ENGINES))
-    if name == "isaacgym":
-        raise _no_isaacgym()
-    wanted = _device(device)
+    gpus = _gpus() if gpus is None else gpus
+    wanted = _device(device, gpus)
     if name == "analytic":
-        return name, _torch_device(device, wanted)
+        return name, _torch_device(device, wanted, gpus)
+    if name == "isaacgym":
+        return name, _isaacgym_device(device, wanted, gpus)
     if name == "auto":  # the physics engines: a task that needs none says so in its file (hepo_isaac/config.py)
         name = "mujoco_warp" if _warp_wanted(device, wanted) else "mujoco_batch"
+    _need_python(name)
     if name == "mujoco_batch":
         return name, _cpu(device, wanted)
-    return name, _warp_device(device, wanted)
+    return name, _warp_device(device, wanted, gpus)
 
 
 def make_simulation(name: str, spec: SceneSpec, num_envs: int, device: torch.device, **options: Any) -> Simulation:
     """Build ``num_envs`` copies of ``spec`` on an engine and device that ``resolve_engine`` returned.
 
-    options: the engine's own: ``threads`` for mujoco_batch, ``graph`` and ``refine`` for mujoco_warp.
+    options: the engine's own: ``threads`` for mujoco_batch, ``graph`` and ``refine`` for mujoco_warp, ``assets`` for
+        isaacgym.
+
+    Raises:
+        UserError: the name is unknown, or this machine lacks something that the engine needs.
     """
+    if name in ("mujoco_batch", "mujoco_warp"):
+        _need_python(name)
     if name == "mujoco_batch":
         from hepo_isaac.sim.mujoco_batch import MujocoBatchSimulation
 
@@ -66,7 +79,10 @@ def make_simulation(name: str, spec: SceneSpec, num_envs: int, device: torch.dev
 
         return AnalyticSimulation(spec, num_envs, device, **options)
     if name == "isaacgym":
-        raise _no_isaacgym()
+        isaacgym_install.require_isaacgym(str(device))
+        from hepo_isaac.sim.isaacgym import IsaacGymSimulation
+
+        return IsaacGymSimulation(spec, num_envs, device=str(device), **options)
     raise unknown("sim", name, ENGINES)
 
 
@@ -74,10 +90,22 @@ def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _device(text: str) -> torch.device:
-    """The device ``text`` names; "auto" stands for the first GPU if torch sees one."""
+def _gpus() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _need_python(name: str) -> None:
+    if tuple(sys.version_info[:2]) < isaacgym_install.MUJOCO_PYTHON:
+        raise UserError(
+            "sim=%s needs MuJoCo's batched engines, for Python 3.11 or newer, but this is Python %s: make an"
+            " environment with a newer Python, or use sim=isaacgym here" % (name, isaacgym_install.python_version())
+        )
+
+
+def _device(text: str, gpus: int) -> torch.device:
+    """The device ``text`` names; "auto" stands for the first GPU if there is one."""
     if text in ("auto", "cuda"):
-        found = torch.cuda.is_available() or text == "cuda"
+        found = gpus > 0 or text == "cuda"
         return torch.device("cuda:0" if found else "cpu")
     if text == WARP_CPU:
         return torch.device("cpu")
@@ -107,29 +135,27 @@ def _cpu(text: str, device: torch.device) -> torch.device:
     return torch.device("cpu")
 
 
-def _torch_device(text: str, device: torch.device) -> torch.device:
+def _torch_device(text: str, device: torch.device, gpus: int) -> torch.device:
     """A device that torch can use; sim=analytic runs on any."""
     if text == WARP_CPU:
         raise UserError("device=warp-cpu is for sim=mujoco_warp; use device=cpu or device=cuda:0")
     if device.type == "cuda":
-        _need_cuda(text, device, "device=cpu")
+        _need_cuda(text, device, gpus, "device=cpu")
         return torch.device("cuda", device.index or 0)
     return device
 
 
-def _need_cuda(text: str, device: torch.device, instead: str) -> None:
-    if not torch.cuda.is_available():
+def _need_cuda(text: str, device: torch.device, gpus: int, instead: str) -> None:
+    if not gpus:
         raise UserError(
-            "device=%s was asked for, but torch sees no NVIDIA GPU: use %s, or install the"
+            "device=%s needs an NVIDIA GPU, but torch sees none (hepo-isaac doctor says why): use %s, or install the"
             " NVIDIA driver and a CUDA build of torch with pip install 'hepo-isaac[cuda]'" % (text, instead)
         )
-    if (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(
-            "device=%s does not exist, torch sees %d GPU(s): use device=cuda:0" % (text, torch.cuda.device_count())
-        )
+    if (device.index or 0) >= gpus:
+        raise UserError("device=%s does not exist, torch sees %d GPU(s): use device=cuda:0" % (text, gpus))
 
 
-def _warp_device(text: str, device: torch.device) -> torch.device:
+def _warp_device(text: str, device: torch.device, gpus: int) -> torch.device:
     if not _installed("mujoco_warp") or not _installed("warp"):
         raise UserError(
             "sim=mujoco_warp needs the packages mujoco-warp and warp-lang, which are not installed: run"
@@ -143,17 +169,18 @@ def _warp_device(text: str, device: torch.device) -> torch.device:
             "sim=mujoco_warp needs an NVIDIA GPU, but %s: use sim=mujoco_batch device=cpu, or on a machine with a GPU"
             " run pip install 'hepo-isaac[cuda]' with a CUDA build of torch" % reason
         )
-    _need_cuda(text, device, "sim=mujoco_batch device=cpu")
+    _need_cuda(text, device, gpus, "sim=mujoco_batch device=cpu")
     return torch.device("cuda", device.index or 0)
 
 
-def _no_isaacgym() -> UserError:
-    if _installed("isaacgym"):
-        return UserError(
-            "sim=isaacgym: the package isaacgym is installed, but this release has no adapter for it yet: use"
-            " sim=mujoco_warp or sim=mujoco_batch"
-        )
-    return UserError(
-        "sim=isaacgym needs Isaac Gym Preview 4, a manual download from NVIDIA for Python 3.8 that pip cannot fetch:"
-        " unpack it and run pip install -e isaacgym/python, or use sim=mujoco_warp or sim=mujoco_batch"
-    )
+def _isaacgym_device(text: str, device: torch.device, gpus: int) -> torch.device:
+    """PhysX runs on the CPU only where that is asked for: without a GPU, "auto" is refused."""
+    if text == WARP_CPU:
+        raise UserError("device=warp-cpu is for sim=mujoco_warp; with sim=isaacgym use device=cuda:0 or device=cpu")
+    if text == "auto":
+        device = torch.device("cuda:0")
+    isaacgym_install.require_isaacgym(str(device))
+    if device.type == "cpu":
+        return device
+    _need_cuda(text, device, gpus, "device=cpu")
+    return torch.device("cuda", device.index or 0)

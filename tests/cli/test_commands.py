@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from hepo_isaac import cli
 from hepo_isaac.errors import UnstablePhysicsError, UserError
 from hepo_isaac.runs import doctor, launch
+from hepo_isaac.sim import isaacgym_install
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -151,6 +152,57 @@ def test_doctor_names_the_command_for_what_is_missing(monkeypatch):
     assert "[cuda]" in doctor._warp().mend
     assert doctor._package("torch", "").state == doctor.BAD
     assert doctor._package("wandb", "wandb").state == doctor.NOTE
+
+
+@pytest.fixture
+def python38(monkeypatch):
+    """Doctor in the Python of Isaac Gym."""
+    monkeypatch.setattr(doctor.sys, "version_info", (3, 8, 18, "final", 0))
+
+
+def test_doctor_has_one_line_for_an_isaacgym_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(isaacgym_install, "package_folder", lambda: None)
+    (found,) = doctor._isaacgym()
+    assert found.state == doctor.NOTE
+    assert "developer.nvidia.com/isaac-gym" in found.mend
+
+
+def test_doctor_names_all_that_isaacgym_lacks_where_nothing_else_runs(monkeypatch, python38):
+    monkeypatch.setattr(isaacgym_install, "package_folder", lambda: None)
+    monkeypatch.setattr(isaacgym_install, "_driver_loads", lambda: False)
+    monkeypatch.setattr(isaacgym_install, "_torch_version", lambda: "1.13.1")
+    monkeypatch.setattr(isaacgym_install.shutil, "which", lambda tool: None)
+    found = {f.name: f for f in doctor._isaacgym()}
+    for name in ("package", "torch", "driver", "ninja", "g++"):
+        assert found["Isaac Gym: " + name].state == doctor.BAD
+        assert found["Isaac Gym: " + name].mend
+
+
+def test_doctor_finds_isaacgym_and_nvidias_assets(monkeypatch, tmp_path):
+    monkeypatch.setattr(isaacgym_install, "problems", list)
+    monkeypatch.setattr(isaacgym_install, "package_folder", lambda: tmp_path)
+    monkeypatch.setattr(isaacgym_install, "nvidia_assets", lambda: tmp_path)
+    monkeypatch.setattr(doctor, "_asset_files", lambda: ["mjcf/nv_ant.xml"])
+    gym, assets = doctor._isaacgym()
+    assert gym.state == doctor.OK
+    assert (assets.state, "lacks mjcf/nv_ant.xml" in assets.text) == (doctor.NOTE, True)
+    (tmp_path / "mjcf").mkdir()
+    (tmp_path / "mjcf/nv_ant.xml").write_text("")
+    assert doctor._isaacgym()[1].state == doctor.OK
+    no_gpu = isaacgym_install.Problem("CUDA", "no GPU", "use device=cpu")
+    monkeypatch.setattr(isaacgym_install, "problems", lambda: [no_gpu])
+    assert [f.state for f in doctor._isaacgym()] == [doctor.OK, doctor.NOTE, doctor.OK]
+    monkeypatch.setattr(isaacgym_install, "problems", list)
+    monkeypatch.setattr(isaacgym_install, "nvidia_assets", lambda: None)
+    assert "sim.assets" in doctor._isaacgym()[1].mend
+
+
+def test_doctor_says_what_runs_on_python_38(python38):
+    assert "sim=isaacgym" in doctor._engine().text
+    assert doctor._engine().state == doctor.NOTE
+    assert "Python 3.11" in doctor._mujoco().text
+    assert "Python 3.11" in doctor._warp().text
+    assert "constraints-py38.txt" in doctor._install("")
 
 
 def test_resume_takes_only_harmless_settings():

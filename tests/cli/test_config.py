@@ -10,11 +10,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from hepo_isaac import config
 from hepo_isaac.config import check_machine, nearest_divisors, override_keys, resolve, validate
 from hepo_isaac.errors import UserError
 from hepo_isaac.locate import group_names, task_names
 from hepo_isaac.overrides import compose
+from hepo_isaac.sim import isaacgym_install, registry
 
 
 def settle(*overrides, cuda=False):
@@ -115,7 +115,8 @@ def test_resolving_twice_changes_nothing():
         (["device=cuda:1"], True, "mujoco_warp", "cuda:1", "paper"),
         (["budget=paper"], False, "mujoco_batch", "cpu", "paper"),
         (["sim=isaacgym"], True, "isaacgym", "cuda:0", "paper"),
-        (["sim=isaacgym"], False, "isaacgym", "cpu", "demo"),
+        (["sim=isaacgym"], False, "isaacgym", "cuda:0", "paper"),  # which check_machine refuses
+        (["sim=isaacgym", "device=cpu"], False, "isaacgym", "cpu", "demo"),
     ],
 )
 def test_engine_device_and_budget_agree(overrides, cuda, engine, device, budget):
@@ -201,7 +202,6 @@ def test_one_policy_takes_an_odd_number_of_envs():
 
 
 def test_a_task_refuses_an_engine_it_does_not_support(monkeypatch):
-    monkeypatch.setitem(sys.modules, "isaacgym", fake_module("isaacgym"))
     cfg = settle("sim=isaacgym")
     cfg.task.engines = ["mujoco_batch"]
     with pytest.raises(UserError, match=r"does not run on sim=isaacgym; it runs on: mujoco_batch"):
@@ -220,23 +220,20 @@ def test_a_users_heuristic_is_imported(monkeypatch):
 # ---- check_machine ----------------------------------------------------------------------------------------------
 
 
-def fake_module(name):
-    module = types.ModuleType(name)
-    module.__spec__ = types.SimpleNamespace(name=name)
-    return module
-
-
 def test_engines_that_this_machine_lacks(monkeypatch):
-    monkeypatch.setattr(config.importlib.util, "find_spec", lambda name: None)
-    assert "CUDA" in refusal("sim=mujoco_warp")
+    monkeypatch.setattr(registry, "_installed", lambda name: False)
+    monkeypatch.setattr(isaacgym_install, "package_folder", lambda: None)
+    assert "mujoco-warp" in refusal("sim=mujoco_warp")
     assert "pip install" in refusal("sim=mujoco_warp", cuda=True)
     assert "pip install" in refusal(cuda=True)
     assert "Isaac Gym" in refusal("sim=isaacgym")
     assert "Isaac Gym" in refusal("sim=isaacgym", cuda=True)
 
 
-def test_devices_that_do_not_fit():
+def test_devices_that_do_not_fit(monkeypatch):
+    monkeypatch.setattr(registry, "_installed", lambda name: True)
+    assert "needs an NVIDIA GPU" in refusal("sim=mujoco_warp")
     assert "device=cuda" in refusal("device=cuda", "sim=mujoco_batch", cuda=True)
     assert "mujoco_warp" in refusal("device=cpu", "sim=mujoco_warp", cuda=True)
-    assert "no CUDA device" in refusal("device=cuda:1")
+    assert "torch sees none" in refusal("device=cuda:1")
     assert "unknown device 'gpu'" in refusal("device=gpu")

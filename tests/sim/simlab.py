@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fake_gym
 import pytest
 import torch
 
@@ -62,7 +63,7 @@ def workshop(**changes):
         "ground_plane": True,
         "contact_bodies": ("box/cube", "arm/tip"),
         "force_sensors": (ForceSensorSpec("bob", "pendulum/rod"), ForceSensorSpec("front", "drawer/box")),
-        "options": {"mujoco_warp": {"nconmax": 16, "njmax": 48}},
+        "options": {"mujoco_warp": {"nconmax": 16, "njmax": 48}, "isaacgym": {"substeps": SUBSTEPS}},
     }
     settings.update(changes)
     return SceneSpec(actors=tuple(actors), **settings)
@@ -75,6 +76,11 @@ def build(engine, spec, num_envs=N, **options):
 
         device = "cuda:0" if torch.cuda.is_available() else "cpu"
         return MujocoWarpSimulation(spec, num_envs, device=device, **options)
+    if engine == "isaacgym":
+        fake_gym.install()
+        from hepo_isaac.sim.isaacgym import IsaacGymSimulation
+
+        return IsaacGymSimulation(spec, num_envs, device="cpu", **options)
     from hepo_isaac.sim.mujoco_batch import MujocoBatchSimulation
 
     return MujocoBatchSimulation(spec, num_envs, **options)

@@ -80,6 +80,7 @@ def test_resting_box_feels_its_weight_upwards(sim):
     assert_close(sim.contact_force[:, 1], torch.zeros(N, 3), 0)
 
 
+@pytest.mark.dynamics
 def test_servo_follows_its_differential_equation(sim):
     """m x'' = kp (1 - x) - kv x', both as the integrator's recurrence (tight) and as the continuous answer."""
     m, kp, kv = SERVO["mass"], SERVO["stiffness"], SERVO["damping"]
@@ -117,6 +118,7 @@ def test_velocity_limit_bounds_the_drive(sim):
     assert_close(last[2], 0.001, 1e-4)
 
 
+@pytest.mark.dynamics
 def test_effort_and_velocity_drives(sim):
     effort, speed = torch.zeros_like(sim.dof_pos), torch.zeros_like(sim.dof_pos)
     effort[:, sim.dof_index("motor/rail")] = tensor(sim, [0.0, 1.0, 2.0, -3.0])
@@ -137,6 +139,7 @@ def test_effort_limit(sim):
     assert_close(sim.dof_force[:, sim.dof_index("arm/shoulder")], torch.full((N,), 30.0), 1e-3)
 
 
+@pytest.mark.dynamics
 def test_inelastic_stop_swallows_the_impact(sim):
     """A drawer slammed at 0.3 to 1 m/s stays shut at its stop; MuJoCo's default stop throws it back."""
     speeds = [0.3, 0.6, 1.0, 0.0]
@@ -149,6 +152,7 @@ def test_inelastic_stop_swallows_the_impact(sim):
     assert not (soft >= 0.399).any(), soft
 
 
+@pytest.mark.dynamics
 def test_pendulum_mass_matrix_and_force_sensor(sim):
     """A hanging 2 kg bob 0.5 m down: inertia m l^2 + I, and its rod carries its weight."""
     swing = sim.dof_index("pendulum/swing")
@@ -161,6 +165,7 @@ def test_pendulum_mass_matrix_and_force_sensor(sim):
     assert_close(sim.force_sensor[:, 1], load, 1e-3)
 
 
+@pytest.mark.dynamics
 def test_force_sensor_is_in_the_body_frame(sim):
     put_joint(sim, "pendulum/swing", pos=[0.0, 0.5, -0.5, 1.0])
     sim.step()
@@ -430,6 +435,7 @@ def fresh(engine):
     return build(engine, workshop())
 
 
+@pytest.mark.dynamics
 def test_randomised_mass_equals_a_scene_compiled_with_that_mass(engine, fresh):
     """All of mass, inertia and the constants derived from them, in contact, against an independent compile."""
     masses = [0.5, 2.0, 4.0, 8.0]
@@ -449,6 +455,7 @@ def test_randomised_mass_equals_a_scene_compiled_with_that_mass(engine, fresh):
         assert_close(fresh.contact_force[world], reference.contact_force[world].cpu(), 1e-2)
 
 
+@pytest.mark.dynamics
 def test_randomised_armature_friction_gravity_and_gains(fresh):
     sim = fresh
     before = box_state(sim).clone()
@@ -511,6 +518,7 @@ def test_randomisation_takes_effect_in_the_very_next_step(engine, fresh, field, 
         assert torch.equal(getattr(fresh, served), getattr(other, served)), served
 
 
+@pytest.mark.dynamics
 def test_randomised_damping(fresh):
     sim = fresh
     sim.randomize("dof_damping", every(sim), tensor(sim, [0.0, 1.0, 4.0, 8.0])[:, None], ("springy/slide",))
@@ -537,7 +545,7 @@ def test_randomised_worlds_survive_a_checkpoint(engine, fresh):
 
 
 def test_randomise_refuses_what_it_does_not_know(sim):
-    with pytest.raises(ValueError, match=r"cannot randomise 'colour'.*body_mass"):
+    with pytest.raises(ValueError, match=r"cannot randomise 'colour'.*can: .*body_mass"):
         sim.randomize("colour", every(sim), torch.zeros(N, 1, device=sim.device))
     with pytest.raises(ValueError, match=r"body_mass cannot be set for box/corner.*box/cube"):
         sim.randomize("body_mass", every(sim), torch.zeros(N, 1, device=sim.device), ("box/corner",))

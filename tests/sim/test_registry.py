@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from simlab import workshop
 
 from hepo_isaac.errors import UserError
-from hepo_isaac.sim import registry
+from hepo_isaac.sim import isaacgym_install, registry
 from hepo_isaac.sim.registry import available_engines, make_simulation, resolve_engine
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -97,16 +100,57 @@ def test_missing_gpu_index(machine):
     assert "1 GPU" in message("mujoco_warp", "cuda:3")
 
 
-def test_isaacgym(machine):
-    machine(packages=())
-    text = message("isaacgym", "auto")
-    for word in ("Preview 4", "Python 3.8", "pip install -e isaacgym/python", "sim=mujoco_batch"):
-        assert word in text
-    machine(packages=("isaacgym",))
-    assert "no adapter" in message("isaacgym", "auto")
+def test_isaacgym_that_is_not_installed(machine, monkeypatch):
+    monkeypatch.setattr(isaacgym_install, "package_folder", lambda: None)
+    machine(gpus=1)
+    for device in ("auto", "cpu", "cuda:0"):
+        text = message("isaacgym", device)
+        for word in ("Preview 4", "Python 3.8", "pip install --no-deps -e isaacgym/python", "sim=mujoco_batch"):
+            assert word in text
 
 
-def test_make():
+@pytest.mark.parametrize(
+    ("gpus", "device", "expected"),
+    [(1, "auto", "cuda:0"), (2, "cuda", "cuda:0"), (2, "cuda:1", "cuda:1"), (1, "cpu", "cpu"), (0, "cpu", "cpu")],
+)
+def test_isaacgym_device(machine, monkeypatch, gpus, device, expected):
+    machine(gpus)
+    monkeypatch.setattr(isaacgym_install, "package_folder", lambda: ROOT)  # a stand-in without bindings …
+    monkeypatch.setattr(isaacgym_install, "_import", lambda module: None)  # … that can be imported
+    assert resolve_engine("isaacgym", device) == ("isaacgym", torch.device(expected))
+
+
+def test_isaacgym_without_a_gpu_names_device_cpu(machine, monkeypatch):
+    machine(gpus=0)
+    monkeypatch.setattr(isaacgym_install, "package_folder", lambda: ROOT)
+    monkeypatch.setattr(isaacgym_install, "_import", lambda module: None)
+    for device in ("auto", "cuda:0"):
+        assert "device=cpu" in message("isaacgym", device)
+    machine(gpus=1)
+    assert "1 GPU" in message("isaacgym", "cuda:2")
+    assert "sim=mujoco_warp" in message("isaacgym", "warp-cpu")
+
+
+@pytest.mark.parametrize("name", ["auto", "mujoco_batch", "mujoco_warp"])
+def test_mujocos_engines_need_a_newer_python(machine, monkeypatch, name):
+    machine(gpus=1)
+    monkeypatch.setattr(registry.sys, "version_info", (3, 8, 18, "final", 0))
+    text = message(name, "auto")
+    assert "Python 3.11" in text
+    assert "this is Python 3.8.18" in text
+    assert "sim=isaacgym" in text
+    assert resolve_engine("analytic", "cpu") == ("analytic", CPU)
+
+
+def test_reckoning_with_given_gpus(machine):
+    machine(gpus=0)
+    assert resolve_engine("auto", "auto", gpus=1) == ("mujoco_warp", torch.device("cuda:0"))
+    machine(gpus=1)
+    assert resolve_engine("auto", "auto", gpus=0) == ("mujoco_batch", CPU)
+
+
+def test_make(monkeypatch):
+    monkeypatch.setattr(isaacgym_install, "package_folder", lambda: None)
     sim = make_simulation("mujoco_batch", workshop(), 2, CPU, threads=1)
     assert sim.num_envs == 2
     with pytest.raises(UserError, match="unknown sim"):

@@ -62,7 +62,7 @@ CHANGED = [
     ("Ant", "task.physics.friction=1.2"),
     ("Anymal", "task.physics.drives.mujoco.stiffness=86.5"),
     ("AllegroHand", "task.physics.drive.mujoco.damping=0.103"),
-    ("BallBalance", "task.physics.drives.lower.damping=103.0"),
+    ("BallBalance", "task.physics.drives.mujoco.lower.damping=103.0"),
     ("FrankaCabinet", "task.physics.drives.mujoco.arm.stiffness=410.0"),
     ("ShadowHand", "task.physics.drives.mujoco.finger.stiffness=1.03"),
 ]
