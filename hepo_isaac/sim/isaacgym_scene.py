@@ -32,7 +32,7 @@ class GymActor:
     """One actor as Isaac Gym has it.
 
     ours: its file, compiled.  handle: Isaac Gym's asset.  joints, bodies: our names -> index within the actor.
-    props: its joints' properties, one record each.  pose: of its root.  others: indices of joints that ours lacks.
+    props: its joints' properties, one record each.  pose: of its root.  placed: what create_actor is told.
     """
 
     spec: ActorSpec
@@ -47,6 +47,7 @@ class GymActor:
     num_shapes: int
     props: Any
     pose: gymapi.Transform
+    placed: gymapi.Transform
     sensors: List[str] = field(default_factory=list)
 
 
@@ -188,6 +189,8 @@ class SceneBuilder:
             num_shapes=self.gym.get_asset_rigid_shape_count(handle),
             props=self.gym.get_asset_dof_properties(handle),
             pose=_pose(actor, ours),
+            # The importer turns a fixed actor by what NVIDIA's MJCF says of its root; ours say nothing.
+            placed=_placed(actor) if nvidia and actor.fixed and name.endswith(".xml") else _pose(actor, ours),
         )
         self._set_drives(found, nvidia.others if nvidia else {})
         return found
@@ -268,7 +271,7 @@ class SceneBuilder:
         handles = []
         for actor in actors:
             name = actor.spec.name
-            handle = self.gym.create_actor(env, actor.handle, actor.pose, name, index, filters[name], 0)
+            handle = self.gym.create_actor(env, actor.handle, actor.placed, name, index, filters[name], 0)
             handles.append(handle)
             self._set_up_actor(env, handle, actor)
         self.gym.end_aggregate(env)
@@ -357,10 +360,13 @@ def _map(kind: str, ours: List[str], renamed: Mapping[str, str], theirs: List[st
 def _pose(actor: ActorSpec, ours: GymAsset) -> gymapi.Transform:
     """Where the root body starts: the actor's pose, then the file's."""
     pose = gymapi.Transform()
-    outer = gymapi.Transform(gymapi.Vec3(*actor.position), gymapi.Quat(*actor.orientation))
-    pose.p = gymapi.Vec3(*_point(outer, ours.root_position))
+    pose.p = gymapi.Vec3(*_point(_placed(actor), ours.root_position))
     pose.r = gymapi.Quat(*quat_product(actor.orientation, ours.root_quaternion))
     return pose
+
+
+def _placed(actor: ActorSpec) -> gymapi.Transform:
+    return gymapi.Transform(gymapi.Vec3(*actor.position), gymapi.Quat(*actor.orientation))
 
 
 def _point(pose: gymapi.Transform, point: Any) -> List[float]:

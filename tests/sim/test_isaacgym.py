@@ -16,7 +16,7 @@ import torch
 from simlab import ASSETS, H, N, assert_close, box_state, build, every, only, put_box, put_joint, run, workshop
 
 from hepo_isaac.errors import UserError
-from hepo_isaac.sim.spec import ActorSpec, DriveSpec, ForceSensorSpec, SceneSpec
+from hepo_isaac.sim.spec import ActorSpec, ContactSpec, DriveSpec, ForceSensorSpec, SceneSpec
 from tests.host_reads import HostReads
 
 fake_gym.install()
@@ -266,6 +266,39 @@ def test_actors_get_their_drives_and_filters(calls):
     assert groups == [0, 0, 1, 1]  # no environment touches another one
 
 
+def test_surfaces_tendons_and_anchors_are_set_up(tmp_path):
+    (tmp_path / "leg.xml").write_text(TIED)
+    leg = {"friction": 0.4, "restitution": 0.1, "tendons": {"limit_stiffness": 30.0}, "attractors": {"stiffness": 7.0}}
+    actor = ActorSpec("leg", tmp_path / "leg.xml", position=(1.0, 0.0, 0.0), orientation=(0.0, 0.0, 1.0, 0.0))
+    sim = make(actor, BOX, options={"actors": {"leg": leg}}, contact=ContactSpec(friction=0.8))
+    env, handle = _handle(sim, 2, "leg")
+    shape = sim.gym.get_actor_rigid_shape_properties(env, handle)[0]
+    assert (shape.friction, shape.restitution) == pytest.approx((0.4, 0.1))
+    assert sim.gym.get_actor_rigid_shape_properties(*_handle(sim, 2, "box"))[0].friction == pytest.approx(0.8)
+    (tendon,) = sim.gym.get_asset_tendon_properties(sim.scene.actors[0].handle)
+    assert tendon.limit_stiffness == pytest.approx(30.0)
+    assert tendon.is_fixed_limited
+    (held,) = env.attractors
+    assert held.stiffness == pytest.approx(7.0)
+    assert held.damping == pytest.approx(5e3)
+    assert held.axes == gymapi.AXIS_TRANSLATION
+    # 0.5 m behind the knee along z; the actor is turned by half a turn about z.
+    assert (held.offset.p.x, held.offset.p.z) == pytest.approx((0.0, -0.5))
+    assert (held.target.p.x, held.target.p.y, held.target.p.z) == pytest.approx((1.0 - 0.25, 0.0, -0.5), abs=1e-6)
+    joints = sim.gym.get_actor_dof_properties(env, handle)
+    assert list(joints["damping"]) == pytest.approx([0.3, 0.6])  # the file's: there is no drive
+    assert list(joints["stiffness"]) == pytest.approx([2.0, 0.0])
+
+
+TIED = """<mujoco><worldbody><body name="base"><inertial pos="0 0 0" mass="1" diaginertia="1 1 1"/>
+<body name="knee" pos="0.25 0 0"><joint name="a" axis="0 1 0" stiffness="2" damping="0.3"/>
+<geom name="g" size="0.05" mass="1"/></body>
+<body name="toe" pos="0 0.25 0"><joint name="b" axis="0 1 0" damping="0.6"/><geom size="0.05" mass="1"/></body></body>
+</worldbody><equality><connect body1="knee" anchor="0 0 -0.5"/></equality>
+<tendon><fixed name="t" limited="true" range="-0.1 0.1"><joint joint="a" coef="1"/><joint joint="b" coef="-1"/></fixed>
+</tendon></mujoco>"""
+
+
 def _handle(sim, env, actor):
     env, handles = sim.scene.envs[env]
     return env, handles[sim.actor_names.index(actor)]
@@ -385,6 +418,23 @@ def test_a_folder_without_the_files_is_named(tmp_path):
         nvidia(tmp_path)
     with pytest.raises(UserError, match="is no folder"):
         nvidia(tmp_path / "nowhere")
+
+
+def test_nvidias_mjcf_turns_its_root_itself(tmp_path, calls):
+    """create_actor is told the actor's pose alone; with our file, which has no root pose left, it is told both."""
+    (tmp_path / "turned.xml").write_text(TURNED)
+    hand = ActorSpec("hand", tmp_path / "turned.xml", position=(0.0, 0.0, 0.5))
+    for assets in (None, str(tmp_path)):
+        sim = make(hand, assets=assets, options={"actors": {"hand": {"nvidia": {"file": "turned.xml"}}}}, num_envs=1)
+        pose = next(args[2] for name, args in reversed(calls) if name == "create_actor")
+        turned = assets is None
+        assert (pose.p.z, pose.r.x) == pytest.approx((0.6, 0.6) if turned else (0.5, 0.0))
+        assert_close(sim.root_state[0, 0, :7], [0.0, 0.0, 0.6, 0.6, 0.0, 0.0, 0.8], 1e-6)
+
+
+TURNED = """<mujoco><worldbody><body name="base" pos="0 0 0.1" quat="0.8 0.6 0 0"><inertial pos="0 0 0" mass="1"
+diaginertia="1 1 1"/><body name="finger"><joint name="a"/><geom size="0.05" mass="1"/></body></body></worldbody>
+</mujoco>"""
 
 
 @pytest.mark.parametrize(
