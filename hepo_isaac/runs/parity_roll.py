@@ -1,12 +1,11 @@
 """``python -m hepo_isaac.runs.parity_roll job.json``: one engine's rollouts in a process of their own.
 
 Isaac Gym lives in Python 3.8 and MuJoCo 4 in 3.11, so two engines may need two interpreters; what they did goes
-through files (hepo_isaac/runs/parity_file.py). Nothing is imported here before Isaac Gym is: it must precede torch.
+through files (hepo_isaac/runs/parity_file.py).
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -33,8 +32,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _roll(job: Dict[str, Any], out: Path) -> None:
-    if job["engine"] == "isaacgym" and importlib.util.find_spec("isaacgym") is not None:
-        importlib.import_module("isaacgym")
     import torch
 
     from hepo_isaac.runs.parity_file import load, save

@@ -197,6 +197,14 @@ class TestEngines:
         mine.meta["engine"], its.meta["engine"] = engines
         assert [key for key, _, _ in compare(mine, its)["physics"]] == named
 
+    def test_long_rollouts_say_how_long(self, monkeypatch):
+        monkeypatch.setattr(parity_rollout, "SAY_EVERY_S", -1.0)
+        lines = []
+        roll(job("Cartpole", steps=3), say=lines.append)
+        assert lines[0].startswith("mujoco_batch on cpu, 4 environments × 3 control steps")
+        assert lines[1:] == ["control step %d/3, ETA %s" % (k, lines[k].split()[-1]) for k in (1, 2, 3)]
+        assert lines[3].endswith("0:00:00")
+
     def test_zero_actions(self):
         assert not roll(job("Cartpole", actions="zero"), say=quiet).arrays["actions"].any()
 
