@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
@@ -11,7 +11,11 @@ from hepo_isaac.runs.parity_file import Recording, positions
 
 JOINTS = 4  # those that move most
 CYCLE = ("#0b6fb8", "#d9730d", "#2a9d4a", "#b5387a", "#7a5cc4")
-STYLES = ("-", "--")
+# the first engine broad and pale, the second on top of it: both are seen where they agree
+STYLES: Tuple[Dict[str, Any], ...] = (
+    {"linestyle": "-", "linewidth": 3.2, "alpha": 0.4},
+    {"linestyle": "--", "linewidth": 1.4},
+)
 Series = Tuple[str, List[np.ndarray]]  # label, (T,) values of both engines
 
 
@@ -40,10 +44,10 @@ def plot_rollouts(first: Recording, second: Recording, out: Path) -> Path:
         axis: Any = figure.add_subplot((len(panels) + 1) // 2, 2, place + 1)
         for k, (label, values) in enumerate(series):
             for y, style in zip(values, STYLES):
-                name = label if style == "-" else None
-                axis.plot(times, y, style, color=CYCLE[k % len(CYCLE)], linewidth=1.8, label=name, alpha=0.85)
-        _dress(axis, title, unit, len(series) > 1 or place < 2)
-    handles = [Line2D([], [], color="#444444", linestyle=s, label=r.meta["engine"]) for s, r in zip(STYLES, sides)]
+                name = label if style is STYLES[0] else None
+                axis.plot(times, y, color=CYCLE[k % len(CYCLE)], label=name, **style)
+        _dress(axis, title, unit, "environment 0" in title)
+    handles = [Line2D([], [], color="#444444", label=r.meta["engine"], **s) for s, r in zip(STYLES, sides)]
     figure.suptitle(first.meta["task"], x=0.01, ha="left", fontsize=14, fontweight="bold")
     figure.legend(handles=handles, loc="upper right", ncol=2, frameon=False, fontsize=11)
     figure.tight_layout(rect=(0, 0, 1, 0.96))
