@@ -21,8 +21,13 @@ QUANTITIES = {
     "r": "",
     "h": "",
 }
-# Those of the step just simulated, valid in the step that ends an episode too; the others are then of the next one.
-OF_THE_STEP = ("obs", "r", "h")
+# name that settings of some engines stand under -> the engines that read them
+READERS = {
+    "isaacgym": ("isaacgym",),
+    "mujoco": ("mujoco_batch", "mujoco_warp"),
+    "mujoco_batch": ("mujoco_batch",),
+    "mujoco_warp": ("mujoco_warp",),
+}
 Parts = Dict[str, np.ndarray]
 
 
@@ -51,9 +56,8 @@ def compare(first: Recording, second: Recording) -> Dict[str, Any]:
         "metrics": _metrics(*sides),
         "episodes": {"first": sides[0].episodes(), "second": sides[1].episodes(), "steps": sides[0].steps},
         "bad": [int(side.free["bad"].sum() + side.single["bad"].sum()) for side in sides],
-        "physics": [d for d in different(first.meta["task_settings"], second.meta["task_settings"])
-                    if d[0].split(".")[0] == PHYSICS],
-    }  # fmt: skip
+        "physics": _physics(first.meta, second.meta),
+    }
     found["identical"] = all(
         row["max"] == 0.0 for rows in [found["single"].values(), *(q["rows"] for q in found["free"].values())]
         for row in rows
@@ -61,6 +65,17 @@ def compare(first: Recording, second: Recording) -> Dict[str, Any]:
     if first.meta.get("evaluation") and second.meta.get("evaluation"):
         found["evaluation"] = _evaluation(first.meta["evaluation"], second.meta["evaluation"])
     return found
+
+
+def _physics(mine: Mapping[str, Any], its: Mapping[str, Any]) -> List[Tuple[str, Any, Any]]:
+    """Physics settings that differ, of those that both engines read."""
+
+    def read(key: str) -> bool:
+        readers = [READERS[part] for part in key.split(".") if part in READERS]
+        return all(mine["engine"] in names and its["engine"] in names for names in readers)
+
+    found = different(mine["task_settings"], its["task_settings"])
+    return [row for row in found if row[0].split(".")[0] == PHYSICS and read(row[0])]
 
 
 class _Side:
@@ -77,7 +92,6 @@ class _Side:
         ended = _ended(self.free)
         over = np.logical_or.accumulate(ended, 0)
         self.before = np.concatenate((np.ones_like(over[:1]), ~over[:-1]))  # (T, N) in its first episode until here
-        self.after = ~over  # (T, N) and still, once the step is done
         self.length = self.before.sum(0)  # (N,) control steps of the first episode that were seen
 
     def episodes(self) -> Dict[str, Any]:
@@ -145,6 +159,7 @@ def _labels(quantity: str, names: Mapping[str, List[str]], count: int) -> List[s
 def _free(first: _Side, second: _Side) -> Dict[str, Any]:
     """Departures of the free rollouts at obs_steps, over environments still in their first episode on both."""
     found = {}
+    alive = first.before & second.before & ~(first.free["bad"] | second.free["bad"])
     for name, unit in QUANTITIES.items():
         a, b = first.free[name], second.free[name]
         if not a.size:
@@ -154,7 +169,6 @@ def _free(first: _Side, second: _Side) -> Dict[str, Any]:
         else:
             steps = [(step - 1, step) for step in first.obs_steps]
         off = departure(name, a, b)
-        alive = (first.before & second.before) if name in OF_THE_STEP else (first.after & second.after)
         labels = _labels(name, first.names, off.shape[-1])
         rows = [dict(step=step, **_summary(off[row][alive[step - 1]], labels)) for row, step in steps]
         chosen = alive if name != "obs" else alive[[step - 1 for step in first.obs_steps]]
@@ -190,13 +204,12 @@ def _summary(off: np.ndarray, labels: Sequence[str]) -> Dict[str, Any]:
 def _single(first: _Side, second: _Side) -> Dict[str, Any]:
     """Departures after one control step from the same states."""
     sound = ~(first.single["bad"] | second.single["bad"])
-    kept = sound & ~(_ended(first.single) | _ended(second.single))
     found = {}
     for name, unit in QUANTITIES.items():
         off = departure(name, first.single[name], second.single[name])
         if off.size:
             labels = _labels(name, first.names, off.shape[-1])
-            found[name] = {"unit": unit, **_summary(off[sound if name in OF_THE_STEP else kept], labels)}
+            found[name] = {"unit": unit, **_summary(off[sound], labels)}
     return found
 
 

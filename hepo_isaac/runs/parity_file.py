@@ -32,7 +32,8 @@ class Recording:
             what single steps start from, of the same parts: dof_pos, dof_vel (N, D), root_state (N, A, 13),
             dof_target_pos (N, D), progress (N,), and task/… what the task carries. ``free/…`` (T, N, …) and
             ``single/…`` (S, N, …) what steps led to: rewards (2: r, h), terms, metrics, terminated, time_out, bad,
-            dof_pos, dof_vel, root_state; and obs, in ``free/`` (K, N, O) of the steps in ``obs_steps``.
+            dof_pos, dof_vel, root_state, each before the reset where an episode ended; and obs, in ``free/`` (K, N, O)
+            of the steps in ``obs_steps``.
     """
 
     meta: Dict[str, Any]
@@ -132,6 +133,8 @@ def different(mine: Any, its: Any, prefix: str = "") -> List[Tuple[str, Any, Any
 
 
 def _different(mine: Any, its: Any, prefix: str) -> Iterator[Tuple[str, Any, Any]]:
+    if isinstance(mine, Mapping) and its is None or isinstance(its, Mapping) and mine is None:
+        mine, its = mine or {}, its or {}
     if isinstance(mine, Mapping) and isinstance(its, Mapping):
         for key in [*mine, *(k for k in its if k not in mine)]:
             yield from _different(mine.get(key), its.get(key), prefix + "." + key if prefix else str(key))

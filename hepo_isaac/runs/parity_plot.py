@@ -88,16 +88,15 @@ def _heights(sides: Sequence[Recording]) -> List[Series]:
 def _reward(sides: Sequence[Recording], column: int) -> List[Series]:
     values = []
     for side in sides:
-        masked = _seen(side, side.arrays["free/rewards"][..., column], of_the_step=True)
+        masked = _seen(side, side.arrays["free/rewards"][..., column])
         count = np.isfinite(masked).sum(1)
         values.append(np.where(count > 0, np.nansum(masked, axis=1) / np.maximum(count, 1), np.nan))
     return [("rh"[column], values)]
 
 
-def _seen(side: Recording, values: np.ndarray, of_the_step: bool = False) -> np.ndarray:
-    """(T, N, …) with NaN from the end of each environment's first episode on."""
+def _seen(side: Recording, values: np.ndarray) -> np.ndarray:
+    """(T, N, …) with NaN after the end of each environment's first episode."""
     parts = side.group("free")
     over = np.logical_or.accumulate(parts["terminated"] | parts["time_out"] | parts["bad"], 0)
-    if of_the_step:
-        over = np.concatenate((np.zeros_like(over[:1]), over[:-1]))
+    over = np.concatenate((np.zeros_like(over[:1]), over[:-1]))
     return np.where(over.reshape(*over.shape, *[1] * (values.ndim - 2)), np.nan, values.astype(np.float64))

@@ -122,6 +122,8 @@ def _worst(single: Mapping[str, Any]) -> str:
         for name, row in single.items()
         if row["where"] and row["unit"]
     ]
+    if not any(row["n"] for row in single.values()):
+        return "No single step left both engines with a sound world."
     if not named:
         return "After a single step the states are the same."
     return "Largest departures of a single step: %s." % "; ".join(named)
@@ -168,6 +170,8 @@ def _origin(meta: Mapping[str, Any]) -> str:
     commit = "commit %s%s" % (str(git.get("commit"))[:7], " and changes" if git.get("dirty") else "") if git else ""
     hardware = meta["hardware"]
     machine = hardware["gpus"][0] if hardware["gpus"] and meta["device"].startswith("cuda") else hardware["cpu"]
+    if meta["sim"].get("assets"):
+        parts.append("NVIDIA's assets")
     return "%s on %s: %s" % (meta["engine"], meta["device"], ", ".join(p for p in (*parts, machine, commit) if p))
 
 

@@ -183,6 +183,13 @@ class Roller:
         if reference is not None:
             self._names = (reference.meta["names"]["dof"], reference.meta["names"]["actor"])
         self._last: Any = None
+        self._before_reset: Optional[Dict[str, Tensor]] = None
+        self._reset, task.reset = task.reset, self._remember
+
+    def _remember(self, mask: Tensor) -> None:
+        """In place of the task's reset: what an episode ended in would be lost with it."""
+        self._before_reset = {name: getattr(self.env.sim, name).clone() for name in STATE[:3]}
+        self._reset(mask)
 
     def start(self) -> Dict[str, np.ndarray]:
         """Put the start states in place and return them."""
@@ -231,11 +238,13 @@ class Roller:
 
     def _step(self, step: int, move: np.ndarray) -> StepResult:
         self._streams.begin(step + 1)
+        self._before_reset = None
         self._last = self.env.step(torch.from_numpy(move).to(self.env.device))
         return self._last
 
     def _outcome(self, result: StepResult, with_obs: bool) -> Dict[str, np.ndarray]:
         parts: Dict[str, Any] = {k: getattr(self.env.sim, k) for k in STATE[:3]}
+        parts.update(self._before_reset or {})
         for name in ("rewards", "terms", "metrics", "terminated", "time_out", "bad"):
             parts[name] = getattr(result, name)
         if with_obs:

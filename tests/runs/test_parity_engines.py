@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +171,32 @@ class TestEngines:
         monkeypatch.setattr(Roller, "_step", draws_more)
         assert compare(first, roll(pushed, first, quiet))["identical"]
 
+    def test_the_state_that_an_episode_ended_in_is_kept(self):
+        recording = roll(job("Cartpole", steps=25), say=quiet)
+        over = recording.arrays["free/terminated"]
+        assert over.any()
+        step, env = (int(k[0]) for k in over.nonzero())
+        cart = recording.arrays["free/dof_pos"][step, env]
+        assert max(abs(cart[0]) / 3.0, abs(cart[1]) / (np.pi / 2)) > 1.0  # out of bounds, where a reset is within
+        assert np.ptp(recording.arrays["free/dof_pos"][: step + 1, env], axis=0).max() > 1.0
+
+    @pytest.mark.parametrize(
+        ("engines", "named"),
+        [
+            (("mujoco_batch", "mujoco_warp"), ["physics.drives.mujoco.stiffness"]),
+            (("mujoco_batch", "isaacgym"), []),
+            (("mujoco_warp", "mujoco_warp"), ["physics.drives.mujoco.stiffness", "physics.options.mujoco_warp.rows"]),
+        ],
+    )
+    def test_settings_that_both_engines_read_are_named(self, engines, named):
+        mine, its = made(0.0), made(0.0)
+        its.meta["task_settings"]["physics"].update(
+            drives={"isaacgym": {"stiffness": 1.0}, "mujoco": {"stiffness": 2.0}},
+            options={"isaacgym": {"substeps": 2}, "mujoco_warp": {"rows": 1}},
+        )
+        mine.meta["engine"], its.meta["engine"] = engines
+        assert [key for key, _, _ in compare(mine, its)["physics"]] == named
+
     def test_zero_actions(self):
         assert not roll(job("Cartpole", actions="zero"), say=quiet).arrays["actions"].any()
 
@@ -229,7 +258,7 @@ def made(rewards, ended=(), steps=4, envs=3):
         "task": "T", "engine": "e", "device": "cpu", "heuristic": "default", "seed": 1, "actions": "zero",
         "steps": steps, "num_envs": envs, "single_steps": [0], "obs_steps": list(range(1, steps + 1)),
         "task_settings": {"episode_length": 9, "physics": {"dt": 1}}, "names": names, "control_dt": 0.1, "overflows": 0,
-        "versions": {}, "hardware": {"gpus": [], "cpu": "x"}, "git": None, "success": None,
+        "sim": {}, "versions": {}, "hardware": {"gpus": [], "cpu": "x"}, "git": None, "success": None,
     }  # fmt: skip
     arrays = {"free/" + k: v for k, v in free.items()}
     arrays.update({"single/" + k: v for k, v in one.items()})
@@ -247,15 +276,14 @@ class TestNumbers:
 
     def test_nothing_is_compared_after_the_first_end_on_either_engine(self):
         mine, its = made(1.0, [(1, 0)]), made(1.0, [(2, 1)])
-        its.arrays["free/dof_pos"][1:, 0] = 5.0  # the next episode's
-        its.arrays["free/dof_pos"][2:, 1] = 7.0
-        its.arrays["free/rewards"][2:, 0] = 9.0  # and these too
+        its.arrays["free/dof_pos"][2:, 0] = 5.0  # the next episode's
+        its.arrays["free/dof_pos"][3:, 1] = 7.0
+        its.arrays["free/rewards"][2:, 0] = 9.0
         found = compare(mine, its)
         rows = found["free"]["dof_pos"]["rows"]
-        assert [row["n"] for row in rows] == [3, 2, 1, 1]
+        # the step that ends an episode still belongs to it
+        assert [row["n"] for row in rows] == [row["n"] for row in found["free"]["r"]["rows"]] == [3, 3, 2, 1]
         assert {row["max"] for row in rows} == {0.0}
-        # the reward of the step that ends an episode still belongs to it
-        assert [row["n"] for row in found["free"]["r"]["rows"]] == [3, 3, 2, 1]
         assert {row["max"] for row in found["free"]["r"]["rows"]} == {0.0}
 
     def test_sums_are_of_each_engines_own_first_episode(self):
@@ -274,6 +302,7 @@ class TestNumbers:
     def test_worlds_that_diverged_do_not_count(self):
         its = made(1.0)
         its.arrays["free/bad"][1, 2] = its.arrays["single/bad"][0, 2] = True
+        its.arrays["free/dof_pos"][1:, 2] = np.nan
         its.arrays["single/dof_pos"][0, 2] = its.arrays["single/terms"][0, 2] = 1e6
         its.arrays["single/rewards"][0, 2] = 1e6
         found = compare(made(1.0), its)
@@ -281,6 +310,8 @@ class TestNumbers:
         assert found["bad"] == [0, 2]
         assert found["single"]["dof_pos"]["max"] == 0.0
         assert found["single"]["dof_pos"]["n"] == 2
+        assert [row["n"] for row in found["free"]["dof_pos"]["rows"]] == [3, 2, 2, 2]
+        assert {row["max"] for row in found["free"]["dof_pos"]["rows"]} == {0.0}
         assert "e: worlds diverged in 2 environment steps" in "\n".join(parity_report.notes(found))
 
     @pytest.mark.parametrize("angle", [1e-4, 0.5, 3.0])
@@ -509,13 +540,24 @@ class TestCommand:
     def test_an_engine_that_is_missing_is_said_by_the_process_it_lives_in(self, capfd, monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
-        if parity_command._installed("isaacgym"):
-            pytest.skip("Isaac Gym is installed")
         assert cli.main(["parity", "task=Ant", "engine=isaacgym"]) == 2
         err = capfd.readouterr().err
         assert "isaacgym" in err
         assert "Traceback" not in err
         assert err.count("\n") == 1
+
+    def test_the_fake_isaac_gym_against_the_recording_is_one_command(self, monkeypatch, tmp_path):
+        """Isaac Gym must be imported before torch, which the fake insists on: in the process of the rollout it is."""
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tests" / "fakes")]))
+        environment.pop("FAKE_ISAACGYM_AFTER_TORCH", None)
+        command = [sys.executable, "-m", "hepo_isaac.cli", "parity", "task=Cartpole", "engine=isaacgym", "device=cpu"]
+        done = subprocess.run(command, cwd=str(tmp_path), env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        report = json.loads((tmp_path / "parity/Cartpole_mujoco_batch_vs_isaacgym/report.json").read_text())
+        assert report["second"]["engine"] == "isaacgym"
+        assert report["single"]["dof_pos"]["n"] == 20
+        assert report["identical"] is False
+        assert report["physics"] == []
 
     def test_the_interpreter_of_an_engine_can_come_from_the_environment(self, monkeypatch):
         monkeypatch.setenv("HEPO_PYTHON_ISAACGYM", "/opt/python3.8")
