@@ -21,7 +21,7 @@ JOBS   ?= 2
 VENV38 := .venv38
 PY38   ?= python3.8
 TESTS38 := tests/isaacgym $(addprefix tests/sim/,$(addsuffix .py,test_isaacgym test_isaacgym_asset \
-	test_isaacgym_settings test_fake_isaacgym test_kinematics test_contract))
+	test_isaacgym_settings test_fake_isaacgym test_fake_isaacgym_motion test_kinematics test_contract))
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-slow test-py38 lint bench clean

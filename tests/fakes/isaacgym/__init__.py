@@ -12,6 +12,7 @@ or with silently wrong numbers. What moves, and how:
 * Attractors, tendons, joint friction, armature of links, damping of bodies and collision filters are kept and
   handed back but have no effect.
 
+As the real package it must be imported before torch, unless FAKE_ISAACGYM_AFTER_TORCH=1 (tests of one process).
 The GPU pipeline lives on the CUDA device if there is one and else in main memory, under the same rules.
 """
 
