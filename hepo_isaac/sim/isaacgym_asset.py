@@ -54,7 +54,7 @@ class GymAsset:
     joints, bodies: in the file's order, root body first.
     links: for Kinematics; parents and dofs count within the actor.
     anchors: what Isaac Gym's attractors have to hold.
-    own_filter: the file names which of its shapes may touch each other, so that it brings its own collision filter.
+    own_filter: the file itself says which of its shapes touch each other, so it brings its own collision filter.
     shapes: number of shapes that can collide.
     """
 
@@ -231,6 +231,9 @@ class _Writer:
                 size=_text(m.geom_size[geom][: sizes[kind]]),
                 pos=_text(m.geom_pos[geom]),
                 quat=_text(m.geom_quat[geom]),
+                # what the importer makes the file's own filter of, beside pairs and excluded bodies
+                contype=str(self.actor.collision_group),
+                conaffinity=str(self.actor.collision_mask),
             )
             count += 1
         return count
@@ -259,7 +262,7 @@ class _Writer:
                 ElementTree.SubElement(element, "joint", joint=joint, coef=_text([m.wrap_prm[wrap]]))
 
     def _contacts(self, root: ElementTree.Element) -> bool:
-        """Write <pair> and <exclude>; True if there are pairs."""
+        """Write <pair> and <exclude>; True if they say more than groups and masks do."""
         m = self.model
         if not m.npair and not m.nexclude:
             return False
@@ -270,7 +273,8 @@ class _Writer:
         for k in range(m.nexclude):
             first, second = divmod(int(m.exclude_signature[k]), 1 << 16)
             ElementTree.SubElement(parent, "exclude", body1=self.names[first - 1], body2=self.names[second - 1])
-        return bool(m.npair)
+        touches_itself = bool(self.actor.collision_group & self.actor.collision_mask)
+        return bool(m.npair) or touches_itself
 
     def _anchors(self) -> List[Anchor]:
         m, found = self.model, []

@@ -42,9 +42,18 @@ def test_the_plain_file_is_the_same_robot(path):
     assert list(plain.exclude_signature) == list(original.exclude_signature)
 
 
-def test_only_pairs_make_an_actor_bring_its_own_filter():
-    found = {p.stem: compile_asset(ActorSpec("x", p)).own_filter for p in ASSETS}
-    assert [name for name, own in found.items() if own] == ["shadow_hand"]
+def test_pairs_and_exceptions_make_an_actor_bring_its_own_filter():
+    """The importer makes it of contype and conaffinity, of pairs, and, where there is self-collision, of exceptions."""
+
+    def own(mask):
+        found = {p.stem: compile_asset(ActorSpec("x", p, collision_mask=mask)).own_filter for p in ASSETS}
+        return [name for name, brings in found.items() if brings]
+
+    assert own(0) == ["shadow_hand"]
+    assert own(1) == ["allegro_hand", "shadow_hand"]
+    hand = compile_asset(ActorSpec("x", ROOT / "tasks" / "assets" / "shadow_hand.xml", collision_mask=0)).mjcf
+    shapes = list(ElementTree.fromstring(hand).iter("geom"))
+    assert {(shape.get("contype"), shape.get("conaffinity")) for shape in shapes} == {("1", "0")}
 
 
 def test_free_actors_float_and_fixed_ones_do_not():
