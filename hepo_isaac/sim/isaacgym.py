@@ -31,6 +31,7 @@ from hepo_isaac.sim.math import rotate
 from hepo_isaac.sim.spec import SceneSpec
 
 MAX_VALUE = 1e10  # MuJoCo's bound: a state component beyond it counts as diverged
+NO_BOUND = 1e8  # rad or m
 ASSET_TOLERANCE = 2e-3  # m, between PhysX's link positions and those that follow from its joints
 
 
@@ -151,9 +152,11 @@ class IsaacGymSimulation(Simulation):
         for actor in self.scene.actors:
             for joint in actor.ours.joints:
                 row = actor.joints[joint.name]
-                limited = bool(actor.props["hasLimits"][row])
-                lower.append(float(actor.props["lower"][row]) if limited else -np.inf)
-                upper.append(float(actor.props["upper"][row]) if limited else np.inf)
+                bounds = [float(actor.props[key][row]) for key in ("lower", "upper")]
+                # Isaac Gym may write "none" as no limit at all or as a huge one.
+                limited = bool(actor.props["hasLimits"][row]) and max(map(abs, bounds)) < NO_BOUND
+                lower.append(bounds[0] if limited else -np.inf)
+                upper.append(bounds[1] if limited else np.inf)
         return lower, upper
 
     def _property(self, key: str) -> Tensor:
