@@ -7,13 +7,11 @@ import sys
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hepo_isaac import __version__
-from hepo_isaac.errors import UserError, unknown
+from hepo_isaac.errors import UserError, report_errors, unknown
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run ``hepo-isaac <argv>``; returns the exit code."""
-    from hepo_isaac.runs.launch import report_errors
-
     arguments = list(sys.argv[1:] if argv is None else argv)
     return report_errors(lambda: _dispatch(arguments))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from typing import Iterable, Sequence
+import sys
+import traceback
+from typing import Callable, Iterable, Sequence
 
 
 class UserError(Exception):
@@ -35,3 +37,17 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     close = nearest(name, valid)
     hint = " did you mean %s?" % " or ".join(repr(c) for c in close) if close else ""
     return UserError("unknown %s %r:%s valid: %s" % (kind, name, hint, ", ".join(valid)))
+
+
+def report_errors(function: Callable[[], int]) -> int:
+    """Call ``function``; turn the user's mistakes into one line on stderr, and keep the traceback of ours."""
+    try:
+        return function()
+    except UserError as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 1 if isinstance(error, UnstablePhysicsError) else 2
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return 1

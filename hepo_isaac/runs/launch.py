@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import itertools
 import sys
-import traceback
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from omegaconf import DictConfig, OmegaConf
 
 from hepo_isaac.config import check_machine, cuda_available, plain, resolve, validate
-from hepo_isaac.errors import UnstablePhysicsError, UserError
+from hepo_isaac.errors import UserError, report_errors
 from hepo_isaac.locate import cfg_dir
 from hepo_isaac.overrides import check_overrides, check_setting
 
@@ -40,20 +39,6 @@ def _no_note(state: str, folders: Sequence[Any]) -> None:
 def main(argv: Sequence[str]) -> int:
     """Run ``python train.py <argv>``; returns the exit code: 2 for a mistake of the user, said in one line."""
     return report_errors(lambda: _main(list(argv)))
-
-
-def report_errors(function: Callable[[], int]) -> int:
-    """Call ``function``; turn the user's mistakes into one line on stderr, and keep the traceback of ours."""
-    try:
-        return function()
-    except UserError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return 1 if isinstance(error, UnstablePhysicsError) else 2
-    except KeyboardInterrupt:
-        return 130
-    except Exception:
-        traceback.print_exc()
-        return 1
 
 
 def _main(argv: List[str]) -> int:

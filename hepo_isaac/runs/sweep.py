@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from hepo_isaac.config import usable_cores
-from hepo_isaac.errors import UserError
+from hepo_isaac.errors import UserError, report_errors
 from hepo_isaac.runs.files import read_json, write_json
 from hepo_isaac.runs.folder import make_unique
 from hepo_isaac.runs.twins import Note
@@ -198,8 +198,6 @@ def run_job_of_sweep(folder: Path, work: Callable[[Note], int]) -> None:
 
 def _guarded(work: Callable[[], int]) -> Tuple[int, str]:
     """(exit code, why) of a job, whatever it raises; its errors are printed as those of a single run."""
-    from hepo_isaac.runs.launch import report_errors
-
     raised: List[BaseException] = []
 
     def remembering() -> int:
