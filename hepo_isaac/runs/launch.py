@@ -30,6 +30,11 @@ RESUME_MAY_CHANGE = (
     "evaluation_episodes",
 )
 MULTIRUN = ("-m", "--multirun")
+# Engines that keep the user waiting before the first iteration, and what for.
+SLOW_STARTS = {
+    "mujoco_warp": "its kernels are compiled, for minutes the first time",
+    "isaacgym": "seconds for a thousand, and a minute more the first time, when gymtorch is compiled",
+}
 
 
 def _no_note(state: str, folders: Sequence[Any]) -> None:
@@ -172,12 +177,20 @@ def train(cfg: Dict[str, Any], facts: Sequence[Tuple[str, str]]) -> int:
     from hepo_isaac.runs.seeds import seed_list
 
     seeds = seed_list(int(cfg["seed"]), cfg["seeds"])
+    _announce(cfg, len(seeds))
     env = make_env({**cfg, "run_seeds": seeds})
     # each folder holds the configuration of that run alone, so that it can be resumed, compared and re-made alone
     configs = [{**cfg, "seed": seed, "seeds": 1} for seed in seeds]
     task, algo = cfg["task"]["name"], cfg["algo"]["name"]
     folders = [RunFolder.create(task, algo, c["seed"], c, cfg["run_root"]) for c in configs]
     return _train_in(folders, configs, env, facts, None)
+
+
+def _announce(cfg: Dict[str, Any], runs: int) -> None:
+    """Say what takes so long, where something does."""
+    engine, envs = cfg["sim"]["name"], int(cfg["num_envs"]) * runs
+    if engine in SLOW_STARTS:
+        print("building %d environments on %s: %s" % (envs, engine, SLOW_STARTS[engine]), flush=True)
 
 
 def _train_in(
@@ -260,6 +273,7 @@ def resume(path: str, overrides: Sequence[str]) -> int:
             "the run in %s is complete (iteration %d of %d); train.max_iterations=<more> continues it"
             % (folders[0].path, checkpoints[0]["iteration"], settled[0]["train"]["max_iterations"])
         )
+    _announce(settled[0], len(settled))
     env = make_env({**settled[0], "run_seeds": [c["seed"] for c in settled]})
     for folder, config in zip(folders, configs):
         folder.begin_resume()
