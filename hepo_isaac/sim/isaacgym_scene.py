@@ -267,14 +267,17 @@ class SceneBuilder:
         lower, upper = gymapi.Vec3(-half, -half, 0.0), gymapi.Vec3(half, half, half)
         env = self.gym.create_env(self.sim, lower, upper, max(1, int(math.sqrt(self.num_envs))))
         shapes = sum(actor.num_shapes for actor in actors)
-        self.gym.begin_aggregate(env, sum(actor.num_bodies for actor in actors), shapes, True)
+        together = shapes > 0 and len(actors) > 1  # one entry in PhysX's broad phase instead of one per actor
+        if together:
+            self.gym.begin_aggregate(env, sum(actor.num_bodies for actor in actors), shapes, True)
         handles = []
         for actor in actors:
             name = actor.spec.name
             handle = self.gym.create_actor(env, actor.handle, actor.placed, name, index, filters[name], 0)
             handles.append(handle)
             self._set_up_actor(env, handle, actor)
-        self.gym.end_aggregate(env)
+        if together:
+            self.gym.end_aggregate(env)
         return env, handles
 
     def _set_up_actor(self, env: gymapi.Env, handle: int, actor: GymActor) -> None:
