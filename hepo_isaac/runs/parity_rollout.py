@@ -178,6 +178,7 @@ class Roller:
         if not isinstance(getattr(self.env.task, "_streams", None), Streams):
             raise UserError("task=%s keeps its Streams elsewhere than in _streams" % cfg["task"]["name"])
         task: Any = self.env.task
+        self._ordinary = task._streams
         self.env._streams = task._streams = self._streams
         self._names = (list(self.env.sim.dof_names), list(self.env.sim.actor_names))
         if reference is not None:
@@ -251,6 +252,13 @@ class Roller:
             parts["obs"] = result.final_obs[:, : self.env.task.num_obs]
         return {k: _host(v) for k, v in parts.items()}
 
+    def release(self) -> TaskEnv:
+        """The environments with their own random numbers and resets again; no more rollouts."""
+        task: Any = self.env.task
+        self.env._streams = task._streams = self._ordinary
+        task.reset = self._reset
+        return self.env
+
     def names(self) -> Dict[str, List[str]]:
         """Names of joints, actors, actors that move freely, reward terms and metrics."""
         sim = self.env.sim
@@ -317,11 +325,11 @@ def roll(job: Mapping[str, Any], reference: Optional[Recording] = None, say: Say
         single = roller.single(moves, singles, states)
         meta = {k: job[k] for k in ("engine", "actions", "steps", "num_envs", "seed", "overrides")}
         meta.update(_about(cfg, roller, device, singles, marks))
+        meta["seconds"] = round(time.monotonic() - began, 1)
+        if job["run"] is not None:
+            meta["evaluation"] = _closed_loop(roller.release(), cfg, job, say)
     finally:
         roller.env.close()
-    meta["seconds"] = round(time.monotonic() - began, 1)
-    if job["run"] is not None:
-        meta["evaluation"] = _closed_loop(cfg, job, say)
     groups = {"start": start, "states": states, "free": free, "single": single}
     arrays = {"%s/%s" % (group, k): v for group, parts in groups.items() for k, v in parts.items()}
     return Recording(meta, {"actions": moves, **arrays})
@@ -400,11 +408,11 @@ def _checkpoint(cfg: Mapping[str, Any], job: Mapping[str, Any]) -> Dict[str, Any
     return load_checkpoint(file, cfg["task"]["name"], cfg["algo"]["name"])
 
 
-def _closed_loop(cfg: Mapping[str, Any], job: Mapping[str, Any], say: Say) -> Dict[str, Any]:
+def _closed_loop(env: TaskEnv, cfg: Mapping[str, Any], job: Mapping[str, Any], say: Say) -> Dict[str, Any]:
     """The policies' own episodes: what runs.evaluate.summarise returns."""
-    from hepo_isaac.runs.play import evaluate
+    from hepo_isaac.runs.play import evaluate_in
 
     episodes = int(job["episodes"])
     say("%d episodes of each policy of %s" % (episodes, job["run"]))
-    chosen = {**cfg, "eval": {**cfg["eval"], "episodes": episodes}, "num_envs": min(episodes, 32), "seed": job["seed"]}
-    return evaluate(chosen, _checkpoint(cfg, job))
+    chosen = {**cfg, "eval": {**cfg["eval"], "episodes": episodes}, "num_envs": env.num_envs, "seed": job["seed"]}
+    return evaluate_in(env, chosen, _checkpoint(cfg, job))

@@ -89,19 +89,24 @@ def evaluate(cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]]) -> Dict[
     """Play ``eval.episodes`` whole episodes of every policy, or of random actions without a checkpoint; returns what
     runs.evaluate.summarise does."""
     from hepo_isaac.envs.make import make_env
+
+    env = make_env(cfg, random_start=False)
+    try:
+        return evaluate_in(env, cfg, checkpoint)
+    finally:
+        env.close()
+
+
+def evaluate_in(env: Any, cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
+    """``evaluate`` in environments that are there: one for all policies, as Isaac Gym simulates once in a process."""
     from hepo_isaac.methods.method import method_from_config
 
     names = (RANDOM,) if checkpoint is None else method_from_config(cfg["algo"]).policy_names
-    env = make_env(cfg, random_start=False)  # one for all policies: Isaac Gym simulates once in a process
-    try:
-        start = env.get_state()
-        played = {}
-        for name in names:
-            env.load_state(start)
-            played[name] = _play(cfg, env, checkpoint, name, cfg["eval"]["episodes"])[0]
-        return _summarise(played)
-    finally:
-        env.close()
+    start, played = env.get_state(), {}
+    for name in names:
+        env.load_state(start)
+        played[name] = _play(cfg, env, checkpoint, name, cfg["eval"]["episodes"])[0]
+    return _summarise(played)
 
 
 def _summarise(played: Dict[str, Dict[str, List[float]]]) -> Dict[str, Dict[str, Any]]:

@@ -605,7 +605,7 @@ class TestRun:
         found = compare(first, roll(mine, first, quiet))
         assert found["identical"]
         value = found["evaluation"]["pi"]["J"]
-        assert value["first"]["n"] == 2
+        assert value["first"]["n"] == 4  # one in each environment, and at least the two asked for
         assert value["difference"] == 0.0
         assert value["std_error"] > 0.0
         labels = [row[0] for row in parity_report.evaluation_rows(found)]
