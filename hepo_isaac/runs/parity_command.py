@@ -94,8 +94,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def reference_file(task: str) -> Path:
-    """The recording of mujoco_batch that a checkout brings along."""
-    return PACKAGE.parent / "docs" / "parity" / "reference" / (task + ".npz")
+    """The recording of mujoco_batch that comes along, in a wheel too: a partner for an engine without another one."""
+    return PACKAGE / "runs" / "recordings" / (task + ".npz")
 
 
 # ---- the command line ---------------------------------------------------------------------------------------------

@@ -232,8 +232,8 @@ def test_warp_does_in_a_step_what_mujoco_c_does(task, bound):
 @pytest.mark.parametrize("task", robot_tasks())
 def test_the_recording_that_comes_along_is_what_mujoco_batch_does_today(task):
     """Its single steps; free rollouts end elsewhere on a processor that rounds differently."""
-    recorded = load(ROOT / "docs" / "parity" / "reference" / (task + ".npz"))
-    assert (ROOT / "docs" / "parity" / "reference" / (task + ".npz")).stat().st_size < 100_000
+    recorded = load(ROOT / "hepo_isaac" / "runs" / "recordings" / (task + ".npz"))
+    assert (ROOT / "hepo_isaac" / "runs" / "recordings" / (task + ".npz")).stat().st_size < 100_000
     found = compare(recorded, roll({**job(task), "overrides": recorded.meta["overrides"]}, recorded, quiet))
     assert found["physics"] == []
     for row in found["single"].values():
@@ -508,7 +508,7 @@ class TestCommand:
             (["task=Ant", "engine=mujoco_batch", "python.mujoco_batch=/nowhere"], ["/nowhere cannot be run"]),
             (["task=Ant", "python.mujoco=/nowhere"], ["unknown engine 'mujoco'"]),
             (["task=Ant", "engine=mujoco_batch", "num_envs=5"], ["num_envs=4, which it replays, not num_envs=5"]),
-            (["task=Cartpole", "engine=mujoco_batch", "against=docs/parity/reference/Ant.npz"], ["task=Ant"]),
+            (["task=Cartpole", "engine=mujoco_batch", "against=hepo_isaac/runs/recordings/Ant.npz"], ["task=Ant"]),
         ],
     )
     def test_a_mistake_is_one_line(self, capfd, monkeypatch, arguments, names):
@@ -579,7 +579,7 @@ class TestCommand:
         monkeypatch.setattr(parity_command, "_installed", lambda package: package in ("mujoco", "isaacgym"))
         request = parity_command.parse(["task=Ant"])
         assert request.engines == ("isaacgym",)
-        assert request.reference == ROOT / "docs" / "parity" / "reference" / "Ant.npz"
+        assert request.reference == ROOT / "hepo_isaac" / "runs" / "recordings" / "Ant.npz"
 
     def test_options_of_one_engine_do_not_disturb_another(self):
         kept = parity_rollout.engine_overrides("mujoco_warp", ["task=Ant", "sim.threads=1", "sim.refine=true"])
