@@ -3,14 +3,14 @@
 For engines that know joints and roots at once but links only after their next step. All joints are hinges or slides.
 Quaternions are xyzw, lengths in metres, angles in radians. N environments, A actors, L links, D joints.
 
-Links are worked off level by level, all of one depth at a time, with elementwise products only: a matrix product may be
-rounded to TF32 on a GPU, which is off by tenths of a millimetre.
+Matrices are multiplied elementwise: a matrix product may be rounded to TF32 on a GPU, which is off by tenths of a
+millimetre.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Sequence
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,20 @@ from torch import Tensor
 from hepo_isaac.sim.math import rotate
 
 FIXED, HINGE, SLIDE = 0, 1, 2
+
+# Which component of q (x y z w = 1 2 3 4), with which sign, stands where in the matrix that multiplies by q from left.
+_LEFT = ((4, -3, 2, 1), (3, 4, -1, 2), (-2, 1, 4, 3), (-1, -2, -3, 4))
+
+
+def _tables() -> Tuple[Tensor, Tensor]:
+    """(4, 16) from a quaternion to that matrix, and (16, 9) from products of its components to the rotation matrix."""
+    left = torch.zeros(4, 4, 4)
+    for i, row in enumerate(_LEFT):
+        for j, entry in enumerate(row):
+            left[abs(entry) - 1, i, j] = 1.0 if entry > 0 else -1.0
+    conjugate = torch.tensor([-1.0, -1.0, -1.0, 1.0])
+    rotation = torch.einsum("aim,kmj,j->ajik", left, left, conjugate)  # q v q*
+    return left.reshape(4, 16), rotation[..., :3, :3].reshape(16, 9)
 
 
 @dataclass(frozen=True)
@@ -46,21 +60,6 @@ class Link:
 
 
 @dataclass
-class _Level:
-    """Links of one depth: where they are, what they hang on, and how they move, (K,) or (K, .)."""
-
-    rows: Tensor
-    parents: Tensor
-    position: Tensor
-    quaternion: Tensor
-    axis: Tensor
-    anchor: Tensor
-    dofs: Tensor
-    hinge: Tensor
-    slide: Tensor
-
-
-@dataclass
 class LinkStates:
     """Frames of actors and links, all (N, A + L, .): actors first, then links in order.
 
@@ -79,6 +78,10 @@ class LinkStates:
 class Kinematics:
     """Forward kinematics of all actors of a scene.
 
+    A frame is two 4 x 4 matrices: its homogeneous transform, and the matrix that multiplies a quaternion by its own on
+    the left. Both compose by the same product, so that a level of the tree costs few operations; everything else is
+    done for all links at once.
+
     Args:
         links: in an order in which parents come before their children.
         num_actors: A.
@@ -89,17 +92,26 @@ class Kinematics:
     def __init__(self, links: Sequence[Link], num_actors: int, num_dofs: int, device: torch.device) -> None:
         self.links, self.num_actors, self.num_dofs = list(links), num_actors, num_dofs
         self._device = device
+        # Rows among the frames (actors first) of the links of each depth, and of what they hang on.
         self._levels = [self._level(rows) for rows in self._depths()]
-        self._hinge = self._floats([float(link.joint == HINGE) for link in links])[:, None]
         # What does not move reads and writes a column behind the last joint's.
-        self._dofs = torch.tensor([self._column(link) for link in links], dtype=torch.int64, device=device)
+        self._dofs = self._long([link.dof if link.dof >= 0 else num_dofs for link in links])
+        self._hinge = self._floats([float(link.joint == HINGE) for link in links])[:, None]
+        self._slide = self._floats([float(link.joint == SLIDE) for link in links])[:, None]
+        self._axis = self._floats([list(link.axis) for link in links]).reshape(-1, 3)
+        self._anchor = self._floats([list(link.anchor) for link in links]).reshape(-1, 3)
+        self._to_product, self._to_rotation = (table.to(device) for table in _tables())
+        self._last_row = self._floats([0.0, 0.0, 0.0, 1.0])
+        position = self._floats([list(link.position) for link in links]).reshape(-1, 3)
+        quaternion = self._floats([list(link.quaternion) for link in links]).reshape(-1, 4)
+        self._rest = self._frames(position, quaternion)  # (L, 2, 4, 4) in the parent, with joints at zero
         self._moved = self._ancestors()
-
-    def _column(self, link: Link) -> int:
-        return link.dof if link.dof >= 0 else self.num_dofs
 
     def _floats(self, values: Sequence[object]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self._device)
+
+    def _long(self, values: Sequence[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self._device)
 
     def _depths(self) -> List[List[int]]:
         depth: List[int] = []
@@ -107,24 +119,11 @@ class Kinematics:
             depth.append(0 if link.parent < 0 else depth[link.parent] + 1)
         return [[i for i, d in enumerate(depth) if d == level] for level in range(max(depth, default=-1) + 1)]
 
-    def _level(self, rows: Sequence[int]) -> _Level:
-        links = [self.links[i] for i in rows]
-        parents = [-1 - link.parent if link.parent < 0 else self.num_actors + link.parent for link in links]
-
-        def long(values: Sequence[int]) -> Tensor:
-            return torch.tensor(values, dtype=torch.int64, device=self._device)
-
-        return _Level(
-            rows=long([self.num_actors + i for i in rows]),
-            parents=long(parents),
-            position=self._floats([list(link.position) for link in links]),
-            quaternion=self._floats([list(link.quaternion) for link in links]),
-            axis=self._floats([list(link.axis) for link in links]),
-            anchor=self._floats([list(link.anchor) for link in links]),
-            dofs=long([self._column(link) for link in links]),
-            hinge=self._floats([float(link.joint == HINGE) for link in links])[:, None],
-            slide=self._floats([float(link.joint == SLIDE) for link in links])[:, None],
-        )
+    def _level(self, rows: Sequence[int]) -> Tuple[Tensor, Tensor, Tensor]:
+        """Indices of links, and among the frames of these links and of their parents."""
+        parents = [self.links[i].parent for i in rows]
+        above = [-1 - p if p < 0 else self.num_actors + p for p in parents]
+        return self._long(rows), self._long([self.num_actors + i for i in rows]), self._long(above)
 
     def _ancestors(self) -> Tensor:
         """(L, L) 1 where the joint of the column's link moves the row's link."""
@@ -142,6 +141,17 @@ class Kinematics:
                 return self.num_actors + i
         raise ValueError("there is no body %r; there are: %s" % (name, ", ".join(x.name for x in self.links if x.name)))
 
+    def _frames(self, position: Tensor, quaternion: Tensor, anchor: Optional[Tensor] = None) -> Tensor:
+        """(..., 2, 4, 4) frames at ``position``, turned by ``quaternion`` about their origin or about ``anchor``."""
+        squares = (quaternion[..., :, None] * quaternion[..., None, :]).flatten(-2)
+        rotation = (squares[..., None] * self._to_rotation).sum(-2).unflatten(-1, (3, 3))
+        if anchor is not None:
+            position = position + anchor - (rotation * anchor[..., None, :]).sum(-1)
+        product = (quaternion[..., None] * self._to_product).sum(-2).unflatten(-1, (4, 4))
+        upper = torch.cat((rotation, position[..., None]), -1)
+        moved = torch.cat((upper, self._last_row.expand(*upper.shape[:-2], 1, 4)), -2)
+        return torch.stack((moved, product), -3)
+
     def forward(self, root_state: Tensor, dof_pos: Tensor, dof_vel: Tensor) -> LinkStates:
         """All frames.
 
@@ -149,29 +159,37 @@ class Kinematics:
             root_state: (N, A, 13) position, quaternion, velocity of the origin and angular velocity of the actors.
             dof_pos, dof_vel: (N, D).
         """
-        n, count = len(root_state), self.num_actors + len(self.links)
-        pos, quat, linear, angular = (root_state.new_zeros(n, count, k) for k in (3, 4, 3, 3))
-        for whole, part in ((pos, slice(0, 3)), (quat, slice(3, 7)), (linear, slice(7, 10)), (angular, slice(10, 13))):
-            whole[:, : self.num_actors] = root_state[:, :, part]
-        axis, anchor = (root_state.new_zeros(n, len(self.links), 3) for _ in range(2))
-        dof_pos, dof_vel = (torch.nn.functional.pad(x, (0, 1)) for x in (dof_pos, dof_vel))
-        for level in self._levels:
-            at = level.parents
-            p, q, v, w = pos[:, at], quat[:, at], linear[:, at], angular[:, at]
-            turn, speed = dof_pos[:, level.dofs, None], dof_vel[:, level.dofs, None]
-            x = p + rotate(q, level.position.expand_as(p))
-            r = _product(q, level.quaternion)
-            a = rotate(r, level.axis.expand_as(x))  # a turn about it leaves it where it is
-            hold = x + rotate(r, level.anchor.expand_as(x))
-            half = 0.5 * turn * level.hinge
-            r = _product(r, torch.cat((level.axis * half.sin(), half.cos()), -1))
-            x = hold - rotate(r, level.anchor.expand_as(x)) + a * (turn * level.slide)
-            spin = a * (speed * level.hinge)
-            moved = v + torch.linalg.cross(w, x - p) + torch.linalg.cross(spin, x - hold) + a * (speed * level.slide)
-            rows, mine = level.rows, level.rows - self.num_actors
-            pos[:, rows], quat[:, rows], linear[:, rows], angular[:, rows] = x, r, moved, w + spin
-            axis[:, mine], anchor[:, mine] = a, hold
+        turn, speed = (torch.nn.functional.pad(x, (0, 1))[:, self._dofs, None] for x in (dof_pos, dof_vel))
+        half = 0.5 * turn * self._hinge
+        joint = self._frames(
+            self._axis * (turn * self._slide), torch.cat((self._axis * half.sin(), half.cos()), -1), self._anchor
+        )
+        local = _compose(self._rest, joint)
+        roots = self._frames(root_state[..., :3], root_state[..., 3:7])
+        frames = torch.cat((roots, torch.empty_like(local)), 1)
+        for links, rows, parents in self._levels:
+            frames.index_copy_(1, rows, _compose(frames[:, parents], local[:, links]))
+        pos, quat = frames[:, :, 0, :3, 3], frames[:, :, 1, :, 3]
+        mine = frames[:, self.num_actors :, 0]
+        axis = (mine[..., :3, :3] * self._axis[:, None]).sum(-1)  # a turn about it leaves it where it is,
+        anchor = mine[..., :3, 3] + (mine[..., :3, :3] * self._anchor[:, None]).sum(-1)  # and the anchor, too
+        linear, angular = self._velocities(root_state, pos, axis, anchor, speed)
         return LinkStates(pos, quat, linear, angular, axis, anchor)
+
+    def _velocities(
+        self, root_state: Tensor, pos: Tensor, axis: Tensor, anchor: Tensor, speed: Tensor
+    ) -> Tuple[Tensor, Tensor]:
+        """(N, A + L, 3) of the origins and angular: each joint adds its twist (about the world's origin) to its
+        parent's."""
+        spin = axis * (speed * self._hinge)
+        own = torch.cat((spin, axis * (speed * self._slide) - torch.linalg.cross(spin, anchor)), -1)
+        turning, at = root_state[..., 10:], root_state[..., :3]
+        root = torch.cat((turning, root_state[..., 7:10] - torch.linalg.cross(turning, at)), -1)
+        twists = torch.cat((root, own), 1)
+        for links, rows, parents in self._levels:
+            twists.index_copy_(1, rows, twists[:, parents] + own[:, links])
+        angular = twists[..., :3]
+        return twists[..., 3:] + torch.linalg.cross(angular, pos), angular
 
     def jacobian(self, states: LinkStates, frame: int, point: Tensor) -> Tensor:
         """(N, 6, D) how the joints move ``point`` (N, 3) of the frame: rows linear, then angular."""
@@ -212,9 +230,6 @@ class Kinematics:
         return total + torch.diag(armature.to(total.dtype))
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Quaternion product of xyzw (..., 4)."""
-    av, aw, bv, bw = a[..., :3], a[..., 3:], b[..., :3], b[..., 3:]
-    av, bv = torch.broadcast_tensors(av, bv)
-    vector = aw * bv + bw * av + torch.linalg.cross(av, bv)
-    return torch.cat((vector, aw * bw - (av * bv).sum(-1, keepdim=True)), -1)
+def _compose(outer: Tensor, inner: Tensor) -> Tensor:
+    """Products of 4 x 4 matrices, exact in float32."""
+    return (outer[..., :, :, None] * inner[..., None, :, :]).sum(-2)
