@@ -341,6 +341,20 @@ def test_randomised_parameters_reach_single_environments():
         assert joints["armature"] == pytest.approx([0.0, 0.7 if changed else 0.0])
 
 
+def test_a_checkpoint_takes_back_what_it_does_not_know():
+    sim = make(BOX)
+    sim.randomize("body_mass", only(sim, 2), torch.full((N, 1), 5.0))
+    saved = sim.get_state()
+    sim.randomize("body_mass", every(sim), torch.full((N, 1), 9.0))
+    sim.randomize("friction", every(sim), torch.full((N, 1), 0.2))
+    sim.load_state(saved)
+    for env in range(N):
+        handle = _handle(sim, env, "box")
+        mass = sim.gym.get_actor_rigid_body_properties(*handle)[0].mass
+        assert mass == pytest.approx(5.0 if env == 2 else 2.0)
+        assert sim.gym.get_actor_rigid_shape_properties(*handle)[0].friction == pytest.approx(1.0)
+
+
 def test_gravity_is_the_same_everywhere():
     sim = make(BOX)
     with pytest.raises(ValueError, match=r"cannot randomise 'gravity' on isaacgym, where gravity is the same"):
