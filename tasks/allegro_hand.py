@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
+from hepo_isaac.envs.task import for_engine
 from hepo_isaac.sim.spec import ActorSpec, DriveSpec
 
 from .in_hand import ASSETS, EGG, PEN, InHandObject, InHandTask
@@ -45,7 +46,7 @@ class AllegroHand(InHandTask):
     @classmethod
     def hand(cls, cfg: Mapping[str, Any], engine: str) -> ActorSpec:
         physics = cfg["physics"]
-        drive = physics["drive"]["isaacgym" if engine == "isaacgym" else "mujoco"]
+        drive = for_engine(physics["drive"], engine)
         return ActorSpec(
             name="hand",
             asset=ASSETS / "allegro_hand.xml",

@@ -19,7 +19,7 @@ from torch import Tensor
 from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.math import quat_matrix
 from hepo_isaac.envs.streams import Streams
-from hepo_isaac.envs.task import Rewards, Task
+from hepo_isaac.envs.task import Rewards, Task, for_engine
 from hepo_isaac.errors import unknown
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, DriveSpec, SceneSpec
@@ -33,7 +33,6 @@ STANCE = (0.03, 0.4, -0.8, 0.03, -0.4, 0.8, -0.03, 0.4, -0.8, -0.03, -0.4, 0.8)
 START_HEIGHT = 0.62  # m of the base; the feet are 8 cm above the ground
 ACTION_SCALE = 0.5  # rad of joint target per action
 EFFORT_LIMIT = 80.0  # N m
-VELOCITY_LIMIT = 20.0  # rad/s
 COMMAND_LIMITS = (2.0, 1.0, 1.0)  # |forward|, |sideways| m/s, |turning| rad/s
 FATAL = ("anymal/base", *("anymal/%s_THIGH" % leg for leg in LEGS))  # bodies that must not touch the ground
 FATAL_FORCE = 1.0  # N
@@ -140,15 +139,14 @@ class Anymal(Task):
     @classmethod
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
         physics = cfg["physics"]
-        gains = physics["drives"]["isaacgym" if engine == "isaacgym" else "mujoco"]
+        gains = for_engine(physics["drives"], engine)
         drive = DriveSpec(
             ".*",
             stiffness=float(gains["stiffness"]),
             damping=float(gains["damping"]),
             armature=float(gains["armature"]),
             effort_limit=EFFORT_LIMIT,
-            # Without a hard speed limit an engine would bound the drive's force instead (docs/parity/Anymal.md).
-            velocity_limit=VELOCITY_LIMIT if engine == "isaacgym" else None,
+            velocity_limit=gains["velocity_limit"],
         )
         robot = ActorSpec(
             name="anymal",

@@ -19,7 +19,7 @@ from torch import Tensor
 from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.math import quat_matrix
 from hepo_isaac.envs.streams import Streams
-from hepo_isaac.envs.task import Rewards, Task
+from hepo_isaac.envs.task import Rewards, Task, for_engine
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, DriveSpec, SceneSpec
 
@@ -118,7 +118,7 @@ class BallBalance(Task):
     @classmethod
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
         physics = cfg["physics"]
-        gains = physics["drives"]["isaacgym" if engine == "isaacgym" else "mujoco"]
+        gains = for_engine(physics["drives"], engine)
         legs, passive = gains["lower"], gains["upper"]
         drives = (
             DriveSpec(

@@ -18,7 +18,7 @@ from torch import Tensor
 from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.math import quat_conjugate, quat_matrix, quat_mul, quat_rotate
 from hepo_isaac.envs.streams import Streams
-from hepo_isaac.envs.task import Rewards, Task
+from hepo_isaac.envs.task import Rewards, Task, for_engine
 from hepo_isaac.errors import UserError
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, DriveSpec, SceneSpec
@@ -157,7 +157,7 @@ class FrankaCabinet(Task):
     @classmethod
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
         physics = cfg["physics"]
-        drives = physics["drives"]["isaacgym" if engine == "isaacgym" else "mujoco"]
+        drives = for_engine(physics["drives"], engine)
         num_props = int(physics["num_props"])
         if num_props not in (0, 16):
             raise UserError("task.physics.num_props must be 0 (rigid load) or 16 (loose), got %d" % num_props)

@@ -20,7 +20,7 @@ from torch import Tensor
 from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.math import quat_matrix, quat_mul
 from hepo_isaac.envs.streams import Streams
-from hepo_isaac.envs.task import Rewards, Task
+from hepo_isaac.envs.task import Rewards, Task, for_engine
 from hepo_isaac.errors import unknown
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, DriveSpec, SceneSpec
@@ -167,11 +167,11 @@ class FrankaCubeStack(Task):
     @classmethod
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
         physics = cfg["physics"]
-        drives = physics["drives"]["isaacgym" if engine == "isaacgym" else "mujoco"]
+        drives = for_engine(physics["drives"], engine)
         start_b = _choice(CUBE_B_START, "cube_b_start", cfg)
         return SceneSpec(
             actors=(
-                _robot(drives, engine),
+                _robot(drives),
                 ActorSpec("table", ASSETS / "table.xml", (0.0, 0.0, 1.0), collision_group=4, collision_mask=2 | 8),
                 ActorSpec("stand", ASSETS / "stand.xml", (-0.5, 0.0, 1.075), collision_group=4, collision_mask=2 | 8),
                 _cube("cube_a", (-0.1, 0.0, CUBE_B_START["published"])),
@@ -191,7 +191,8 @@ class FrankaCubeStack(Task):
         self.max_episode_length = int(cfg["episode_length"])
         sizes = _choice(OBS_ACTIONS, "control_type", cfg)
         self.num_obs, self.num_actions = sizes
-        self._osc, self._limit_speed = cfg["control_type"] == "osc", bool(cfg["physics"]["limit_joint_speed"])
+        self._osc = cfg["control_type"] == "osc"
+        self._limit_speed = bool(cfg["physics"]["limit_joint_speed"]) and not sim.limits_joint_speed
         n, device = sim.num_envs, sim.device
         assert sim.dof_names == ARM_JOINTS + FINGER_JOINTS
         self._a, self._b = sim.actor_index("cube_a"), sim.actor_index("cube_b")
@@ -310,14 +311,12 @@ def _choice(valid: Mapping[str, Any], key: str, cfg: Mapping[str, Any]) -> Any:
     return valid[cfg[key]]
 
 
-def _robot(drives: Mapping[str, Any], engine: str) -> ActorSpec:
+def _robot(drives: Mapping[str, Any]) -> ActorSpec:
     """The Panda on its stand. It does not touch itself, unlike the published one (docs/parity/FrankaCubeStack.md)."""
-    arm, finger, physx = drives["arm"], drives["finger"], engine == "isaacgym"
+    arm, finger = drives["arm"], drives["finger"]
 
     def motor(joints: str, effort: float, speed: float) -> DriveSpec:
-        # PhysX holds a joint at its speed limit. Elsewhere the task does, which may take more than the motor has: the
-        # task bounds the motor's torque itself.
-        limit = effort if physx else float("inf")
+        limit = effort if arm["limit_effort"] else float("inf")
         return DriveSpec(
             joints, mode="effort", armature=float(arm["armature"]), effort_limit=limit, velocity_limit=speed
         )
@@ -341,8 +340,7 @@ def _robot(drives: Mapping[str, Any], engine: str) -> ActorSpec:
             fingers,
         ),
         collision_group=2,
-        # The arm cannot reach the floor, which nothing may pass through in PhysX.
-        collision_mask=4 | 8 | (1 if physx else 0),
+        collision_mask=1 | 4 | 8,
     )
 
 

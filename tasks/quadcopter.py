@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hepo_isaac.envs.streams import Streams
+from hepo_isaac.envs.task import for_engine
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, DriveSpec, SceneSpec
 
@@ -68,7 +69,7 @@ class Quadcopter(HoverTask):
     @classmethod
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
         physics = cfg["physics"]
-        gains = physics["drives"]["isaacgym" if engine == "isaacgym" else "mujoco"]
+        gains = for_engine(physics["drives"], engine)
         limit = gains["velocity_limit"]
         drive = DriveSpec(
             "(pitch|roll).",

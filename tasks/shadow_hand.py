@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Tuple
 
+from hepo_isaac.envs.task import for_engine
 from hepo_isaac.sim.spec import ActorSpec, DriveSpec
 
 from .in_hand import ASSETS, EGG, PEN, InHandObject, InHandTask
@@ -65,7 +66,7 @@ class ShadowHand(InHandTask):
             asset=ASSETS / "shadow_hand.xml",
             position=(0.0, 0.0, 0.5),
             gravity=False,
-            drives=hand_drives(cfg["physics"]["drives"]["isaacgym" if engine == "isaacgym" else "mujoco"]),
+            drives=hand_drives(for_engine(cfg["physics"]["drives"], engine)),
             # Its links meet the object, and each other only in the asset's list of pairs.
             collision_group=1,
             collision_mask=0,

@@ -116,6 +116,18 @@ def test_arrows_run_one_way(path):
     assert violations(path.read_text(encoding="utf-8"), layer_of_file(path), package_of(path)) == []
 
 
+def asks_for_an_engine(source):
+    """Whether code compares the engine's name with anything: what differs between engines is data (for_engine)."""
+    compares = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Compare)]
+    return any(isinstance(n, ast.Name) and n.id == "engine" for node in compares for n in ast.walk(node))
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(ROOT / "tasks")], ids=lambda p: p.name)
+def test_no_task_asks_which_engine_it_is_on(path):
+    assert not asks_for_an_engine(path.read_text(encoding="utf-8"))
+    assert asks_for_an_engine('gains = drives["a" if engine == "isaacgym" else "b"]')
+
+
 @pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(ROOT / "tasks")], ids=lambda p: p.name)
 def test_tasks_import_their_siblings_relatively(path):
     """In a wheel they live in hepo_isaac.tasks, where ``import tasks`` finds nothing."""

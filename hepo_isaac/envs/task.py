@@ -10,8 +10,21 @@ import torch
 from torch import Tensor
 
 from hepo_isaac.envs.streams import Streams
+from hepo_isaac.errors import UserError
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import SceneSpec
+
+
+def for_engine(values: Mapping[str, Any], engine: str) -> Any:
+    """What a task's file says for ``engine``: the entry whose key its name begins with, as mujoco for mujoco_batch.
+
+    Raises:
+        UserError: there is none.
+    """
+    for key, value in values.items():
+        if engine.startswith(key):
+            return value
+    raise UserError("the task's file has no settings for sim=%s, only for: %s" % (engine, ", ".join(values)))
 
 
 @dataclass

@@ -34,11 +34,13 @@ class Simulation(ABC):
         bad_envs: (N,) bool, worlds whose last step diverged (NaN, solver warning, buffer overflow). Their
             tensors hold no meaning until ``set_state`` or ``reset`` touches them.
         version: changes whenever the served state does, so that a task can keep what it derived from it.
+        limits_joint_speed: whether a drive's velocity_limit is a hard bound of the joint's speed, in every mode.
         overflow_count: (), int64, number of worlds and steps so far in which a contact or constraint buffer
             overflowed.
     """
 
     version: int = 0
+    limits_joint_speed: bool = False
     spec: SceneSpec
     num_envs: int
     device: torch.device

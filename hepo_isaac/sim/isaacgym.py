@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hepo_isaac.sim.base import Simulation
+from hepo_isaac.sim.commands import HeldCommands
 from hepo_isaac.sim.isaacgym_randomize import PhysicalParameters
 from hepo_isaac.sim.isaacgym_scene import SceneBuilder
 from hepo_isaac.sim.kinematics import Kinematics, LinkStates
@@ -35,7 +35,7 @@ NO_BOUND = 1e8  # rad or m
 ASSET_TOLERANCE = 2e-3  # m, between PhysX's link positions and those that follow from its joints
 
 
-class IsaacGymSimulation(Simulation):
+class IsaacGymSimulation(HeldCommands):
     """Simulation contract on Isaac Gym.
 
     Args:
@@ -47,6 +47,8 @@ class IsaacGymSimulation(Simulation):
         ValueError: the scene asks for what Isaac Gym does not have.
         UserError: ``assets`` is incomplete.
     """
+
+    limits_joint_speed = True  # PhysX's maxJointVelocity
 
     def __init__(self, spec: SceneSpec, num_envs: int, device: str = "cuda:0", assets: Optional[str] = None) -> None:
         self.spec, self.num_envs, self.device = spec, num_envs, torch.device(device)
@@ -171,15 +173,6 @@ class IsaacGymSimulation(Simulation):
         return [p.x, p.y, p.z, r.x, r.y, r.z, r.w] + [0.0] * 6
 
     # -- commands ----------------------------------------------------------------------------------------------
-    def set_dof_target_pos(self, target: Tensor) -> None:
-        self.dof_target_pos.copy_(target)
-
-    def set_dof_target_vel(self, target: Tensor) -> None:
-        self._target_vel.copy_(target)
-
-    def set_dof_effort(self, effort: Tensor) -> None:
-        self._effort.copy_(effort)
-
     def apply_body_force(self, force: Tensor, torque: Optional[Tensor] = None) -> None:
         shape = (self.num_envs, self.scene.num_gym_bodies, 3)
         pushes = [torch.zeros(shape, device=self.device) for _ in range(2)]

@@ -331,7 +331,7 @@ class _Writer:
             moving.update(
                 mass=float(m.body_mass[body] * self.scale[body]),
                 com=[float(x) for x in m.body_ipos[body]],
-                inertia=inertia.tolist(),
+                inertia=[[float(x) for x in row] for row in inertia],
             )
         return Link(self.names[body - 1] if last else "", parent, position, quaternion, **moving)
 

@@ -99,8 +99,8 @@ class PhysicalParameters:
 
     def _write(self, field: str, selected: Tensor) -> None:
         """Hand the table's rows to Isaac Gym, one actor after the other."""
-        rows = [row for row, chosen in enumerate(selected.tolist()) if chosen]
-        table = self._table(field).tolist()
+        rows = [row for row, chosen in enumerate(selected.tolist()) if chosen]  # host read: it is on the host
+        table = self._table(field).tolist()  # host read: it is on the host, as Isaac Gym's own properties are
         for k, actor in enumerate(self._scene.actors):
             found = [(i, self._find(name)) for i, name in enumerate(self.names(field))]
             mine = [(i, part) for i, (owner, part) in found if owner is actor]

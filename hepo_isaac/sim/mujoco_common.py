@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hepo_isaac.sim.base import RANDOMIZABLE, Simulation
+from hepo_isaac.sim.base import RANDOMIZABLE
+from hepo_isaac.sim.commands import HeldCommands
 from hepo_isaac.sim.math import wxyz_to_xyzw
 from hepo_isaac.sim.mujoco_model import CompiledScene, compile_scene
 from hepo_isaac.sim.spec import SceneSpec
@@ -32,7 +33,7 @@ class ModelWrite:
     factor: Tensor
 
 
-class MujocoSimulation(Simulation):
+class MujocoSimulation(HeldCommands):
     """Base of the MuJoCo engines; a subclass owns the physics arrays and calls ``_set_up`` first."""
 
     scene: CompiledScene
@@ -97,16 +98,6 @@ class MujocoSimulation(Simulation):
         moved = -torch.expm1(-dt * self._kp / self._kv)
         bound = self._velocity_limit * dt / moved
         return torch.where((self._kp > 0) & (self._kv > 0), bound, torch.full_like(bound, float("inf")))
-
-    # -- commands ----------------------------------------------------------------------------------------------
-    def set_dof_target_pos(self, target: Tensor) -> None:
-        self.dof_target_pos.copy_(target)
-
-    def set_dof_target_vel(self, target: Tensor) -> None:
-        self._target_vel.copy_(target)
-
-    def set_dof_effort(self, effort: Tensor) -> None:
-        self._effort.copy_(effort)
 
     # -- matrices ----------------------------------------------------------------------------------------------
     def _jacobian(self, body: str, cdof: Tensor, xpos: Tensor, com: Tensor) -> Tensor:

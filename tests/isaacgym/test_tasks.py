@@ -8,6 +8,8 @@ import torch
 from omegaconf import OmegaConf
 
 from hepo_isaac.envs.make import make_env
+from hepo_isaac.envs.task import for_engine
+from hepo_isaac.errors import UserError
 from hepo_isaac.locate import robot_tasks
 from hepo_isaac.overrides import compose
 
@@ -58,3 +60,26 @@ def test_episodes_go_on_after_a_checkpoint(name):
         assert torch.equal(one.rewards, two.rewards)
     env.close()
     again.close()
+
+
+def test_what_differs_between_engines_is_in_the_tasks_file():
+    values = {"mujoco": 1, "isaacgym": 2}
+    assert [for_engine(values, name) for name in ("mujoco_batch", "mujoco_warp", "isaacgym")] == [1, 1, 2]
+    with pytest.raises(UserError, match="no settings for sim=analytic, only for: mujoco, isaacgym"):
+        for_engine(values, "analytic")
+
+
+def test_the_arm_leaves_its_speed_limit_to_physx():
+    """On MuJoCo the task holds joints at their limit, for which a torque may be larger than the motor's."""
+    env = environments("FrankaCubeStack")
+    env.reset()
+    everyone = torch.ones(N, dtype=torch.bool)
+    fast = torch.full_like(env.sim.dof_vel, 20.0)  # rad/s, far beyond the Panda's 2.6
+    env.sim.set_state(everyone, dof_vel=fast)
+    env.task.apply(torch.zeros(N, env.num_actions))
+    limits = torch.tensor([87.0] * 4 + [12.0] * 3)
+    assert (env.sim._effort[:, :7].abs() <= limits + 1e-4).all()
+    props = env.sim.scene.actors[0].props
+    assert list(props["effort"][:7]) == pytest.approx(limits.tolist())
+    assert list(props["velocity"][:7]) == pytest.approx([2.175] * 4 + [2.61] * 3)
+    env.close()
