@@ -107,7 +107,8 @@ class IsaacGymSimulation(HeldCommands):
         self.overflow_count = torch.zeros((), dtype=torch.int64, device=device)  # PhysX keeps no count of it
         self._marked = torch.zeros(n, dtype=torch.bool, device=device)
         self._touched = False  # some set_state or reset came since the last step
-        self._links_version, self._link_states = -1, LinkStates(*(torch.empty(0) for _ in range(6)))
+        self._link_states: Optional[LinkStates] = None  # by our kinematics, of state _links_version
+        self._links_version = -1
         self._push: Optional[List[Tensor]] = None  # force and torque on all of Isaac Gym's bodies
         # What Isaac Gym reads; a handle to a tensor does not keep it alive.
         self._command = {mode: zeros(self.scene.num_gym_dofs) for mode in ("position", "velocity", "effort")}
@@ -305,7 +306,7 @@ class IsaacGymSimulation(HeldCommands):
 
     def _links(self) -> LinkStates:
         """By forward kinematics; kept while the state stands still."""
-        if self._links_version != self.version:
+        if self._link_states is None or self._links_version != self.version:
             self._link_states = self._kinematics.forward(self.root_state, self.dof_pos, self.dof_vel)
             self._links_version = self.version
         return self._link_states
