@@ -1,11 +1,12 @@
-"""Errors a user can act on: one sentence that says what is wrong, what was expected and what to do."""
+"""What is said to a user: errors to act on, in one sentence that says what is wrong, what was expected and what to do;
+and notices of what does not stop a run."""
 
 from __future__ import annotations
 
 import difflib
 import sys
 import traceback
-from typing import Callable, Iterable, Sequence
+from typing import Callable, Iterable, NamedTuple, Sequence
 
 
 class UserError(Exception):
@@ -21,6 +22,13 @@ class CheckpointError(UserError):
 
 class UnstablePhysicsError(UserError):
     """Too many worlds diverged in one iteration; the run has saved its state and stopped."""
+
+
+class Notice(NamedTuple):
+    """Something that went otherwise than asked for without stopping the run: a line, and a traceback if any."""
+
+    text: str
+    details: str = ""
 
 
 def nearest(name: str, valid: Iterable[str], count: int = 3) -> Sequence[str]:

@@ -15,10 +15,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted([*(ROOT / "hepo_isaac").rglob("*.py"), *(ROOT / "tasks").rglob("*.py"), ROOT / "train.py"])
 MAX_LINES = 500
 
-# layer -> layers it may import. The top-level modules errors and locate know nothing and serve everyone.
-BASE = {"errors"}
+# layer -> layers it may import. The top-level modules errors, cuda and locate know nothing and serve everyone.
+BASE = {"errors", "cuda"}
 ALLOWED = {
     "errors": set(),
+    "cuda": set(),
     "locate": BASE,
     "sim": {"sim"} | BASE,
     "envs": {"envs", "sim", "locate"} | BASE,

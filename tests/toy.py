@@ -76,6 +76,9 @@ class PointMass:
         zero = torch.zeros((), dtype=torch.int64)
         return {"overflow": zero, "heuristic_nonfinite": zero}
 
+    def notices(self):
+        return []
+
     def get_env_state(self) -> Dict[str, Any]:
         return {"x": self.x.clone(), "clock": self.clock.clone(), "generator": self.generator.get_state()}
 

@@ -23,7 +23,8 @@ from hepo_isaac.agents.rollout import RolloutBuffer
 from hepo_isaac.agents.run_axis import join_runs, select_run
 from hepo_isaac.agents.statistics import Statistics
 from hepo_isaac.agents.turns_experience import TurnsExperience
-from hepo_isaac.errors import UnstablePhysicsError, UserError
+from hepo_isaac.agents.weights import load_agent
+from hepo_isaac.errors import Notice, UnstablePhysicsError, UserError
 from hepo_isaac.methods.method import method_from_config
 
 
@@ -96,6 +97,14 @@ class HepoAgent(BaseAlgorithm):
     def set_param(self, param_name: str, param_value: Any) -> None:
         """Not supported: settings are frozen for the length of a run."""
         raise UserError("train settings cannot change during a run; start a new one with train.%s" % param_name)
+
+    def notices(self) -> List[Notice]:
+        """What went otherwise than asked for so far, in the engine and in the update; empty is well."""
+        found, step = list(self.vec_env.notices()), self.learner.minibatch_step
+        if step.failure:
+            text = "the update runs without a CUDA graph, several times slower: %s" % step.why_eager
+            found.append(Notice(text, step.failure))
+        return found
 
     def train(self) -> None:
         """Run iterations until max_iterations or until the observer asks to stop."""
@@ -238,7 +247,7 @@ class HepoAgent(BaseAlgorithm):
 
     def _freeze_reference(self, file: str) -> None:
         """Load the deployed policy of a finished run as every run's second policy."""
-        learned = torch.load(file, map_location=self._device, weights_only=True)["agent"]["learner"]
+        learned = load_agent(file)["learner"]
         flat = learned["flat"][0]
         if flat.shape != self.learner.net.flat.shape[1:]:
             raise UserError(
@@ -269,6 +278,7 @@ class HepoAgent(BaseAlgorithm):
         """Restore what get_full_state_weights returned, environments included."""
         self.set_weights(weights)
         self._meter_state = weights["meter"]
+        self._restore_meter()  # one that is not there yet follows with the first step
         self._obs = self.vec_env.set_env_state(weights["env"])
         self._potential = None
         self._counters = dict(weights["counters"])
@@ -296,4 +306,4 @@ class HepoAgent(BaseAlgorithm):
 
     def restore(self, filename: str) -> None:
         """rl-games' hook: continue from a checkpoint file."""
-        self.set_full_state_weights(torch.load(filename, map_location=self._device, weights_only=True)["agent"])
+        self.set_full_state_weights(load_agent(filename))

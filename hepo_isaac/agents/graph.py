@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any, Callable, List, Optional, Tuple
 
 import torch
 from torch import Tensor
+
+from hepo_isaac.cuda import first_cause, no_garbage_collection
 
 # Real steps taken before capture: they initialise cuBLAS and the autograd engine on the side stream.
 _WARM_UP = 3
@@ -15,8 +18,8 @@ class CapturedStep:
     """Calls ``function(*tensors)``; on CUDA it is captured after a few calls and replayed from then on.
 
     The function must be free of host reads, work on tensors of constant shape, and change state only in place;
-    tensors it reads besides its arguments must stay where they are. If capture fails the step goes on eagerly and
-    ``why_eager`` says why.
+    tensors it reads besides its arguments must stay where they are. If capture fails the step goes on eagerly:
+    ``why_eager`` says why in a line and ``failure`` has the whole traceback (both "" while all is well).
 
     Args:
         function: takes tensors, returns one tensor.
@@ -28,6 +31,7 @@ class CapturedStep:
         self._function, self._device = function, device
         self._enabled = enabled and device.type == "cuda"
         self.why_eager = "" if self._enabled else "off or not on CUDA"
+        self.failure = ""
         self._calls = 0
         self._graph: Optional[Any] = None
         self._inputs: List[Tensor] = []
@@ -61,11 +65,21 @@ class CapturedStep:
         """Record the step (without running it); False if that is not possible."""
         self._inputs = [x.clone() for x in inputs]
         graph = torch.cuda.CUDAGraph()
+        # The stream is named because torch's own belongs to the current device, which need not be this one. Only this
+        # thread's calls may break the capture: other threads (writers of metrics, Warp's cache) are not part of it.
+        stream = torch.cuda.Stream(self._device)
+        capture = torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")
+        before = torch.cuda.current_stream(self._device)
         try:
-            with torch.cuda.graph(graph):
+            with no_garbage_collection(), capture:
                 self._output = self._function(*self._inputs)
-        except RuntimeError as error:
-            self._enabled, self.why_eager = False, "capture failed: %s" % str(error).splitlines()[0]
+        except Exception as error:  # whatever it was, the eager step below works or raises it again
+            self._enabled, self._inputs, self._output = False, [], None
+            self.why_eager = "capture failed: %s" % first_cause(error)
+            self.failure = traceback.format_exc()
             return False
+        finally:
+            # Where ending a failed capture raises, torch leaves the capture's stream current.
+            torch.cuda.set_stream(before)
         self._graph = graph
         return True

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hepo_isaac.agents.config import train_config
 from hepo_isaac.agents.learner import Learner
+from hepo_isaac.agents.weights import load_agent
 from hepo_isaac.errors import UserError
 from hepo_isaac.methods.method import method_from_config
 
@@ -63,7 +64,7 @@ class HepoPlayer:
 
     def restore(self, filename: str) -> None:
         """rl-games' hook."""
-        self.set_weights(torch.load(filename, map_location=self._device, weights_only=True)["agent"])
+        self.set_weights(load_agent(filename))
 
     @torch.no_grad()
     def run(self) -> None:

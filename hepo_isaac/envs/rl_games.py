@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import gymnasium
 import numpy as np
@@ -10,6 +10,7 @@ from rl_games.common.ivecenv import IVecEnv
 from torch import Tensor
 
 from hepo_isaac.envs.task_env import OBS_CLIP, TaskEnv
+from hepo_isaac.errors import Notice
 
 
 class RlGamesVecEnv(IVecEnv):
@@ -65,6 +66,10 @@ class RlGamesVecEnv(IVecEnv):
             "overflow": self.env.sim.overflow_count,
             "heuristic_nonfinite": self.env.heuristic_nonfinite,
         }
+
+    def notices(self) -> List[Notice]:
+        """What went otherwise than asked for in the engine, see Simulation.notices."""
+        return self.env.sim.notices()
 
     @property
     def heuristic_name(self) -> str:

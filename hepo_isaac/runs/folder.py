@@ -13,9 +13,9 @@ import os
 import platform
 import shlex
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
-from hepo_isaac.errors import CheckpointError, UserError
+from hepo_isaac.errors import CheckpointError, Notice, UserError
 from hepo_isaac.runs import metadata
 from hepo_isaac.runs.files import read_json, remove_stale_temporaries, write_atomic, write_json
 
@@ -91,6 +91,14 @@ class RunFolder:
         if self.summary_file.exists():
             self.summary_file.unlink()
         self.set_status(RUNNING)
+
+    def add_warnings(self, notices: Sequence[Notice]) -> None:
+        """Keep in metadata.json what went otherwise than asked for, with tracebacks."""
+        described = self.metadata
+        described.setdefault("warnings", []).extend(
+            {"at": metadata.now(), "text": notice.text, "traceback": notice.details} for notice in notices
+        )
+        write_json(self.metadata_file, described)
 
     @property
     def metadata(self) -> dict[str, Any]:

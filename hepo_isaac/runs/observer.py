@@ -10,7 +10,7 @@ from typing import Any, Mapping, Sequence, TextIO
 
 from rl_games.common.algo_observer import AlgoObserver
 
-from hepo_isaac.errors import UserError
+from hepo_isaac.errors import Notice, UserError
 from hepo_isaac.runs.checkpoint import CheckpointStore
 from hepo_isaac.runs.files import write_json
 from hepo_isaac.runs.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
@@ -80,6 +80,7 @@ class RunObserver(AlgoObserver):
         self.stop = stop or StopRequest(self._abort)
         self.interrupted = False
         self.evaluation: Mapping[str, Any] | None = None  # what an evaluation at the end found, for the summary
+        self.new_notices: list[Notice] = []  # said for the first time at the last call
         self._header = dict(header)
         self._facts = list(facts)
         self._resume = resume
@@ -90,6 +91,7 @@ class RunObserver(AlgoObserver):
         self._wall_before = 0.0
         self._saved_iteration = -1
         self._closed = False
+        self._noticed: list[Notice] = []
 
     def resume_state(self) -> Mapping[str, Any] | None:
         """The checkpoint this run continues from, if any."""
@@ -119,12 +121,14 @@ class RunObserver(AlgoObserver):
         lines.append(("run folder", str(self.folder.path)))
         self.stop.install()
         self._progress.start(lines, int(agent.iteration))
+        self._notice(agent)
 
     def on_iteration(self, agent: Any, metrics: dict[str, float]) -> bool:
         """Record one iteration; True means stop now, the state is saved."""
         self.running.update(metrics)
         self._add_totals(metrics)
         self._tracker.write(metrics)
+        self._notice(agent)
         self._progress.update(metrics, self.running)
         if self.stop.requested and agent.iteration < agent.max_iterations:
             self._interrupt(agent)
@@ -292,6 +296,7 @@ class RunObserver(AlgoObserver):
         ]
         bad, overflow = self._totals.get("bad_worlds", 0.0), self._totals.get("overflow", 0.0)
         lines.append("best J(π) %s  bad worlds %d  overflows %d" % (number(self._best), bad, overflow))
+        lines += ["warning: " + notice.text for notice in self._noticed]
         lines.append("run folder  %s" % self.folder.path)
         plot = self._plot()
         if plot is not None:
@@ -323,6 +328,15 @@ class RunObserver(AlgoObserver):
     def wall(self) -> float:
         """Seconds of training, earlier parts of a resumed run included."""
         return self._wall_before + time.monotonic() - self._began
+
+    def _notice(self, agent: Any) -> None:
+        """Say once, and keep in metadata.json with its traceback, what went otherwise than asked for."""
+        self.new_notices = [n for n in agent.notices() if n not in self._noticed]
+        if self.new_notices:
+            self._noticed += self.new_notices
+            self.folder.add_warnings(self.new_notices)
+            if not self.options.quiet:
+                self._progress.warn(self.new_notices)
 
     def _warn(self, message: str) -> None:
         self._progress.say("warning: " + message)

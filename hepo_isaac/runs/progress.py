@@ -9,6 +9,7 @@ import time
 from collections import deque
 from typing import Any, Mapping, Sequence, TextIO
 
+from hepo_isaac.errors import Notice
 from hepo_isaac.runs.running import RunningMeans, success_metric
 
 _ASCII = {"π": "pi", "α": "alpha", "–": "-"}
@@ -176,6 +177,12 @@ class Progress:
                 self.stream.flush()
         except (OSError, ValueError):
             pass
+
+    def warn(self, notices: Sequence[Notice]) -> None:
+        """Print what went otherwise than asked for."""
+        for notice in notices:
+            where = " (traceback in metadata.json)" if notice.details else ""
+            self.say("warning: %s%s" % (notice.text, where))
 
     def close(self) -> None:
         """Leave the bar as it is and stop redrawing it."""

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Mapping, Sequence
 from rl_games.common.algo_observer import AlgoObserver
 
 from hepo_isaac.agents.evaluation import evaluate
+from hepo_isaac.errors import Notice
 from hepo_isaac.runs.observer import RunObserver
 from hepo_isaac.runs.progress import Progress, duration, number, rate
 from hepo_isaac.runs.running import RunningMeans
@@ -35,6 +36,10 @@ class RunView:
     def env_steps(self) -> int:
         """Environment steps of this run."""
         return int(self._agent.env_steps)
+
+    def notices(self) -> List[Notice]:
+        """Of all runs: they share the engine and the update."""
+        return list(self._agent.notices())
 
     def get_full_state_weights(self) -> Dict[str, Any]:
         """This run's part of the state."""
@@ -89,6 +94,7 @@ class SeedsObserver(AlgoObserver):
             folders = str(self.observers[0].folder.path.parent)
             lines = [*self._facts, ("runs", "%d side by side" % len(self.observers)), ("run folders", folders)]
             self._progress.start(lines, int(agent.iteration))
+            self._progress.warn(self.observers[0].new_notices)
 
     def on_iteration(self, agent: Any, metrics: List[Dict[str, float]]) -> bool:
         """Record one iteration of every run; True means stop now."""
@@ -97,6 +103,8 @@ class SeedsObserver(AlgoObserver):
             self._running.update(together)
             self._progress.update(together, self._running)
         stops = [o.on_iteration(v, m) for o, v, m in zip(self.observers, self._views, metrics)]
+        if self._several:  # the observers of several runs are quiet
+            self._progress.warn(self.observers[0].new_notices)
         if any(stops) and self._several:
             self._progress.close()
             self._progress.say("stopped at iteration %d, all states saved; resume with:" % agent.iteration)

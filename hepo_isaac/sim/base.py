@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import torch
 from torch import Tensor
 
+from hepo_isaac.errors import Notice
 from hepo_isaac.sim.spec import SceneSpec
 
 RANDOMIZABLE = ("body_mass", "friction", "dof_damping", "dof_armature", "drive_stiffness", "drive_damping", "gravity")
@@ -150,6 +151,10 @@ class Simulation(ABC):
     @abstractmethod
     def load_state(self, state: Dict[str, Any]) -> None:
         """Restore what get_state returned; ValueError if it belongs to another scene or num_envs."""
+
+    def notices(self) -> List[Notice]:
+        """What a user should know about how this engine runs here, most of all what makes it slower; empty is well."""
+        return []
 
     def render_state(self, env: int) -> Dict[str, Tensor]:
         """State of one env that a renderer needs, on the CPU (engine-specific; ``qpos`` for MuJoCo)."""

@@ -9,9 +9,7 @@ Physics is float32 and, because contacts are pooled and summed in any order, not
 # ruff: noqa: D102  (docstrings are inherited from Simulation)
 from __future__ import annotations
 
-import gc
-from contextlib import contextmanager, nullcontext
-from typing import Any, Callable, ContextManager, Dict, Iterator, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import mujoco
 import mujoco_warp as mjw
@@ -20,10 +18,13 @@ import torch
 import warp as wp
 from torch import Tensor
 
+from hepo_isaac.cuda import with_index
+from hepo_isaac.errors import Notice
 from hepo_isaac.sim import mujoco_warp_kernels as kernels
 from hepo_isaac.sim.math import rotate_inverse, xyzw_to_wxyz
 from hepo_isaac.sim.mujoco_common import MAX_VALUE, NEEDS_SET_CONST, MujocoSimulation, sensor_layout
 from hepo_isaac.sim.mujoco_model import weigh_links
+from hepo_isaac.sim.mujoco_warp_graphs import LaunchGraphs
 from hepo_isaac.sim.spec import SceneSpec
 
 # Overflow bits that mean lost contacts or constraints. The solver's iteration limits share the bit set, but ending a
@@ -62,23 +63,20 @@ class MujocoWarpSimulation(MujocoSimulation):
     ) -> None:
         wp.config.log_level = wp.LOG_WARNING  # else a line for each of a hundred compiled modules
         wp.init()
-        self._set_up(spec, num_envs, torch.device(device))
-        self._wp_device = wp.device_from_torch(self.device)
-        on_gpu = self._wp_device.is_cuda
-        self.graph = bool(graph and on_gpu and wp.is_mempool_enabled(self._wp_device))
+        self._set_up(spec, num_envs, with_index(device))
+        self.graphs = LaunchGraphs(self.device, graph, self._everything, self._follow_graphs)
+        self._wp_device = self.graphs.wp_device
         self._refine = refine
         self._axis_links = self._long(self.scene.axis_links)
         self._axis_levers = torch.tensor(self.scene.axis_levers, dtype=torch.float32, device=self.device)
-        self._graphs: Dict[str, Any] = {}
-        with self._stream():
+        with self.graphs.launching():
             sizes = {k: int(v) for k, v in spec.options.get("mujoco_warp", {}).items() if k in ("nconmax", "njmax")}
             self.wp_model = mjw.put_model(self.model)
             self.wp_data = mjw.make_data(self.model, nworld=num_envs, **sizes)
             self._note_departures()
             # Bits are still set in data.overflow; only the printing from inside kernels is off.
             self.wp_model.opt.warn_overflow = 0
-            # Loops inside a graph need driver 12.4; without them the solver runs its full number of iterations.
-            self.wp_model.opt.graph_conditional = on_gpu and wp.is_conditional_graph_supported()
+            self._follow_graphs()
             self._bind()
             self._settle(torch.ones(num_envs, dtype=torch.bool, device=self.device))
         self.dof_target_pos.copy_(self.dof_pos)
@@ -96,16 +94,9 @@ class MujocoWarpSimulation(MujocoSimulation):
         # Two boxes: MuJoCo C's analytic collider instead of GJK/EPA, the one thing this flag changes in mujoco_warp.
         self.wp_model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_NATIVECCD)
 
-    @contextmanager
-    def _stream(self) -> Iterator[None]:
-        """Make Warp launch on torch's current stream, so that the two never need to wait for each other."""
-        if not self._wp_device.is_cuda:
-            with wp.ScopedDevice(self._wp_device):
-                yield
-            return
-        stream = wp.stream_from_torch(torch.cuda.current_stream(self.device))
-        with wp.ScopedStream(stream, sync_enter=False):
-            yield
+    def _follow_graphs(self) -> None:
+        """Loops that end when the device says so belong in a graph; outside of one the host would be asked."""
+        self.wp_model.opt.graph_conditional = self.graphs.loops
 
     def _bind(self) -> None:
         """Torch views of Warp's arrays, and Warp views of the contract's tensors."""
@@ -151,8 +142,7 @@ class MujocoWarpSimulation(MujocoSimulation):
     # -- lifecycle ---------------------------------------------------------------------------------------------
     def step(self) -> None:
         self.version += 1
-        with self._stream():
-            self._run("step", self._advance)
+        self.graphs.run("step", self._advance)
 
     def _advance(self) -> None:
         """One control step; everything in here is captured."""
@@ -266,8 +256,7 @@ class MujocoWarpSimulation(MujocoSimulation):
         """Forget what belongs to the old episodes of masked worlds and recompute everything derived."""
         self.version += 1
         self._mask.copy_(mask)
-        with self._stream():
-            self._run("settle", self._settle_body)
+        self.graphs.run("settle", self._settle_body)
 
     def _settle_body(self) -> None:
         d, w = self.wp_data, self._w
@@ -277,45 +266,6 @@ class MujocoWarpSimulation(MujocoSimulation):
             kernels.settle, self.num_envs, w["mask"], *solver, w["bad_envs"], w["target_vel"], w["effort"], *served
         )
         self._refresh()
-
-    # -- CUDA graphs -------------------------------------------------------------------------------------------
-    def _run(self, name: str, body: Callable[[], None]) -> None:
-        """Replay ``body`` from its graph, or run it where there are no graphs or torch is capturing one itself."""
-        if not self.graph or torch.cuda.is_current_stream_capturing():
-            with self._joined_capture():
-                body()
-            return
-        if name not in self._graphs:
-            self._graphs[name] = self._capture(body)
-        wp.capture_launch(self._graphs[name])
-
-    def _joined_capture(self) -> ContextManager[Any]:
-        """Tell Warp when its launches are becoming part of a graph that torch captures."""
-        if not self._wp_device.is_cuda or not torch.cuda.is_current_stream_capturing():
-            return nullcontext()
-        return wp.ScopedCapture(device=self._wp_device, stream=self._wp_device.stream, external=True)
-
-    def _capture(self, body: Callable[[], None]) -> Any:
-        """Compile by running ``body`` once, undo what it did, and capture it.
-
-        CUDA cannot capture its default stream, on which torch usually runs, so a stream of its own is used. A garbage
-        collection during capture could free device memory, which CUDA forbids there.
-        """
-        kept = {name: tensor.clone() for name, tensor in self._everything().items()}
-        body()
-        torch.cuda.synchronize(self.device)
-        collecting = gc.isenabled()
-        gc.collect()
-        gc.disable()
-        try:
-            with wp.ScopedStream(wp.Stream(self._wp_device)), wp.ScopedCapture(device=self._wp_device) as capture:
-                body()
-        finally:
-            if collecting:
-                gc.enable()
-        for name, tensor in self._everything().items():
-            tensor.copy_(kept[name])
-        return capture.graph
 
     def _everything(self) -> Dict[str, Tensor]:
         """All tensors that make up the state, by name."""
@@ -340,7 +290,7 @@ class MujocoWarpSimulation(MujocoSimulation):
         return self._jacobian(body, self._cdof, self._xpos, self._com)
 
     def mass_matrix(self) -> Tensor:
-        with self._stream():
+        with self.graphs.launching():
             mjw.crb(self.wp_model, self.wp_data)
         return self._dense_mass(self._inertia)
 
@@ -354,7 +304,7 @@ class MujocoWarpSimulation(MujocoSimulation):
             array = wp.array(values, dtype=shared.dtype, device=self._wp_device)
             array._is_batched = True  # as put_model marks fields with a leading world dimension
             setattr(holder, name, array)
-            self._graphs.clear()
+            self.graphs.clear()
             self._fields[field] = wp.to_torch(array)
         if field not in _DERIVED:
             self._randomized[field] = self._fields[field]
@@ -362,7 +312,7 @@ class MujocoWarpSimulation(MujocoSimulation):
 
     def randomize(self, field: str, mask: Tensor, values: Tensor, names: Sequence[str] = ()) -> None:
         writes = self._plan(field, names, values)
-        with self._stream():
+        with self.graphs.launching():
             self._apply_writes(writes, mask, values)
             self._note_gains(field, names, mask, values)
             self._follow_gains()
@@ -377,7 +327,7 @@ class MujocoWarpSimulation(MujocoSimulation):
         else:
             self._error = error.contiguous()
             self._w["error"] = wp.from_torch(self._error)
-            self._graphs.clear()
+            self.graphs.clear()
 
     def _set_const(self) -> None:
         for name in _DERIVED:
@@ -401,7 +351,7 @@ class MujocoWarpSimulation(MujocoSimulation):
                 "engine state of %r with shape %s does not fit mujoco_warp with shape %s"
                 % (state.get("engine"), None if qpos is None else tuple(qpos.shape), tuple(self._qpos.shape))
             )
-        with self._stream():
+        with self.graphs.launching():
             self._load_model(state["model"])
             self._kp, self._kv = (gain.clone().to(self.device) for gain in state["gains"])
             self._act_error = self._error_bound()
@@ -420,8 +370,11 @@ class MujocoWarpSimulation(MujocoSimulation):
         if set(self._randomized) & set(NEEDS_SET_CONST):
             self._set_const()
 
+    def notices(self) -> List[Notice]:
+        return list(self.graphs.notices)
+
     def render_state(self, env: int) -> Dict[str, Tensor]:
         return {"qpos": self._qpos[env].to("cpu", torch.float64, copy=True)}
 
     def close(self) -> None:
-        self._graphs.clear()
+        self.graphs.clear()

@@ -8,7 +8,8 @@ import pytest
 import torch
 from rl_games.common.algo_observer import AlgoObserver
 
-from hepo_isaac.agents.register import run_evaluation, run_training
+from hepo_isaac.agents.player import HepoPlayer
+from hepo_isaac.agents.register import run_evaluation, run_training, runner_params
 from hepo_isaac.envs.rl_games import RlGamesVecEnv
 from hepo_isaac.errors import UnstablePhysicsError, UserError
 from tests.host_reads import HostReads
@@ -168,6 +169,26 @@ def test_checkpoint_holds_only_plain_data(tmp_path):
     state = train().agent.get_full_state_weights()
     torch.save(state, tmp_path / "x.pt")
     _assert_equal(torch.load(tmp_path / "x.pt", weights_only=True), state)
+
+
+@pytest.mark.parametrize("kind", ["agent", "player"])
+def test_restoring_a_file_on_another_device(tmp_path, kind):
+    """Random states must stay on the CPU wherever the tensors go; meta stands for a GPU."""
+    state = train(seed=3).agent.get_full_state_weights()
+    torch.save({"agent": state}, tmp_path / "x.pt")
+    if kind == "agent":
+        other = train(seed=4).agent
+        learner = other.learner
+    else:
+        params = runner_params(settings(), [5])
+        params["config"]["player"] = {"episodes": 1, "deterministic": True, "policy": "pi", "record": False}
+        other = HepoPlayer(params, PointMass(16))
+        learner = other._learner
+    other._device = torch.device("meta")
+    other.restore(str(tmp_path / "x.pt"))
+    assert torch.equal(learner.net.flat, state["learner"]["flat"])
+    if kind == "agent":
+        _assert_equal(other.get_full_state_weights(), state)
 
 
 def test_two_runs_are_equal_and_another_seed_differs():

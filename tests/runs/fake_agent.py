@@ -21,6 +21,10 @@ class FakeAgent:
         self.max_iterations = max_iterations
         self.policy_names = list(policies)
         self.weight = torch.zeros(3)
+        self.said = []
+
+    def notices(self):
+        return list(self.said)
 
     def get_full_state_weights(self):
         return {"weight": self.weight, "iteration": self.iteration, "env_steps": self.env_steps, "nested": [{"a": 1.5}]}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hepo_isaac.errors import CheckpointError, UnstablePhysicsError
+from hepo_isaac.errors import CheckpointError, Notice, UnstablePhysicsError
 from hepo_isaac.runs.checkpoint import load_checkpoint
 from hepo_isaac.runs.folder import RunFolder, locate_resume
 from hepo_isaac.runs.metrics_csv import read_metrics
@@ -280,3 +280,22 @@ def test_a_damaged_last_is_refused_and_a_named_one_accepted(folder, make_observe
     same, path = locate_resume(folder.checkpoints / "iteration_000005.pt")
     assert same.path == folder.path
     assert load_checkpoint(path)["iteration"] == 5
+
+
+def test_a_notice_is_said_once_and_kept_with_its_traceback(folder, make_observer, fake):
+    agent = fake.FakeAgent(4)
+    early, late = Notice("the engine is slow"), Notice("the update runs without a CUDA graph", "Traceback: lines")
+    agent.said = [early]
+    observer = make_observer()
+    observer.after_init(agent)
+    printed = observer._progress.stream
+    assert printed.getvalue().splitlines()[-1] == "warning: the engine is slow"
+    agent.said.append(late)
+    for _ in range(3):
+        observer.on_iteration(agent, agent.step())
+    assert printed.getvalue().count("warning: the update runs without a CUDA graph (traceback in metadata.json)") == 1
+    kept = folder.metadata["warnings"]
+    assert [(k["text"], k["traceback"]) for k in kept] == [tuple(early), tuple(late)]
+    agent.step()
+    observer.on_finish(agent)
+    assert printed.getvalue().count("the update runs without a CUDA graph") == 2  # and once more where the run ends
