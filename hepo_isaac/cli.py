@@ -174,6 +174,12 @@ def _gpu_check(arguments: List[str]) -> int:
     return gpu_check(arguments)
 
 
+def _bundle(arguments: List[str]) -> int:
+    from hepo_isaac.runs.machine.bundle import main as bundle
+
+    return bundle(arguments)
+
+
 def _refuse_arguments(command: str, arguments: List[str]) -> None:
     if arguments:
         raise UserError("hepo-isaac %s takes no arguments, got %r" % (command, arguments[0]))
@@ -191,6 +197,7 @@ COMMANDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
     "doctor": (_doctor, "what is installed, what will be used, what is missing and how to mend it"),
     "gpu-check": (_gpu_check, "prove the CUDA path on this machine: parity, host syncs, overflow, speed, learning"),
     "parity": (_parity, "the same actions on two engines, side by side: task=… engines=mujoco_batch,mujoco_warp"),
+    "bundle": (_bundle, "what a GPU node without a network needs, as a folder or in parts: OUT --max-part 60MiB"),
     "bench": (_bench, "speed, as ratios to bare physics and to PPO"),
 }
 

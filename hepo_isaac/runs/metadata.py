@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import hepo_isaac
+from hepo_isaac.runs.files import read_json
 
 
 def now() -> str:
@@ -34,12 +35,14 @@ def git_state(root: Path) -> dict[str, Any] | None:
     """Return {"commit", "dirty"} of the checkout whose top folder is ``root``, else None.
 
     An installed package may sit inside some other project's checkout (its virtual environment); that commit would
-    say nothing about our code, so the top folder must be ``root`` itself. ``dirty`` ignores untracked files.
+    say nothing about our code, so the top folder must be ``root`` itself. ``dirty`` ignores untracked files. A bundle
+    (docs/bundle.md) says in the bundle.json beside the package which commit it was made from.
     """
     top = _git(root, "rev-parse", "--show-toplevel")
     commit = _git(root, "rev-parse", "HEAD")
     if not top or not commit or Path(top).resolve() != root.resolve():
-        return None
+        made = read_json(root / "bundle.json")
+        return {"commit": made["commit"], "dirty": made.get("dirty")} if made and made.get("commit") else None
     changed = _git(root, "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "dirty": None if changed is None else bool(changed)}
 
