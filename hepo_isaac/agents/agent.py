@@ -22,6 +22,7 @@ from hepo_isaac.agents.meters import EpisodeMeter
 from hepo_isaac.agents.rollout import RolloutBuffer
 from hepo_isaac.agents.run_axis import join_runs, select_run
 from hepo_isaac.agents.statistics import Statistics
+from hepo_isaac.agents.stopwatch import Stopwatch
 from hepo_isaac.agents.turns_experience import TurnsExperience
 from hepo_isaac.agents.weights import load_agent
 from hepo_isaac.errors import Notice, UnstablePhysicsError, UserError
@@ -76,6 +77,7 @@ class HepoAgent(BaseAlgorithm):
         self._diverged = torch.zeros(self.num_envs, dtype=torch.bool, device=self._device)
         self._counters: Dict[str, float] = {}
         self._stop = False
+        self._watch = Stopwatch(self._device)
         self.observer = config["features"]["observer"]
         self.observer.after_init(self)
 
@@ -126,11 +128,13 @@ class HepoAgent(BaseAlgorithm):
         Speeds are of all runs together.
         """
         start = time.perf_counter()
+        self._watch.start()
         last_obs = self.collect()
-        self._synchronize()
-        middle = time.perf_counter()
+        self._watch.mark()
         stats = self.learn(last_obs)
-        metrics = self._flush(stats)  # waits for the device
+        self._watch.mark()
+        metrics = self._flush(stats)  # the one wait for the device
+        rollout_s, update_s = self._watch.seconds()
         end = time.perf_counter()
         self.iteration += 1
         steps = self.num_envs * self.train_cfg.horizon_length
@@ -140,8 +144,8 @@ class HepoAgent(BaseAlgorithm):
                 iteration=float(self.iteration),
                 env_steps=float(self.env_steps),
                 env_steps_per_second=steps / (end - start),
-                rollout_s=middle - start,
-                update_s=end - middle,
+                rollout_s=rollout_s,
+                update_s=update_s,
             )
         return metrics
 
@@ -239,11 +243,6 @@ class HepoAgent(BaseAlgorithm):
                 "try more task.physics.substeps or softer drives"
                 % (metrics["bad_worlds"], self.num_envs, self.iteration, self.train_cfg.max_bad_fraction)
             )
-
-    def _synchronize(self) -> None:
-        """Only so that rollout_s and update_s mean something on a GPU; it reads nothing."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
 
     def _freeze_reference(self, file: str) -> None:
         """Load the deployed policy of a finished run as every run's second policy."""

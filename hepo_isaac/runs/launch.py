@@ -32,7 +32,7 @@ RESUME_MAY_CHANGE = (
 MULTIRUN = ("-m", "--multirun")
 # Engines that keep the user waiting before the first iteration, and what for.
 SLOW_STARTS = {
-    "mujoco_warp": "its kernels are compiled, for minutes the first time",
+    "mujoco_warp": "seconds, and a minute or two the first time, when its kernels are compiled",
     "isaacgym": "seconds for a thousand, and a minute more the first time, when gymtorch is compiled",
 }
 

@@ -24,6 +24,7 @@ from hepo_isaac.sim import mujoco_warp_kernels as kernels
 from hepo_isaac.sim.math import rotate_inverse, xyzw_to_wxyz
 from hepo_isaac.sim.mujoco_common import MAX_VALUE, NEEDS_SET_CONST, MujocoSimulation, sensor_layout
 from hepo_isaac.sim.mujoco_model import weigh_links
+from hepo_isaac.sim.mujoco_warp_compile import compile_log
 from hepo_isaac.sim.mujoco_warp_graphs import LaunchGraphs
 from hepo_isaac.sim.spec import SceneSpec
 
@@ -61,7 +62,7 @@ class MujocoWarpSimulation(MujocoSimulation):
     def __init__(
         self, spec: SceneSpec, num_envs: int, device: str = "cuda:0", graph: bool = True, refine: bool = False
     ) -> None:
-        wp.config.log_level = wp.LOG_WARNING  # else a line for each of a hundred compiled modules
+        compile_log()  # says what a first start waits for
         wp.init()
         self._set_up(spec, num_envs, with_index(device))
         self.graphs = LaunchGraphs(self.device, graph, self._everything, self._follow_graphs)

@@ -1,0 +1,80 @@
+"""What the Warp engine says while its kernels are compiled: minutes at the first start, nothing from then on."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+import warnings
+from typing import Optional, TextIO, Type
+
+import warp as wp
+
+# What Warp reports after each module; "(cached)" for one that it found in its kernel cache.
+_COMPILED = re.compile(r"Module (\S+) .*load on device '(\S+)' took \S+ ms\s+\(compiled\)")
+# Modules of a robot task on CUDA: 41 (Cartpole) to 53 (FrankaCubeStack), docs/gpu.md.
+TYPICAL_MODULES = 46
+INTERVAL_S = 5.0
+
+
+class CompileLog:
+    """Warp's logger: counts compiled modules and says every few seconds how far compilation is; warnings pass.
+
+    Attributes:
+        compiled: number of modules that Warp had to compile in this process.
+    """
+
+    def __init__(self, stream: Optional[TextIO] = None) -> None:
+        self.compiled = 0
+        self._stream = stream
+        self._began = self._said = 0.0
+
+    def debug(self, message: str) -> None:
+        """Dropped."""
+
+    def info(self, message: str) -> None:
+        """Everything but compiled modules is dropped."""
+        found = _COMPILED.search(message)
+        if found:
+            self._count(found.group(2), time.monotonic())
+
+    def warning(self, message: str, category: Optional[Type[Warning]] = None, stacklevel: int = 1) -> None:
+        """Passed on to Python's warnings."""
+        warnings.warn(message, category, stacklevel=stacklevel)
+
+    def error(self, message: str) -> None:
+        """Printed."""
+        print("Warp error: " + message, file=sys.stderr)
+
+    def _count(self, device: str, now: float) -> None:
+        self.compiled += 1
+        if self.compiled == 1:
+            self._began = self._said = now
+            where = "compiling Warp's kernels for %s; they are kept in %s for the next start"
+            self._say(where % (device, wp.config.kernel_cache_dir))
+        elif now - self._said >= INTERVAL_S:
+            self._said = now
+            self._say("  " + progress(self.compiled, now - self._began))
+
+    def _say(self, line: str) -> None:
+        print(line, file=self._stream or sys.stdout, flush=True)
+
+
+def progress(compiled: int, seconds: float) -> str:
+    """How far compilation is, with the time that the rest of a typical task takes."""
+    text = "%d of about %d modules, %.0f s" % (compiled, max(TYPICAL_MODULES, compiled), seconds)
+    left = seconds / compiled * (TYPICAL_MODULES - compiled)
+    return text + (", about %.0f s left" % left if left > 0 else ", almost done")
+
+
+_log: Optional[CompileLog] = None
+
+
+def compile_log() -> CompileLog:
+    """The one log of this process, which is Warp's logger from the first call on."""
+    global _log
+    if _log is None:
+        _log = CompileLog()
+        wp.config.log_level = wp.LOG_INFO
+        wp.set_logger(_log)
+    return _log
