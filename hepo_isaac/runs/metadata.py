@@ -42,7 +42,9 @@ def git_state(root: Path) -> dict[str, Any] | None:
     commit = _git(root, "rev-parse", "HEAD")
     if not top or not commit or Path(top).resolve() != root.resolve():
         made = read_json(root / "bundle.json")
-        return {"commit": made["commit"], "dirty": made.get("dirty")} if made and made.get("commit") else None
+        if not isinstance(made, dict) or not made.get("commit"):
+            return None
+        return {"commit": made["commit"], "dirty": made.get("dirty")}
     changed = _git(root, "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "dirty": None if changed is None else bool(changed)}
 

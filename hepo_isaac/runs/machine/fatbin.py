@@ -131,20 +131,22 @@ def keep(data: bytearray, sm: int, where: str = "the file") -> Slimmed:
     Raises:
         UserError: some fat binary does not hold exactly one entry of machine code for ``sm``.
     """
-    count = kept = zeroed = 0
-    for fat in list(fat_binaries(data, where)):
-        mine = [e for e in fat.entries if e.kind == MACHINE_CODE and e.sm == sm]
+    found = list(fat_binaries(data, where))
+    chosen = [[e for e in fat.entries if e.kind == MACHINE_CODE and e.sm == sm] for fat in found]
+    for fat, mine in zip(found, chosen):  # before anything is written
         if len(mine) != 1:
             raise UserError(
                 "%s: sm_%d is %d times in the fat binary at byte %d; expected once (all of them hold: %s)"
                 % (where, sm, len(mine), fat.at, ", ".join("sm_%d" % s for s in architectures(data, where)) or "none")
             )
-        body = bytes(data[mine[0].at : mine[0].at + mine[0].size])
+    kept = zeroed = 0
+    for fat, (entry,) in zip(found, chosen):
+        body = bytes(data[entry.at : entry.at + entry.size])
         start = fat.at + fat.header
         data[start : start + fat.size] = body + bytes(fat.size - len(body))
         struct.pack_into("<Q", data, fat.at + 8, len(body))
-        count, kept, zeroed = count + 1, kept + len(body), zeroed + fat.size - len(body)
-    return Slimmed(count, kept, zeroed)
+        kept, zeroed = kept + len(body), zeroed + fat.size - len(body)
+    return Slimmed(len(found), kept, zeroed)
 
 
 def keep_in_file(path: Path, sm: int) -> Slimmed:

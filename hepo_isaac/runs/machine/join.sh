@@ -95,7 +95,7 @@ def is_there(path, member):
 def unpack(paths, to, manifest):
     """Extract what is whole; returns whether that is everything."""
     began = said = time.time()
-    done, count, last = 0, 0, manifest["last"]
+    done, count, last, mib = 0, 0, manifest["last"], manifest["bytes"] >> 20
     try:
         packed = lzma.open(io.BufferedReader(Chain(paths), 1 << 20))
         with tarfile.open(fileobj=packed, mode="r|") as tar:
@@ -104,21 +104,22 @@ def unpack(paths, to, manifest):
                 if not member.isfile() or not path.startswith(to + os.sep):
                     fail("the bundle has a member %s, which is no file inside it; make it anew" % member.name)
                 if not is_there(path, member):
-                    extract(tar.extractfile(member), member, path, last["sha256"] if member.name == last["name"] else None)
+                    checksum = last["sha256"] if member.name == last["name"] else None
+                    extract(tar.extractfile(member), member, path, checksum)
                 done, count, now = done + member.size, count + 1, time.time()
                 if now - said > 5:
                     said = now
                     left = (now - began) * (manifest["bytes"] / max(done, 1) - 1)
-                    print("  unpacked %d of %d MiB, ETA %.0f s" % (done >> 20, manifest["bytes"] >> 20, left), flush=True)
+                    print("  unpacked %d of %d MiB, ETA %.0f s" % (done >> 20, mib, left), flush=True)
     except (EOFError, tarfile.ReadError):
         whole = False
     except lzma.LZMAError as error:
         fail("the compressed stream is damaged (%s); copy all parts again" % error)
     except OSError as error:
-        fail("cannot write below %s: %s; expected %d MiB of room" % (to, error.strerror, manifest["bytes"] >> 20))
+        fail("cannot write below %s: %s; expected %d MiB of room" % (to, error.strerror, mib))
     else:
         whole = done == manifest["bytes"]
-    print("%d files, %d of %d MiB, %.1f s" % (count, done >> 20, manifest["bytes"] >> 20, time.time() - began))
+    print("%d files, %d of %d MiB, %.1f s" % (count, done >> 20, mib, time.time() - began))
     return whole
 
 

@@ -118,7 +118,12 @@ def _install(name: str) -> str:
     return "'%s[%s]'" % (PROJECT, ",".join(EXTRAS)) if name in ("mujoco-warp", "warp-lang") else name
 
 
-def needed(python: str, host_has: Sequence[str], unused: Sequence[str]) -> Tuple[List[Package], List[str]]:
+def needed(
+    python: str,
+    host_has: Sequence[str],
+    unused: Sequence[str],
+    find: Callable[[str], metadata.Distribution] = metadata.distribution,
+) -> Tuple[List[Package], List[str]]:
     """What a bundle must hold for a host that has ``host_has`` and what these pull in.
 
     Args:
@@ -129,11 +134,11 @@ def needed(python: str, host_has: Sequence[str], unused: Sequence[str]) -> Tuple
     """
     environment = environment_of(python)
     root = "%s[%s]" % (PROJECT, ",".join(EXTRAS))
-    everything = closure([root], environment)
+    everything = closure([root], environment, find, missing_is_fine=True)
     hosts = [canonicalize_name(name) for name in host_has]
-    there = closure(hosts, environment, missing_is_fine=True)
+    there = closure(hosts, environment, find, missing_is_fine=True)
     skip = [*hosts, *there, *(canonicalize_name(name) for name in unused)]
-    wanted = closure([root], environment, skip=[name for name in skip if name != PROJECT])
+    wanted = closure([root], environment, find, skip=[name for name in skip if name != PROJECT])
     del wanted[PROJECT]
     return sorted(wanted.values(), key=lambda p: p.name), [name for name in hosts if name not in everything]
 

@@ -6,11 +6,11 @@ import shutil
 import stat
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 from hepo_isaac.errors import UserError
 from hepo_isaac.locate import PACKAGE, bundled, cfg_dir
-from hepo_isaac.runs.files import read_json, write_json
+from hepo_isaac.runs.files import write_json
 from hepo_isaac.runs.machine.packages import PROJECT
 from hepo_isaac.runs.machine.slim import KEPT_OF_DIST_INFO
 
@@ -83,9 +83,3 @@ def write_top(tree: Path, about: Dict[str, Any]) -> None:
     for path in tree.rglob("*"):  # readable by whoever else uses the cluster, whatever this account's umask is
         mode = path.stat().st_mode
         path.chmod(mode | (0o755 if path.is_dir() or mode & stat.S_IXUSR else 0o644))
-
-
-def description(site: Path) -> Optional[Dict[str, Any]]:
-    """bundle.json of a folder of packages, None where there is none."""
-    found = read_json(site / DESCRIPTION)
-    return found if isinstance(found, dict) and "commit" in found else None
