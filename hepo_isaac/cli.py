@@ -165,12 +165,8 @@ def _parity(arguments: List[str]) -> int:
 
 
 def _gpu_check(arguments: List[str]) -> int:
-    from hepo_isaac.runs.gpu_check import main as gpu_check
+    from hepo_isaac.runs.machine.gpu_check import main as gpu_check
 
-    if "--device" not in " ".join(arguments):
-        from hepo_isaac.sim.registry import resolve_engine
-
-        resolve_engine("mujoco_warp", "cuda")  # says what is missing
     return gpu_check(arguments)
 
 

@@ -28,11 +28,13 @@ from hepo_isaac.sim.imitated_driver import ARCHITECTURES, Driver, Library, Recor
 _installed: Dict[int, Record] = {}
 
 
-def install(architecture: int = 90) -> Record:
+def install(architecture: int = 90, stubs: str = "") -> Record:
     """Make Warp see one imitated GPU, and torch's CPU device play cuda:0, in this process.
 
     Args:
         architecture: compute capability times ten, one of ARCHITECTURES.
+        stubs: a folder for a kernel cache of empty files: nothing is compiled, ``compiled`` says what would have been.
+            A cache that a real GPU reads must never hold them. "" compiles into Warp's own cache.
 
     Returns:
         The record of all that follows; the same one when called again with the same architecture.
@@ -59,11 +61,18 @@ def install(architecture: int = 90) -> Record:
 
     compile_ = build.build_cuda
 
-    def build_cuda(path: str, *args: Any, **kwargs: Any) -> None:
+    def build_cuda(path: str, arch: int, output: str, **kwargs: Any) -> None:
         record.compiled.append(os.path.splitext(os.path.basename(path))[0])
-        compile_(path, *args, **kwargs)
+        if stubs:
+            open(output, "wb").close()
+        else:
+            compile_(path, arch, output, **kwargs)
 
     context.Runtime.load_dll, build.build_cuda = load_dll, build_cuda
+    if stubs:
+        import warp as wp
+
+        wp.config.kernel_cache_dir = stubs
     _ask_host_once(context, record)
     _lend_torch(context, driver)
     return record
