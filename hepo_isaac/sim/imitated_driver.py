@@ -48,11 +48,11 @@ _THEIRS = ("warp", "mujoco_warp", "torch", "contextlib")
 
 # Functions of Warp's library that always give the same answer, without their prefix wp_cuda_.
 _ANSWERS: Dict[Any, str] = {
-    True: """driver_is_initialized device_get_count device_is_uva device_get_managed_memory_supported
+    1: """driver_is_initialized device_get_count device_is_uva device_get_managed_memory_supported
         device_get_concurrent_managed_access_supported device_is_mempool_supported device_is_ipc_supported
         device_set_mempool_release_threshold context_is_primary stream_is_blocking graph_set_condition
         graph_check_conditional_body graph_destroy graph_exec_destroy""",
-    False: """device_get_pageable_memory_access device_get_direct_managed_mem_access_from_host
+    0: """device_get_pageable_memory_access device_get_direct_managed_mem_access_from_host
         device_get_host_native_atomic_supported device_get_pci_domain_id device_get_pci_bus_id device_get_pci_device_id
         context_get_device_ordinal context_check event_query get_kernel_static_shared_memory""",
     None: """device_get_uuid device_get_memory_info context_push_current context_pop_current context_set_stream
