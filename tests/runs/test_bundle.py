@@ -226,6 +226,7 @@ def test_one_architecture_stays_and_nothing_moves():
         (b"MZ" + bytes(100), "no 64-bit ELF file; expected a Linux shared object"),
         (bytes(elf(FIRST))[:-70], "cut short"),
         (bytes(elf(FIRST, b".text")), "no whole section .nv_fatbin"),
+        (bytes(elf(FIRST)).replace(struct.pack("<Q", len(FIRST)), struct.pack("<Q", 1 << 20)), "no whole section"),
         (bytes(elf(bytes(64))), "holds no fat binary"),
         (bytes(elf(FIRST[:40])), "fat binary at byte 64 has version 1"),
         (bytes(elf(FIRST[:4] + b"\2" + FIRST[5:])), "expected version 1"),
@@ -290,6 +291,10 @@ def contents(folder):
         for p in folder.rglob("*")
         if p.is_file() and ".parts" not in p.parts
     }
+
+
+def test_what_is_small_and_read_first_comes_first(tree):
+    assert parts.order(tree, LAST) == ["env", "run", "site/a.py", "site/empty.py", LAST]
 
 
 def test_every_part_holds_its_piece_and_fits(cut):
