@@ -13,7 +13,6 @@ import os
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
-from hepo_isaac.cuda import with_index
 from hepo_isaac.errors import UserError
 from hepo_isaac.locate import group_names, robot_tasks
 from hepo_isaac.runs import metadata
@@ -98,7 +97,7 @@ def _device(args: argparse.Namespace) -> str:
         if args.arch not in ["sm_%d" % a for a in ARCHITECTURES]:
             known = ", ".join("sm_%d" % a for a in ARCHITECTURES)
             raise UserError("--arch %s cannot be imitated; expected one of: %s" % (args.arch, known))
-    wanted = WARP_CPU if args.fake or args.device == "cpu" else str(with_index(args.device))
+    wanted = WARP_CPU if args.fake or args.device == "cpu" else str(args.device)
     return str(resolve_engine("mujoco_warp", wanted)[1])
 
 

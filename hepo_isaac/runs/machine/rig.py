@@ -55,7 +55,7 @@ class Rig:
 
     def __init__(self, task: str, device: str, num_envs: int, graph: bool = True) -> None:
         self.task, self.device, self.num_envs = task, device, num_envs
-        self._graph = graph
+        self.graph = graph
         self._env: Optional[TaskEnv] = None
 
     @property
@@ -63,7 +63,7 @@ class Rig:
         """The environment, built when first asked for."""
         if self._env is None:
             cfg = settings(self.task, self.device, self.num_envs, "hepo", "sim=mujoco_batch")
-            cfg["sim"] = {"name": "mujoco_warp", "graph": self._graph, "refine": False}
+            cfg["sim"] = {"name": "mujoco_warp", "graph": self.graph, "refine": False}
             self._env = make_env(cfg)
         return self._env
 

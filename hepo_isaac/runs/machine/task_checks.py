@@ -30,7 +30,7 @@ GOALS = {
 
 class Plan(NamedTuple):
     """How a task is checked. graph: sim.graph.  fake: architecture of an imitated GPU.  stubs: its folder for kernels
-    that are not compiled.  steps, warm_up, iterations: of timings.  profile: whether to.  out: folder of profile.txt."""
+    that are not compiled.  steps, warm_up, iterations: of timings.  out: folder of profile.txt."""
 
     device: str
     num_envs: int
@@ -54,7 +54,7 @@ def task_job(report: Reporter, task: str, plan: Plan) -> None:
             return
         rig = other
     if record is not None:
-        report.run("what CUDA would refuse", refusals, record)
+        report.run("what CUDA would refuse", refusals, rig, record)
     report.run("Warp equals MuJoCo C", equals_mujoco, rig)
     report.run("resets", resets, rig)
     report.run("training", training, rig, plan)
@@ -131,13 +131,17 @@ def first_steps(rig: Rig) -> Outcome:
     return Outcome(finite and not notices, said, numbers)
 
 
-def refusals(record: Any) -> Outcome:
-    """What the imitated GPU says of the captures so far, and which host waits it saw in them."""
+def refusals(rig: Rig, record: Any) -> Outcome:
+    """What the imitated GPU says of the captures so far, and the host waits that it sees in one more step."""
     found = [*record.illegal, *("loaded in a capture: " + name for name in record.late_modules), *record.unknown]
+    captures, expected = record.captures, 2 if rig.graph else 0
+    record.reset()
+    rig.env.step(rig.actions(1)[0])
+    found += ["the host waits: " + line for line in record.waits]
     for line in found:
         print(line, flush=True)
-    said = "%d captures: %s" % (record.captures, "; ".join(found[:3]) or "nothing")
-    return Outcome(not found and record.captures > 0, said, {"refused": len(found), "captures": record.captures})
+    said = "%d captures: %s" % (captures, "; ".join(found[:3]) or "nothing")
+    return Outcome(not found and captures == expected, said, {"refused": len(found), "captures": captures})
 
 
 def equals_mujoco(rig: Rig) -> Outcome:
