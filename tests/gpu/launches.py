@@ -1,0 +1,91 @@
+"""How the Warp engine launches, on an imitated GPU; ``python -m tests.gpu.launches`` prints what was seen as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List
+
+import torch
+
+from hepo_isaac.sim.imitated_cuda import install
+from tests.tasks.robots import make
+
+
+class Streams:
+    """Warp's library, with an eye on which of torch's streams it knows."""
+
+    def __init__(self, core: Any) -> None:
+        self._core = core
+        self.known: List[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+    def wp_cuda_stream_register(self, context: Any, stream: Any) -> None:
+        """Warp's own set forgets how often a stream was put into it."""
+        if int(stream or 0) not in self.known:
+            self.known.append(int(stream or 0))
+
+    def wp_cuda_stream_unregister(self, context: Any, stream: Any) -> None:
+        """Once is enough to be forgotten."""
+        self.known.remove(int(stream or 0))
+
+
+def nested_streams(sim: Any, core: Streams) -> Dict[str, bool]:
+    """Whether the outer stream is still known after an inner use of the same, and of another one."""
+    seen = {}
+    outer, other = torch.cuda.Stream(), torch.cuda.Stream()
+    with torch.cuda.stream(outer), sim.graphs.launching():
+        with sim.graphs.launching():
+            pass
+        seen["same"] = outer.cuda_stream in core.known
+        with torch.cuda.stream(other), sim.graphs.launching(), torch.cuda.stream(outer), sim.graphs.launching():
+            pass
+        seen["interleaved"] = outer.cuda_stream in core.known
+    return seen
+
+
+def failed_capture(sim: Any, context: Any) -> Dict[str, Any]:
+    """A capture that CUDA refuses: what the engine says, and that it goes on."""
+    begin = context.capture_begin
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("CUDA error 900: operation not permitted when stream is capturing")
+
+    before = sim.dof_target_pos.clone()
+    sim.graphs.clear()
+    import warp as wp
+
+    wp.capture_begin = refuse
+    sim.step()
+    sim.step()
+    wp.capture_begin = begin
+    sim.step()
+    return {
+        "notices": [list(n) for n in sim.notices()],
+        "captured": sim.graphs.names(),
+        "loops": bool(sim.wp_model.opt.graph_conditional),
+        "state kept": bool(torch.equal(before, sim.dof_target_pos)),
+    }
+
+
+def main() -> None:
+    """Cartpole, the smallest."""
+    record = install()
+    torch.set_num_threads(1)
+    env = make("Cartpole", 64, "budget=paper", engine="mujoco_warp")
+    env.reset()
+    env.step(torch.zeros(64, env.num_actions))
+    from warp._src import context
+
+    from hepo_isaac.sim.mujoco_warp_compile import compile_log
+
+    core = context.runtime.core = Streams(context.runtime.core)
+    found: Dict[str, Any] = {"streams": nested_streams(env.sim, core), "captured": env.sim.graphs.names()}
+    found["compiled"] = [compile_log().compiled, len(record.compiled)]
+    found["failed"] = failed_capture(env.sim, context)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
