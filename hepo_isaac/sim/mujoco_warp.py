@@ -24,7 +24,7 @@ from hepo_isaac.sim import mujoco_warp_kernels as kernels
 from hepo_isaac.sim.math import rotate_inverse, xyzw_to_wxyz
 from hepo_isaac.sim.mujoco_common import MAX_VALUE, NEEDS_SET_CONST, MujocoSimulation, sensor_layout
 from hepo_isaac.sim.mujoco_model import weigh_links
-from hepo_isaac.sim.mujoco_warp_compile import compile_log
+from hepo_isaac.sim.mujoco_warp_compile import start_warp
 from hepo_isaac.sim.mujoco_warp_graphs import LaunchGraphs
 from hepo_isaac.sim.spec import SceneSpec
 
@@ -62,8 +62,7 @@ class MujocoWarpSimulation(MujocoSimulation):
     def __init__(
         self, spec: SceneSpec, num_envs: int, device: str = "cuda:0", graph: bool = True, refine: bool = False
     ) -> None:
-        compile_log()  # says what a first start waits for
-        wp.init()
+        start_warp(with_index(device))
         self._set_up(spec, num_envs, with_index(device))
         self.graphs = LaunchGraphs(self.device, graph, self._everything, self._follow_graphs)
         self._wp_device = self.graphs.wp_device

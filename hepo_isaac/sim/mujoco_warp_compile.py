@@ -8,7 +8,10 @@ import time
 import warnings
 from typing import Optional, TextIO, Type
 
+import torch
 import warp as wp
+
+from hepo_isaac.errors import UserError
 
 # What Warp reports after each module; "(cached)" for one that it found in its kernel cache.
 _COMPILED = re.compile(r"Module (\S+) .*load on device '(\S+)' took \S+ ms\s+\(compiled\)")
@@ -65,6 +68,26 @@ def progress(compiled: int, seconds: float) -> str:
     text = "%d of about %d modules, %.0f s" % (compiled, max(TYPICAL_MODULES, compiled), seconds)
     left = seconds / compiled * (TYPICAL_MODULES - compiled)
     return text + (", about %.0f s left" % left if left > 0 else ", almost done")
+
+
+def start_warp(device: torch.device) -> None:
+    """Initialise Warp for ``device``.
+
+    Raises:
+        UserError: torch sees the GPU and Warp does not.
+    """
+    compile_log()
+    # By itself Warp takes PTX where the driver is newer than itself, and then finds no kernel compiled beforehand, as
+    # those of a bundle are. Machine code it compiles wherever it knows the GPU.
+    wp.config.cuda_output = "cubin"
+    wp.init()
+    if device.type == "cuda" and not wp.is_cuda_available():
+        toolkit, driver = wp.get_cuda_toolkit_version(), wp.get_cuda_driver_version()
+        raise UserError(
+            "Warp %s cannot use %s: it was built for CUDA %d.%d and needs an NVIDIA driver for CUDA %d.0 or newer, "
+            "this one is for CUDA %s; update the driver (nvidia-smi shows it)"
+            % (wp.__version__, device, *toolkit, toolkit[0], ".".join(map(str, driver)) if driver else "none at all")
+        )
 
 
 _log: Optional[CompileLog] = None

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import Any, Dict, List
 
 import torch
 
+from hepo_isaac.errors import UserError
+from hepo_isaac.sim import imitated_driver
 from hepo_isaac.sim.imitated_cuda import install
 from tests.tasks.robots import make
 
@@ -69,9 +73,30 @@ def failed_capture(sim: Any, context: Any) -> Dict[str, Any]:
     }
 
 
+def other_driver() -> None:
+    """What lands in the kernel cache, or what is said where Warp refuses the driver."""
+    from hepo_isaac.sim.mujoco_warp_compile import start_warp
+
+    try:
+        start_warp(torch.device("cuda:0"))
+    except UserError as error:
+        print(json.dumps({"said": str(error)}))
+        return
+    import warp as wp
+
+    make("Cartpole", 64, "budget=paper", engine="mujoco_warp").reset()
+    kinds = {path.suffix for path in Path(wp.config.kernel_cache_dir).rglob("*.*")}
+    print(json.dumps({"kinds": sorted(kinds)}))
+
+
 def main() -> None:
-    """Cartpole, the smallest."""
+    """Cartpole, the smallest. With a number behind it: on that version of the driver (13040 is 13.4), a step alone."""
+    if sys.argv[1:]:
+        imitated_driver.DRIVER_VERSION = int(sys.argv[1])
     record = install()
+    if sys.argv[1:]:
+        other_driver()
+        return
     torch.set_num_threads(1)
     env = make("Cartpole", 64, "budget=paper", engine="mujoco_warp")
     env.reset()

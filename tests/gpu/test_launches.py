@@ -34,6 +34,17 @@ def test_a_capture_that_fails_is_said_and_launched_kernel_by_kernel():
     assert failed["state kept"] is True
 
 
+def test_a_newer_driver_takes_the_same_kernels(monkeypatch, tmp_path):
+    monkeypatch.setenv("WARP_CACHE_PATH", str(tmp_path))
+    (found,) = run("-m", "tests.gpu.launches", "13040")
+    assert ".cubin" in found["kinds"] and ".ptx" not in found["kinds"]
+
+
+def test_a_driver_that_warp_refuses_is_named():
+    (found,) = run("-m", "tests.gpu.launches", "12080")
+    assert "needs an NVIDIA driver for CUDA 13.0 or newer, this one is for CUDA 12.8" in found["said"]
+
+
 def test_every_compiled_module_is_counted():
     ours, theirs = seen()["compiled"]
     assert ours == theirs
