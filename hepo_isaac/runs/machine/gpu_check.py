@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -26,6 +27,7 @@ METHODS_FIRST = ("hepo", "ppo_h", "eipo", "hepo_alternating", "hepo_release2", "
 PRELOAD = ("hepo_isaac.runs.machine.task_checks", "hepo_isaac.agents.register", "hepo_isaac.envs.make", "mujoco_warp")
 # What says nothing where no kernel runs.
 NEEDS_KERNELS = ("Warp equals MuJoCo C", "resets", "training", "speed", "profile")
+STUBS = "stubs"  # a rehearsal's kernels: empty files
 MARGIN_S = 20.0  # what a job that begins just in time may take beyond --seconds
 
 
@@ -34,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     args = _parse(arguments)
     device = _device(args)
     out = Path(args.out)
+    shutil.rmtree(out / STUBS, ignore_errors=True)
     runner = Runner(out, PRELOAD)
     jobs = _jobs(args, device, str(out))
     print("%d jobs, at most %.0f s; results in %s" % (len(jobs), args.seconds + MARGIN_S, out), flush=True)
@@ -43,6 +46,7 @@ def main(arguments: Sequence[str]) -> int:
             print("out of time (--seconds %.0f) before: %s" % (args.seconds, ", ".join(j.name for j in jobs[at:])))
             break
         runner.run(job._replace(limit_s=min(job.limit_s, left + MARGIN_S)))
+    shutil.rmtree(out / STUBS, ignore_errors=True)
     report = _report(runner.results, device, args)
     (out / "results.md").write_text(report, encoding="utf-8")
     print(report)
@@ -103,7 +107,7 @@ def _device(args: argparse.Namespace) -> str:
 
 def _jobs(args: argparse.Namespace, device: str, out: str) -> List[Job]:
     fake = int(args.arch[3:]) if args.fake else None
-    stubs = "" if not args.fake or os.environ.get("WARP_CACHE_PATH") else os.path.join(out, "stubs")
+    stubs = "" if not args.fake or os.environ.get("WARP_CACHE_PATH") else os.path.join(out, STUBS)
     plan = Plan(device, args.num_envs, not args.no_graph, fake, stubs, args.steps, out=out)
     plan = plan._replace(warm_up=0 if args.rehearsal else 2, iterations=args.iterations)
     unjudged = NEEDS_KERNELS if args.fake else ()
