@@ -107,7 +107,6 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--arch", type=int, default=90)
     parser.add_argument("tasks", nargs="+")
     args = parser.parse_args(arguments)
-    _quiet()
     import torch
 
     from hepo_isaac.sim import imitated_cuda
@@ -133,15 +132,6 @@ def _warn(task: str, refused: List[str], said: Set[str]) -> None:
         if text not in said:
             said.add(text)
             print("  warning: %s: CUDA would refuse while it captures: %s" % (task, text), flush=True)
-
-
-def _quiet() -> None:
-    """Warp tells of every module that it loads; the lines of progress say enough."""
-    import warp
-
-    warp.config.quiet = True
-    if hasattr(warp, "LOG_WARNING"):
-        warp.config.log_level = warp.LOG_WARNING
 
 
 if __name__ == "__main__":
