@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tasks", nargs="+", default=["all"], help="whose kernels to compile; default all robot tasks")
     parser.add_argument("--host-has", nargs="*", default=["torch", "numpy"], help="packages that the node has")
     parser.add_argument("--max-part", help="compress into parts of at most this size, e.g. 60MiB")
-    parser.add_argument("--fast", action="store_true", help="compress for seconds instead of minutes; a third larger")
+    parser.add_argument("--fast", action="store_true", help="compress for seconds, not minutes; half as large again")
     return parser
 
 

@@ -104,7 +104,7 @@ class XzWriter(io.RawIOBase):
     Args:
         to: where the stream goes.
         size: bytes that will come, for the size of the dictionary: it takes memory on both sides.
-        fast: minutes less, and a third larger.
+        fast: minutes less, and half as large again.
     """
 
     def __init__(self, to: io.RawIOBase, size: int, fast: bool) -> None:
