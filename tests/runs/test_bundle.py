@@ -24,7 +24,7 @@ from hepo_isaac.cli import main as cli
 from hepo_isaac.errors import UserError
 from hepo_isaac.runs.machine import bundle, fatbin, kernels, packages, parts, project, slim
 from hepo_isaac.runs.machine.ticker import Ticker
-from hepo_isaac.runs.metadata import git_state
+from hepo_isaac.runs.record.metadata import git_state
 
 ROOT = Path(__file__).resolve().parents[2]
 ABOUT = {
@@ -445,6 +445,7 @@ def test_the_project_lies_as_a_wheel_lays_it(bundled):
                 assert name in found
                 found.remove(name)
     assert not found
+    assert "Requires-Dist: mujoco" in next(site.glob("hepo_isaac-*.dist-info/METADATA")).read_text()
     text = "\n".join(p.read_text() for p in (bundled / "README.txt", bundled / "env"))
     assert "c0ffee with local changes" in text and "@" not in text.replace('"$@"', "")
 
@@ -619,7 +620,7 @@ def test_progress_is_said_with_the_time_left(capsys):
 TASK = "Cartpole"
 STEP = """
 import json
-from hepo_isaac.sim import imitated_cuda
+from hepo_isaac.sim.mujoco import imitated_cuda
 record = imitated_cuda.install(90)
 import hepo_isaac, mujoco, warp
 from hepo_isaac.runs.machine import kernels
