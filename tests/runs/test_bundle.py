@@ -445,7 +445,7 @@ def test_the_project_lies_as_a_wheel_lays_it(bundled):
                 assert name in found
                 found.remove(name)
     assert not found
-    assert "Requires-Dist: mujoco" in next(site.glob("hepo_isaac-*.dist-info/METADATA")).read_text()
+    assert "Requires-Dist: mujoco" in next((bundled / "site").glob("hepo_isaac-*.dist-info/METADATA")).read_text()
     text = "\n".join(p.read_text() for p in (bundled / "README.txt", bundled / "env"))
     assert "c0ffee with local changes" in text and "@" not in text.replace('"$@"', "")
 
