@@ -477,7 +477,7 @@ def test_env_finds_its_folder_wherever_it_is_moved(bundled, tmp_path):
 
 def test_what_runs_in_a_bundle_knows_its_commit_and_needs_no_checkout(bundled):
     code = (
-        "import hepo_isaac, json; from hepo_isaac import locate; from hepo_isaac.runs import metadata; "
+        "import hepo_isaac, json; from hepo_isaac import locate; from hepo_isaac.runs.record import metadata; "
         "assert locate.bundled(); print(hepo_isaac.__file__); print(json.dumps(metadata.collect()['git']))"
     )
     (where, state), _ = sourced(bundled, '"%s" -c "%s"' % (sys.executable, code))
