@@ -13,6 +13,6 @@ __version__ = "0.1.0"
 
 # Isaac Gym refuses to be imported after torch. Every process of ours, a sweep's worker too, imports this package first.
 if find_spec("isaacgym") is not None:
-    from hepo_isaac.sim.isaacgym_install import import_first
+    from hepo_isaac.sim.isaacgym.install import import_first
 
     import_first()

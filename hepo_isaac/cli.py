@@ -140,26 +140,26 @@ def _shorten(names: List[str]) -> str:
 
 
 def _compare(arguments: List[str]) -> int:
-    from hepo_isaac.runs.compare_command import main as compare
+    from hepo_isaac.runs.compare.command import main as compare
 
     return compare(arguments)
 
 
 def _doctor(arguments: List[str]) -> int:
-    from hepo_isaac.runs.doctor import main as doctor
+    from hepo_isaac.runs.machine.doctor import main as doctor
 
     _refuse_arguments("doctor", arguments)
     return doctor()
 
 
 def _bench(arguments: List[str]) -> int:
-    from hepo_isaac.runs.bench import main as bench
+    from hepo_isaac.runs.machine.bench import main as bench
 
     return int(bench(arguments) or 0)
 
 
 def _parity(arguments: List[str]) -> int:
-    from hepo_isaac.runs.parity_command import main as parity
+    from hepo_isaac.runs.parity.command import main as parity
 
     return parity(arguments)
 

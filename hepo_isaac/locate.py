@@ -29,6 +29,11 @@ def cfg_dir() -> Path:
     return folder
 
 
+def tasks_dir() -> Path:
+    """Folder of the tasks' files, with assets/ and recordings/."""
+    return (PACKAGE if bundled() else PACKAGE.parent) / "tasks"
+
+
 def group_names(group: str) -> List[str]:
     """Names accepted by ``<group>=`` (task, algo, sim, budget), sorted."""
     return sorted(p.stem for p in (cfg_dir() / group).glob("*.yaml") if not p.stem.startswith("_"))

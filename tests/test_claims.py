@@ -34,7 +34,7 @@ from docs.claims.result import FAILS, HOLDS, NOT_TESTED, REGISTRY, TOO_FEW, Resu
 from docs.claims.table import Table, scale  # noqa: E402
 from hepo_isaac.config import validate  # noqa: E402
 from hepo_isaac.overrides import check_overrides, compose  # noqa: E402
-from hepo_isaac.runs import compare_stats as stats  # noqa: E402
+from hepo_isaac.runs.compare import stats  # noqa: E402
 
 COLUMNS = ("J", "J_se", "H", "J_ref", "J_se_ref", "H_ref", "auc", "alpha", "alpha_max", "alpha_step_var", "ess")
 COLUMNS += ("clip_foreign", "violation", "ahead", "ahead_agree", "ahead_rise", "behind", "behind_agree", "behind_rise")

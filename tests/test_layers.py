@@ -196,7 +196,7 @@ def test_vermin_finds_newer_parts_of_the_standard_library(source, tmp_path):
         ("tasks", "tasks", "from hepo_isaac.methods import losses"),
         ("methods", "hepo_isaac.methods", "import hepo_isaac.sim.spec"),
         ("envs", "hepo_isaac.envs", "from hepo_isaac.agents.config import TrainConfig"),
-        ("agents", "hepo_isaac.agents", "from hepo_isaac.runs.observer import RunObserver"),
+        ("agents", "hepo_isaac.agents", "from hepo_isaac.runs.train.observer import RunObserver"),
         ("runs", "hepo_isaac.runs", "import wandb"),
     ],
 )

@@ -25,8 +25,8 @@ from docs.claims.result import (
 )
 from docs.claims.table import Table, TooFewError
 from hepo_isaac.methods.multiplier import Multiplier, MultiplierConfig
-from hepo_isaac.runs import compare_stats as stats
-from hepo_isaac.runs.compare_stats import Interval
+from hepo_isaac.runs.compare import stats
+from hepo_isaac.runs.compare.stats import Interval
 
 Found = Tuple[str, str, str]
 TIMING = Path(__file__).resolve().parent / "timing.json"

@@ -34,8 +34,8 @@ from docs.claims.result import (
 from docs.claims.table import Scores, Table, TooFewError
 from hepo_isaac.methods.advantages import gae
 from hepo_isaac.methods.shaping import state_potential
-from hepo_isaac.runs import compare_stats as stats
-from hepo_isaac.runs.compare_stats import Interval
+from hepo_isaac.runs.compare import stats
+from hepo_isaac.runs.compare.stats import Interval
 
 Found = Tuple[str, str, str]
 LEARNED = 0.2  # J-only has learned a task if it is that far between the untrained policy and the optimum

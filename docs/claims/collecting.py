@@ -16,9 +16,9 @@ import numpy as np
 
 from docs.claims import training
 from docs.claims.experiments import ARMS, EXPERIMENTS, HACKABLE, SUITE
-from hepo_isaac.runs.compare_data import auc
-from hepo_isaac.runs.metrics_csv import read_metrics
-from hepo_isaac.runs.plots import smooth
+from hepo_isaac.runs.compare.data import auc
+from hepo_isaac.runs.record.metrics_csv import read_metrics
+from hepo_isaac.runs.record.plots import smooth
 
 HERE = Path(__file__).resolve().parent
 RUNS, CURVES = HERE / "runs.csv", HERE / "curves.csv"

@@ -10,8 +10,8 @@ import yaml
 
 from docs.claims.experiments import PROBLEMS
 from hepo_isaac.locate import cfg_dir
-from hepo_isaac.runs import compare_stats as stats
-from hepo_isaac.runs.compare_scale import Scale
+from hepo_isaac.runs.compare import stats
+from hepo_isaac.runs.compare.scale import Scale
 
 Scores = Dict[str, np.ndarray]
 

@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Dict
 
-from hepo_isaac.runs.bench import bench_algorithms
-from hepo_isaac.runs.metadata import collect
+from hepo_isaac.runs.machine.bench import bench_algorithms
+from hepo_isaac.runs.record.metadata import collect
 
 FILE = Path(__file__).resolve().parent / "timing.json"
 ROOT = FILE.parents[2]

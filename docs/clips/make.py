@@ -22,10 +22,10 @@ from PIL import Image
 from hepo_isaac.config import plain, resolve
 from hepo_isaac.locate import robot_tasks
 from hepo_isaac.overrides import compose
-from hepo_isaac.runs.checkpoint import load_checkpoint
-from hepo_isaac.runs.folder import RunFolder
-from hepo_isaac.runs.play import movie
-from hepo_isaac.runs.video import render_trajectory
+from hepo_isaac.runs.play.command import movie
+from hepo_isaac.runs.play.video import render_trajectory
+from hepo_isaac.runs.record.checkpoint import load_checkpoint
+from hepo_isaac.runs.record.folder import RunFolder
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -22,8 +22,8 @@ from hepo_isaac.envs.make import make_env
 from hepo_isaac.envs.math import quat_conjugate, quat_mul
 from hepo_isaac.envs.rl_games import RlGamesVecEnv
 from hepo_isaac.envs.task_env import TaskEnv
-from hepo_isaac.runs.checkpoint import load_checkpoint
-from hepo_isaac.runs.folder import RunFolder
+from hepo_isaac.runs.record.checkpoint import load_checkpoint
+from hepo_isaac.runs.record.folder import RunFolder
 
 
 def load(run: Path, num_envs: int) -> Tuple[TaskEnv, HepoPlayer]:

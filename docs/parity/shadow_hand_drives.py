@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hepo_isaac.sim.mujoco_model import compile_scene
+from hepo_isaac.sim.mujoco.model import compile_scene
 from hepo_isaac.sim.spec import ActorSpec, DriveSpec, SceneSpec
 from tasks.shadow_hand import ASSETS, ShadowHand
 from tests.tasks.robots import make, settings

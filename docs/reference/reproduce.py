@@ -139,7 +139,7 @@ def collect(root: Path, task: str, jobs: List[Job], partial: bool) -> None:
     """Thin CSVs, curves and a table of the start and the end of every finished run of one task; of those that were
     stopped too if ``partial``."""
     from hepo_isaac.overrides import compose
-    from hepo_isaac.runs.plots import plot_runs
+    from hepo_isaac.runs.record.plots import plot_runs
 
     rows, by_algo = [], {}  # type: List[Dict[str, Any]], Dict[str, List[Any]]
     success, target = str(compose(["task=" + task]).task.success), HERE / task

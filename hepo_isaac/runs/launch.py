@@ -79,7 +79,7 @@ def _hydra(argv: Sequence[str]) -> int:
 
 def _sweep(argv: Sequence[str], overrides: Sequence[str]) -> int:
     """Let Hydra run the jobs of a multirun, and say what became of each."""
-    from hepo_isaac.runs import sweep
+    from hepo_isaac.runs.sweep import multirun as sweep
 
     folder = sweep.begin(overrides)
     code = 130  # a Ctrl-C between two jobs
@@ -95,7 +95,7 @@ def hydra_job(cfg: DictConfig) -> None:
     """What Hydra calls for each job; a function of the module, so that a launcher can send it to other processes."""
     from hydra.core.hydra_config import HydraConfig
 
-    from hepo_isaac.runs import sweep
+    from hepo_isaac.runs.sweep import multirun as sweep
 
     overrides, folder = list(HydraConfig.get().overrides.task), sweep.current()
     if folder is not None:
@@ -110,11 +110,11 @@ def hydra_job(cfg: DictConfig) -> None:
 def run_job(cfg: DictConfig, overrides: Sequence[str], note: Callable[[str, Sequence[Any]], None] = _no_note) -> int:
     """Run one composed job; returns the exit code. ``note`` is told what became of it, see twins.train_once."""
     if cfg.test:
-        from hepo_isaac.runs.play import evaluate_command
+        from hepo_isaac.runs.play.command import evaluate_command
 
         return evaluate_command(cfg, overrides)
-    from hepo_isaac.runs.sweep import share_cores, skips
-    from hepo_isaac.runs.twins import train_once
+    from hepo_isaac.runs.sweep.multirun import share_cores, skips
+    from hepo_isaac.runs.sweep.twins import train_once
 
     settled = share_cores(prepare(cfg, overrides), cfg.torch_threads)
     kept = [o for o in overrides if o.split("=")[0].split(".")[0] in RESUME_MAY_CHANGE]
@@ -141,7 +141,7 @@ def _with_reference(cfg: Dict[str, Any]) -> Dict[str, Any]:
     """algo.frozen_reference as the checkpoint file that a run folder stands for."""
     from pathlib import Path
 
-    from hepo_isaac.runs.folder import RunFolder
+    from hepo_isaac.runs.record.folder import RunFolder
 
     given = cfg["algo"].get("frozen_reference")
     if given is None:
@@ -173,8 +173,8 @@ def _facts(cfg: DictConfig, settled: Dict[str, Any]) -> List[Tuple[str, str]]:
 def train(cfg: Dict[str, Any], facts: Sequence[Tuple[str, str]]) -> int:
     """Train with a resolved configuration into a new run folder, or into one per seed of ``seeds``."""
     from hepo_isaac.envs.make import make_env
-    from hepo_isaac.runs.folder import RunFolder
-    from hepo_isaac.runs.seeds import seed_list
+    from hepo_isaac.runs.record.folder import RunFolder
+    from hepo_isaac.runs.train.seeds import seed_list
 
     seeds = seed_list(int(cfg["seed"]), cfg["seeds"])
     _announce(cfg, len(seeds))
@@ -203,8 +203,8 @@ def _train_in(
     """Train the runs of ``folders`` side by side; their configurations differ in the seed alone."""
     from hepo_isaac.agents.register import run_training
     from hepo_isaac.envs.rl_games import RlGamesVecEnv
-    from hepo_isaac.runs.observer import RunObserver, RunOptions
-    from hepo_isaac.runs.seeds import SeedsObserver
+    from hepo_isaac.runs.train.observer import RunObserver, RunOptions
+    from hepo_isaac.runs.train.seeds import SeedsObserver
 
     cfg = configs[0]
     options = RunOptions(
@@ -229,7 +229,7 @@ def _train_in(
     if observer.interrupted:
         return 128 + int(runs[0].stop.signal or 2)
     if cfg["video"]:
-        from hepo_isaac.runs.play import film_run
+        from hepo_isaac.runs.play.command import film_run
 
         for folder, config in zip(folders, configs):
             film_run(folder, config)
@@ -254,9 +254,9 @@ def resume(path: str, overrides: Sequence[str]) -> int:
         UserError: no run there, an override that would make it another run, or runs that cannot go side by side.
     """
     from hepo_isaac.envs.make import make_env
-    from hepo_isaac.runs.checkpoint import load_checkpoint
-    from hepo_isaac.runs.files import write_atomic
-    from hepo_isaac.runs.folder import locate_resume
+    from hepo_isaac.runs.record.checkpoint import load_checkpoint
+    from hepo_isaac.runs.record.files import write_atomic
+    from hepo_isaac.runs.record.folder import locate_resume
 
     found = [locate_resume(part.strip("'\"")) for part in path.strip("'\"").split(",")]
     folders = [folder for folder, _ in found]

@@ -12,8 +12,8 @@ from typing import Any, List, Optional, Tuple
 import torch
 
 from hepo_isaac.errors import UserError, unknown
-from hepo_isaac.sim import isaacgym_install
 from hepo_isaac.sim.base import Simulation
+from hepo_isaac.sim.isaacgym import install as isaacgym_install
 from hepo_isaac.sim.spec import SceneSpec
 
 ENGINES = ("mujoco_batch", "mujoco_warp", "isaacgym", "analytic")
@@ -67,11 +67,11 @@ def make_simulation(name: str, spec: SceneSpec, num_envs: int, device: torch.dev
     if name in ("mujoco_batch", "mujoco_warp"):
         _need_python(name)
     if name == "mujoco_batch":
-        from hepo_isaac.sim.mujoco_batch import MujocoBatchSimulation
+        from hepo_isaac.sim.mujoco.batch import MujocoBatchSimulation
 
         return MujocoBatchSimulation(spec, num_envs, **options)
     if name == "mujoco_warp":
-        from hepo_isaac.sim.mujoco_warp import MujocoWarpSimulation
+        from hepo_isaac.sim.mujoco.warp import MujocoWarpSimulation
 
         return MujocoWarpSimulation(spec, num_envs, device=str(device), **options)
     if name == "analytic":
@@ -80,7 +80,7 @@ def make_simulation(name: str, spec: SceneSpec, num_envs: int, device: torch.dev
         return AnalyticSimulation(spec, num_envs, device, **options)
     if name == "isaacgym":
         isaacgym_install.require_isaacgym(str(device))
-        from hepo_isaac.sim.isaacgym import IsaacGymSimulation
+        from hepo_isaac.sim.isaacgym.engine import IsaacGymSimulation
 
         return IsaacGymSimulation(spec, num_envs, device=str(device), **options)
     raise unknown("sim", name, ENGINES)

@@ -17,7 +17,7 @@ from hepo_isaac.envs.rl_games import RlGamesVecEnv
 from hepo_isaac.errors import UserError
 from hepo_isaac.locate import group_names
 from hepo_isaac.runs import launch
-from hepo_isaac.runs.seeds import mean_metrics, seed_list
+from hepo_isaac.runs.train.seeds import mean_metrics, seed_list
 
 SMALL = ("num_envs=16", "train.minibatch_size=64", "train.mini_epochs=2", "train.network.units=[16]", "sim.threads=1")
 ALGOS = [a for a in group_names("algo") if a not in ("ppo_lagrangian_pid", "annealing")]

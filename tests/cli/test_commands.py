@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 
 from hepo_isaac import cli
 from hepo_isaac.errors import UnstablePhysicsError, UserError
-from hepo_isaac.runs import doctor, launch
-from hepo_isaac.sim import isaacgym_install
+from hepo_isaac.runs import launch
+from hepo_isaac.runs.machine import doctor
+from hepo_isaac.sim.isaacgym import install as isaacgym_install
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,8 @@ from hepo_isaac.config import check_machine, nearest_divisors, override_keys, re
 from hepo_isaac.errors import UserError
 from hepo_isaac.locate import group_names, task_names
 from hepo_isaac.overrides import compose
-from hepo_isaac.sim import isaacgym_install, registry
+from hepo_isaac.sim import registry
+from hepo_isaac.sim.isaacgym import install as isaacgym_install
 
 
 def settle(*overrides, cuda=False):

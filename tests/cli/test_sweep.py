@@ -20,9 +20,11 @@ from omegaconf import OmegaConf
 from hepo_isaac.config import override_keys, resolve, validate
 from hepo_isaac.errors import UserError
 from hepo_isaac.overrides import check_overrides, compose
-from hepo_isaac.runs import launch, sweep, twins
-from hepo_isaac.runs.files import read_json, write_json
-from hepo_isaac.runs.folder import FINISHED, INTERRUPTED, RUNNING, RunFolder
+from hepo_isaac.runs import launch
+from hepo_isaac.runs.record.files import read_json, write_json
+from hepo_isaac.runs.record.folder import FINISHED, INTERRUPTED, RUNNING, RunFolder
+from hepo_isaac.runs.sweep import multirun as sweep
+from hepo_isaac.runs.sweep import twins
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -270,7 +272,7 @@ def test_two_sweeps_do_not_train_the_same_job(capfd):
 
 def test_a_killed_process_leaves_no_claim_behind(tmp_path):
     code = (
-        "import time; from pathlib import Path; from hepo_isaac.runs.twins import claims\n"
+        "import time; from pathlib import Path; from hepo_isaac.runs.sweep.twins import claims\n"
         "with claims(Path(%r), ['a', 'b']): print('held', flush=True); time.sleep(60)" % str(tmp_path)
     )
     env = dict(os.environ, PYTHONPATH=str(ROOT))
@@ -421,7 +423,7 @@ def test_sweep_files_are_no_group_of_hydra():
 
 
 def test_a_run_of_an_agent_keeps_the_agents_id(tmp_path, monkeypatch):
-    from hepo_isaac.runs.wandb_sink import _job
+    from hepo_isaac.runs.record.wandb_sink import _job
 
     monkeypatch.setenv("WANDB_RUN_ID", "agent001")
     assert _job({}, tmp_path, None)["id"] != "agent001"  # an id alone may be left over from anything

@@ -14,8 +14,8 @@ from typing import Any, Dict
 import torch
 
 from hepo_isaac.sim.base import RANDOMIZABLE
-from hepo_isaac.sim.imitated_cuda import install
-from hepo_isaac.sim.imitated_driver import Record
+from hepo_isaac.sim.mujoco.imitated_cuda import install
+from hepo_isaac.sim.mujoco.imitated_driver import Record
 from tests.tasks.robots import make
 
 FEW, MANY = 64, 4096

@@ -10,8 +10,8 @@ from typing import Any, Dict, List
 import torch
 
 from hepo_isaac.errors import UserError
-from hepo_isaac.sim import imitated_driver
-from hepo_isaac.sim.imitated_cuda import install
+from hepo_isaac.sim.mujoco import imitated_driver
+from hepo_isaac.sim.mujoco.imitated_cuda import install
 from tests.tasks.robots import make
 
 
@@ -75,7 +75,7 @@ def failed_capture(sim: Any, context: Any) -> Dict[str, Any]:
 
 def other_driver() -> None:
     """What lands in the kernel cache, or what is said where Warp refuses the driver."""
-    from hepo_isaac.sim.mujoco_warp_compile import start_warp
+    from hepo_isaac.sim.mujoco.warp_compile import start_warp
 
     try:
         start_warp(torch.device("cuda:0"))
@@ -103,7 +103,7 @@ def main() -> None:
     env.step(torch.zeros(64, env.num_actions))
     from warp._src import context
 
-    from hepo_isaac.sim.mujoco_warp_compile import compile_log
+    from hepo_isaac.sim.mujoco.warp_compile import compile_log
 
     core = context.runtime.core = Streams(context.runtime.core)
     found: Dict[str, Any] = {"streams": nested_streams(env.sim, core), "captured": env.sim.graphs.names()}

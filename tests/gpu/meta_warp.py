@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from hepo_isaac.sim import mujoco_warp as engine
+from hepo_isaac.sim.mujoco import warp as engine
 from hepo_isaac.sim.spec import SceneSpec
 
 META = torch.device("meta")

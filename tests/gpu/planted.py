@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict
 
 import torch
 
-from hepo_isaac.sim.imitated_cuda import install
+from hepo_isaac.sim.mujoco.imitated_cuda import install
 
 RECORD = install()
 

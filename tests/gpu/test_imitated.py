@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hepo_isaac.locate import robot_tasks
-from hepo_isaac.sim.imitated_driver import ARCHITECTURES, MAX_THREADS, Driver, Record
+from hepo_isaac.sim.mujoco.imitated_driver import ARCHITECTURES, MAX_THREADS, Driver, Record
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,7 +49,7 @@ def test_a_loop_that_asks_the_host_is_found():
     few, _, eager = run("-m", "tests.gpu.imitated", "Cartpole", "--loops")
     assert few["waits"] == {}
     ((what, count),) = eager["waits"].items()
-    assert what.startswith("condition of a loop: sim/mujoco_warp.py:") and "solver.py" in what and count > 0
+    assert what.startswith("condition of a loop: sim/mujoco/warp.py:") and "solver.py" in what and count > 0
 
 
 @functools.cache
@@ -96,7 +96,7 @@ def test_a_sound_capture_is_not_blamed():
 
 PROGRAM = """
 import json, sys
-from hepo_isaac.sim.imitated_cuda import install
+from hepo_isaac.sim.mujoco.imitated_cuda import install
 record = install(int(sys.argv[1]))
 assert install(int(sys.argv[1])) is record
 import warp as wp
@@ -104,7 +104,7 @@ wp.config.log_level, wp.config.kernel_cache_dir = wp.LOG_WARNING, sys.argv[2]
 wp.init()
 device = wp.get_device("cuda:0")
 wp.zeros(4, dtype=int, device=device)
-import hepo_isaac.sim.mujoco_warp_kernels as kernels
+import hepo_isaac.sim.mujoco.warp_kernels as kernels
 wp.load_module(kernels, device=device)
 print(json.dumps({"name": device.name, "arch": device.arch, "compiled": record.compiled, "unknown": record.unknown}))
 """

@@ -51,7 +51,7 @@ def test_every_compiled_module_is_counted():
 
 
 def test_a_first_start_says_what_it_waits_for(monkeypatch):
-    from hepo_isaac.sim import mujoco_warp_compile as compiling
+    from hepo_isaac.sim.mujoco import warp_compile as compiling
 
     clock = iter([0.0, 1.0, 4.0, 6.0, 7.0, 12.0])
     monkeypatch.setattr(compiling.time, "monotonic", lambda: next(clock))

@@ -155,7 +155,7 @@ def test_a_tensor_left_on_the_host_is_found(monkeypatch):
 @needs_warp
 def test_a_fault_in_a_robot_task_and_in_its_engine_is_found(monkeypatch):
     plant(monkeypatch, "Cartpole", read_a_value)
-    from hepo_isaac.sim.mujoco_warp import MujocoWarpSimulation
+    from hepo_isaac.sim.mujoco.warp import MujocoWarpSimulation
 
     step = MujocoWarpSimulation.step
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hepo_isaac.runs.folder import RunFolder
-from hepo_isaac.runs.observer import RunObserver, RunOptions
+from hepo_isaac.runs.record.folder import RunFolder
+from hepo_isaac.runs.train.observer import RunObserver, RunOptions
 
 FAKE_AGENT = Path(__file__).with_name("fake_agent.py")
 HEADER = {"task": "Fake", "algo": "hepo", "num_envs": 8, "seed": 7}

@@ -66,9 +66,9 @@ class FakeAgent:
 def main():
     import signal
 
-    from hepo_isaac.runs.checkpoint import load_checkpoint
-    from hepo_isaac.runs.folder import RunFolder, locate_resume
-    from hepo_isaac.runs.observer import RunObserver, RunOptions
+    from hepo_isaac.runs.record.checkpoint import load_checkpoint
+    from hepo_isaac.runs.record.folder import RunFolder, locate_resume
+    from hepo_isaac.runs.train.observer import RunObserver, RunOptions
 
     # a test runner started in the background hands down an ignored Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)

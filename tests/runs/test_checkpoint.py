@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hepo_isaac.errors import CheckpointError
-from hepo_isaac.runs.checkpoint import CheckpointStore, load_checkpoint, save_checkpoint
+from hepo_isaac.runs.record.checkpoint import CheckpointStore, load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,7 +75,7 @@ def test_a_kill_in_the_middle_of_a_save_leaves_the_previous_one(tmp_path, moment
         import os, sys
         from pathlib import Path
         sys.path.insert(0, sys.argv[1])
-        from hepo_isaac.runs import files
+        from hepo_isaac.runs.record import files
         setattr(files.os, sys.argv[3], lambda *a: os._exit(9))
         files.write_atomic(Path(sys.argv[2]), b"half a checkpoint")
     """

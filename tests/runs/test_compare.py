@@ -12,11 +12,11 @@ import yaml
 
 from hepo_isaac import cli
 from hepo_isaac.errors import UserError
-from hepo_isaac.runs.compare import compare
-from hepo_isaac.runs.compare_checks import numbers
-from hepo_isaac.runs.compare_curves import paired_curves
-from hepo_isaac.runs.compare_data import auc, collect
-from hepo_isaac.runs.compare_report import markdown, write_report
+from hepo_isaac.runs.compare.analysis import compare
+from hepo_isaac.runs.compare.checks import numbers
+from hepo_isaac.runs.compare.curves import paired_curves
+from hepo_isaac.runs.compare.data import auc, collect
+from hepo_isaac.runs.compare.report import markdown, write_report
 
 # J of seeds 1–4; test_compare_stats works out what follows from them.
 X = {"Reach": (1.0, 2.0, 3.0, 4.0), "Push": (0.0, 0.0, 4.0, 8.0)}

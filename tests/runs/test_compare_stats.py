@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hepo_isaac.errors import UserError
-from hepo_isaac.runs import compare_stats as stats
-from hepo_isaac.runs.compare_stats import Interval
+from hepo_isaac.runs.compare import stats
+from hepo_isaac.runs.compare.stats import Interval
 
 X = {"a": np.array([1.0, 2.0, 3.0, 4.0]), "b": np.array([0.0, 0.0, 4.0, 8.0])}
 Y = {"a": np.array([0.0, 2.0, 3.0, 3.0]), "b": np.array([0.0, 1.0, 1.0, 1.0])}

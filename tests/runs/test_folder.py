@@ -9,9 +9,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from hepo_isaac.errors import CheckpointError, UserError
-from hepo_isaac.runs import folder as folder_module
-from hepo_isaac.runs.folder import RunFolder, locate_resume
-from hepo_isaac.runs.metadata import git_state
+from hepo_isaac.runs.record import folder as folder_module
+from hepo_isaac.runs.record.folder import RunFolder, locate_resume
+from hepo_isaac.runs.record.metadata import git_state
 
 
 def test_layout_and_metadata(folder):

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from hepo_isaac.errors import CheckpointError, Notice, UnstablePhysicsError
-from hepo_isaac.runs.checkpoint import load_checkpoint
-from hepo_isaac.runs.folder import RunFolder, locate_resume
-from hepo_isaac.runs.metrics_csv import read_metrics
+from hepo_isaac.runs.record.checkpoint import load_checkpoint
+from hepo_isaac.runs.record.folder import RunFolder, locate_resume
+from hepo_isaac.runs.record.metrics_csv import read_metrics
 
 FAKE_AGENT = Path(__file__).with_name("fake_agent.py")
 

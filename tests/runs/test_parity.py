@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hepo_isaac.runs.parity import CHAOTIC, Trio, single_steps
+from hepo_isaac.runs.parity.steps import CHAOTIC, Trio, single_steps
 from tests.tasks.robots import actions, make
 
 

@@ -17,10 +17,12 @@ import torch
 from hepo_isaac import cli
 from hepo_isaac.errors import UserError
 from hepo_isaac.locate import robot_tasks
-from hepo_isaac.runs import parity_command, parity_report, parity_rollout
-from hepo_isaac.runs.parity_compare import compare, correlation, departure
-from hepo_isaac.runs.parity_file import Recording, check_comparable, load, save
-from hepo_isaac.runs.parity_rollout import Roller, StepStreams, evenly, roll
+from hepo_isaac.runs.parity import command as parity_command
+from hepo_isaac.runs.parity import report as parity_report
+from hepo_isaac.runs.parity import rollout as parity_rollout
+from hepo_isaac.runs.parity.compare import compare, correlation, departure
+from hepo_isaac.runs.parity.recording import Recording, check_comparable, load, save
+from hepo_isaac.runs.parity.rollout import Roller, StepStreams, evenly, roll
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -232,8 +234,8 @@ def test_warp_does_in_a_step_what_mujoco_c_does(task, bound):
 @pytest.mark.parametrize("task", robot_tasks())
 def test_the_recording_that_comes_along_is_what_mujoco_batch_does_today(task):
     """Its single steps; free rollouts end elsewhere on a processor that rounds differently."""
-    recorded = load(ROOT / "hepo_isaac" / "runs" / "recordings" / (task + ".npz"))
-    assert (ROOT / "hepo_isaac" / "runs" / "recordings" / (task + ".npz")).stat().st_size < 100_000
+    recorded = load(ROOT / "tasks" / "recordings" / (task + ".npz"))
+    assert (ROOT / "tasks" / "recordings" / (task + ".npz")).stat().st_size < 100_000
     found = compare(recorded, roll({**job(task), "overrides": recorded.meta["overrides"]}, recorded, quiet))
     assert found["physics"] == []
     for row in found["single"].values():
@@ -403,7 +405,7 @@ class TestFiles:
             load(tmp_path / "other.npz")
 
     def test_another_format_is_refused(self, ant, tmp_path, monkeypatch):
-        monkeypatch.setattr("hepo_isaac.runs.parity_file.FORMAT", 2)
+        monkeypatch.setattr("hepo_isaac.runs.parity.recording.FORMAT", 2)
         file = save(tmp_path / "ant.npz", ant)
         monkeypatch.undo()
         with pytest.raises(UserError, match="has format 2 and this release reads 1"):
@@ -508,7 +510,7 @@ class TestCommand:
             (["task=Ant", "engine=mujoco_batch", "python.mujoco_batch=/nowhere"], ["/nowhere cannot be run"]),
             (["task=Ant", "python.mujoco=/nowhere"], ["unknown engine 'mujoco'"]),
             (["task=Ant", "engine=mujoco_batch", "num_envs=5"], ["num_envs=4, which it replays, not num_envs=5"]),
-            (["task=Cartpole", "engine=mujoco_batch", "against=hepo_isaac/runs/recordings/Ant.npz"], ["task=Ant"]),
+            (["task=Cartpole", "engine=mujoco_batch", "against=tasks/recordings/Ant.npz"], ["task=Ant"]),
         ],
     )
     def test_a_mistake_is_one_line(self, capfd, monkeypatch, arguments, names):
@@ -579,7 +581,7 @@ class TestCommand:
         monkeypatch.setattr(parity_command, "_installed", lambda package: package in ("mujoco", "isaacgym"))
         request = parity_command.parse(["task=Ant"])
         assert request.engines == ("isaacgym",)
-        assert request.reference == ROOT / "hepo_isaac" / "runs" / "recordings" / "Ant.npz"
+        assert request.reference == ROOT / "tasks" / "recordings" / "Ant.npz"
 
     def test_options_of_one_engine_do_not_disturb_another(self):
         kept = parity_rollout.engine_overrides("mujoco_warp", ["task=Ant", "sim.threads=1", "sim.refine=true"])

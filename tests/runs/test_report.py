@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from hepo_isaac.errors import UserError
-from hepo_isaac.runs.evaluate import EvaluationResult, evaluation_rows, summarise
-from hepo_isaac.runs.metrics_csv import MetricsCsv, read_metrics
-from hepo_isaac.runs.plots import band, plot_run, plot_runs, smooth, third_panel
-from hepo_isaac.runs.video import render_trajectory
+from hepo_isaac.runs.play.evaluate import EvaluationResult, evaluation_rows, summarise
+from hepo_isaac.runs.play.video import render_trajectory
+from hepo_isaac.runs.record.metrics_csv import MetricsCsv, read_metrics
+from hepo_isaac.runs.record.plots import band, plot_run, plot_runs, smooth, third_panel
 
 PENDULUM = """<mujoco><worldbody><light pos="0 0 3"/><camera name="side" pos="0 -3 1" xyaxes="1 0 0 0 0 1"/>
 <body pos="0 0 1"><joint type="hinge" axis="0 1 0"/><geom type="capsule" fromto="0 0 0 0 0 -.8" size=".08"

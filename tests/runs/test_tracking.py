@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hepo_isaac.runs.metrics_csv import MetricsCsv, read_metrics
-from hepo_isaac.runs.tracking import TensorBoardSink, Tracker, make_tracker
-from hepo_isaac.runs.wandb_sink import WandbSink
+from hepo_isaac.runs.record.metrics_csv import MetricsCsv, read_metrics
+from hepo_isaac.runs.record.tracking import TensorBoardSink, Tracker, make_tracker
+from hepo_isaac.runs.record.wandb_sink import WandbSink
 
 
 def rows(path):

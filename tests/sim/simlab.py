@@ -72,16 +72,16 @@ def workshop(**changes):
 def build(engine, spec, num_envs=N, **options):
     if engine == "warp":
         pytest.importorskip("mujoco_warp")
-        from hepo_isaac.sim.mujoco_warp import MujocoWarpSimulation
+        from hepo_isaac.sim.mujoco.warp import MujocoWarpSimulation
 
         device = "cuda:0" if torch.cuda.is_available() else "cpu"
         return MujocoWarpSimulation(spec, num_envs, device=device, **options)
     if engine == "isaacgym":
         fake_gym.install()
-        from hepo_isaac.sim.isaacgym import IsaacGymSimulation
+        from hepo_isaac.sim.isaacgym.engine import IsaacGymSimulation
 
         return IsaacGymSimulation(spec, num_envs, device="cpu", **options)
-    from hepo_isaac.sim.mujoco_batch import MujocoBatchSimulation
+    from hepo_isaac.sim.mujoco.batch import MujocoBatchSimulation
 
     return MujocoBatchSimulation(spec, num_envs, **options)
 

@@ -23,7 +23,7 @@ fake_gym.install()
 
 from isaacgym import gymapi  # noqa: E402
 
-from hepo_isaac.sim.isaacgym import IsaacGymSimulation  # noqa: E402
+from hepo_isaac.sim.isaacgym.engine import IsaacGymSimulation  # noqa: E402
 
 ARM = ActorSpec(
     "arm",

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from hepo_isaac.sim.isaacgym_asset import compile_asset
+from hepo_isaac.sim.isaacgym.asset import compile_asset
 from hepo_isaac.sim.spec import ActorSpec
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from hepo_isaac.errors import UserError
-from hepo_isaac.sim import isaacgym_install as install
-from hepo_isaac.sim.isaacgym_install import check_assets, problems, require_isaacgym
+from hepo_isaac.sim.isaacgym import install
+from hepo_isaac.sim.isaacgym.install import check_assets, problems, require_isaacgym
 
 ROOT = Path(__file__).resolve().parents[2]
 # Like the real one it greets, and refuses to come after torch.
@@ -236,7 +236,7 @@ def python(folder, *arguments):
 
 STATE = """
 import json
-from hepo_isaac.sim import isaacgym_install as install
+from hepo_isaac.sim.isaacgym import install
 error = install._first_error
 print(json.dumps([sorted(m for m in ("isaacgym.gymapi", "torch") if m in sys.modules), error and str(error)]))
 """
@@ -261,7 +261,7 @@ def test_isaacgym_comes_before_torch(tmp_path, first):
 
 
 def test_a_script_that_imports_torch_first_is_told_so(tmp_path):
-    script = "import torch, hepo_isaac\nfrom hepo_isaac.sim.isaacgym_install import require_isaacgym\n"
+    script = "import torch, hepo_isaac\nfrom hepo_isaac.sim.isaacgym.install import require_isaacgym\n"
     folder = write_package(tmp_path)
     done = python(folder, "-c", script + "require_isaacgym('cpu')")
     assert "torch was imported before isaacgym" in done.stderr

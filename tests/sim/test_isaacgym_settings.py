@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hepo_isaac.sim.isaacgym_settings import collision_filters, read_settings
+from hepo_isaac.sim.isaacgym.settings import collision_filters, read_settings
 from hepo_isaac.sim.spec import ActorSpec, SceneSpec
 
 BOX = Path(__file__).parent / "assets" / "box.xml"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from hepo_isaac.sim.isaacgym_asset import compile_asset
-from hepo_isaac.sim.kinematics import Kinematics
+from hepo_isaac.sim.isaacgym.asset import compile_asset
+from hepo_isaac.sim.isaacgym.kinematics import Kinematics
 from hepo_isaac.sim.spec import ActorSpec
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -24,7 +24,7 @@ from simlab import (
     workshop,
 )
 
-from hepo_isaac.sim.mujoco_batch import MujocoBatchSimulation
+from hepo_isaac.sim.mujoco.batch import MujocoBatchSimulation
 from hepo_isaac.sim.spec import ActorSpec, DriveSpec, SceneSpec
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from simlab import ASSETS, DT, workshop
 
-from hepo_isaac.sim.mujoco_model import compile_scene
+from hepo_isaac.sim.mujoco.model import compile_scene
 from hepo_isaac.sim.spec import ActorSpec, DriveSpec, SceneSpec
 
 

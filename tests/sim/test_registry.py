@@ -9,7 +9,8 @@ import torch
 from simlab import workshop
 
 from hepo_isaac.errors import UserError
-from hepo_isaac.sim import isaacgym_install, registry
+from hepo_isaac.sim import registry
+from hepo_isaac.sim.isaacgym import install as isaacgym_install
 from hepo_isaac.sim.registry import available_engines, make_simulation, resolve_engine
 
 CPU = torch.device("cpu")

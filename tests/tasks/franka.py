@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.locate import cfg_dir
-from hepo_isaac.sim.mujoco_batch import MujocoBatchSimulation
+from hepo_isaac.sim.mujoco.batch import MujocoBatchSimulation
 from tasks.franka_cabinet import DEFAULT_POSE, FrankaCabinet
 
 

@@ -16,7 +16,7 @@ pytest.importorskip("mujoco_warp")
 
 
 def make_warp(num_envs, **physics):
-    from hepo_isaac.sim.mujoco_warp import MujocoWarpSimulation
+    from hepo_isaac.sim.mujoco.warp import MujocoWarpSimulation
 
     cfg = config(**physics)
     sim = MujocoWarpSimulation(FrankaCabinet.scene(cfg, "mujoco_warp"), num_envs, device="cpu")

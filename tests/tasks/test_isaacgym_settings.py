@@ -13,8 +13,8 @@ import pytest
 from hepo_isaac.config import resolve, validate
 from hepo_isaac.locate import task_class
 from hepo_isaac.overrides import compose
-from hepo_isaac.runs.doctor import _asset_files
-from hepo_isaac.sim.isaacgym_settings import read_settings
+from hepo_isaac.runs.machine.doctor import _asset_files
+from hepo_isaac.sim.isaacgym.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 ASSETS = ROOT / "tasks" / "assets"

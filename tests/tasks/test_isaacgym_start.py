@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from hepo_isaac.locate import robot_tasks, task_class
 from hepo_isaac.overrides import compose
-from hepo_isaac.sim.mujoco_batch import MujocoBatchSimulation
+from hepo_isaac.sim.mujoco.batch import MujocoBatchSimulation
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "sim"))
 
@@ -24,7 +24,7 @@ N = 3
 @pytest.fixture(scope="module", params=robot_tasks())
 def pair(request):
     """(on Isaac Gym, on MuJoCo C)"""
-    from hepo_isaac.sim.isaacgym import IsaacGymSimulation
+    from hepo_isaac.sim.isaacgym.engine import IsaacGymSimulation
 
     cfg = OmegaConf.to_container(compose(["task=" + request.param]).task, resolve=True)
     task = task_class(request.param)

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hepo_isaac.errors import UserError
 from hepo_isaac.locate import robot_tasks, task_class
 from hepo_isaac.overrides import compose
-from hepo_isaac.runs.video_worker import make_camera
+from hepo_isaac.runs.play.video_worker import make_camera
 from tests.tasks.robots import GOLDEN, STEPS, actions, make, play
 
 TASKS = robot_tasks()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from hepo_isaac.sim.mujoco_model import compile_scene
+from hepo_isaac.sim.mujoco.model import compile_scene
 from hepo_isaac.sim.spec import ActorSpec, SceneSpec
 from tasks.shadow_hand import ASSETS, ShadowHand
 from tests.tasks.hands import make

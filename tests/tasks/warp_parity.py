@@ -1,4 +1,4 @@
-"""MuJoCo Warp (on the CPU) against MuJoCo C on the robot tasks, for hepo_isaac/runs/parity.py.
+"""MuJoCo Warp (on the CPU) against MuJoCo C on the robot tasks, for hepo_isaac/runs/parity/steps.py.
 
 ``python -m tests.tasks.warp_parity [Task ...]`` prints the table of docs/parity/warp.md.
 """
@@ -11,8 +11,8 @@ from typing import Tuple
 import torch
 
 from hepo_isaac.locate import robot_tasks
-from hepo_isaac.runs import parity
-from hepo_isaac.runs.parity import Departures, Trio
+from hepo_isaac.runs.parity import steps as parity
+from hepo_isaac.runs.parity.steps import Departures, Trio
 from tests.tasks.robots import actions, make
 
 ENVS, STEPS, LATER, RESET_AT = 16, 10, 30, 3

@@ -25,8 +25,8 @@ from hepo_isaac.errors import UserError, unknown
 from hepo_isaac.locate import PACKAGE, robot_tasks
 from hepo_isaac.runs.machine import fatbin, kernels, packages, parts, project, slim
 from hepo_isaac.runs.machine.ticker import Ticker
-from hepo_isaac.runs.metadata import git_state, now
-from hepo_isaac.runs.progress import duration
+from hepo_isaac.runs.record.metadata import git_state, now
+from hepo_isaac.runs.train.progress import duration
 
 WARP_LIBRARY = "site/warp/bin/warp.so"
 ROOM = 2 << 30  # bytes of disk while a bundle is made: wheels, packages as they come, kernels, parts
@@ -123,7 +123,7 @@ def check_arch(text: str, library: Path) -> int:
     Raises:
         UserError: there is none of that name; the message lists those there are.
     """
-    from hepo_isaac.sim.imitated_driver import ARCHITECTURES
+    from hepo_isaac.sim.mujoco.imitated_driver import ARCHITECTURES
 
     if not library.is_file():
         raise UserError("%s is missing; expected Warp for Linux, pip install 'hepo-isaac[cuda]'" % library)

@@ -16,10 +16,10 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from hepo_isaac.errors import UserError
 from hepo_isaac.locate import group_names, robot_tasks
-from hepo_isaac.runs import metadata
 from hepo_isaac.runs.machine.jobs import VERDICTS, Job, Result, Runner
 from hepo_isaac.runs.machine.task_checks import Plan, learning_job, size_job, task_job
 from hepo_isaac.runs.machine.update_checks import cpu_job, update_job
+from hepo_isaac.runs.record import metadata
 
 # The tasks that most depends on come first; those not named here follow in alphabetical order.
 ORDER = ("FrankaCabinet", "Ant", "ShadowHand", "Humanoid", "Anymal", "AllegroHand", "FrankaCubeStack")
@@ -96,7 +96,7 @@ def _device(args: argparse.Namespace) -> str:
     from hepo_isaac.sim.registry import WARP_CPU, resolve_engine
 
     if args.fake:
-        from hepo_isaac.sim.imitated_driver import ARCHITECTURES
+        from hepo_isaac.sim.mujoco.imitated_driver import ARCHITECTURES
 
         if args.arch not in ["sm_%d" % a for a in ARCHITECTURES]:
             known = ", ".join("sm_%d" % a for a in ARCHITECTURES)

@@ -1,8 +1,8 @@
 """Warp's kernels of robot tasks, compiled for a GPU that is not there, in a process of its own.
 
 ``python -m hepo_isaac.runs.machine.kernels --arch 90 Ant Humanoid`` with WARP_CACHE_PATH set: Warp's loader and its
-NVRTC run against an imitated GPU (hepo_isaac/sim/imitated_cuda.py), which leaves the binaries under the names by which
-the real GPU's process finds them. That process then compiles nothing.
+NVRTC run against an imitated GPU (hepo_isaac/sim/mujoco/imitated_cuda.py), which leaves the binaries under the names by
+which the real GPU's process finds them. That process then compiles nothing.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     args = parser.parse_args(arguments)
     import torch
 
-    from hepo_isaac.sim import imitated_cuda
+    from hepo_isaac.sim.mujoco import imitated_cuda
 
     torch.set_num_threads(1)  # tensors here only have shapes; a pool of threads would compete with the compiler
     record = imitated_cuda.install(args.arch)

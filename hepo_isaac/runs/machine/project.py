@@ -10,9 +10,9 @@ from typing import Any, Dict
 
 from hepo_isaac.errors import UserError
 from hepo_isaac.locate import PACKAGE, bundled, cfg_dir
-from hepo_isaac.runs.files import write_json
 from hepo_isaac.runs.machine.packages import PROJECT
 from hepo_isaac.runs.machine.slim import KEPT_OF_DIST_INFO
+from hepo_isaac.runs.record.files import write_json
 
 SITE, KERNELS, ENV, README, DESCRIPTION = "site", "kernels", "env", "README.txt", "bundle.json"
 TEMPLATES = Path(__file__).resolve().parent

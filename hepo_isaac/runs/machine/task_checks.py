@@ -11,10 +11,10 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import torch
 
 from hepo_isaac.envs.task_env import TaskEnv
-from hepo_isaac.runs import parity
 from hepo_isaac.runs.machine.host_waits import HostWaits, profiled
 from hepo_isaac.runs.machine.jobs import Outcome, Reporter
 from hepo_isaac.runs.machine.rig import Rig, captured
+from hepo_isaac.runs.parity import steps as parity
 
 PARITY_SHARE, PARITY_TOLERANCE = 0.9, 1e-4  # docs/parity/warp.md has what Warp's CPU device does
 # Training env-steps/s to reach on an H100-class card at 4096 envs.
@@ -84,7 +84,7 @@ def _begin(plan: Plan) -> Any:
     torch.set_num_threads(min(4, len(os.sched_getaffinity(0))))
     if not plan.fake:
         return None
-    from hepo_isaac.sim import imitated_cuda
+    from hepo_isaac.sim.mujoco import imitated_cuda
 
     return imitated_cuda.install(plan.fake, plan.stubs)
 
@@ -103,7 +103,7 @@ def _diagnose(report: Reporter, task: str, plan: Plan) -> Optional[Rig]:
 
 def first_steps(rig: Rig) -> Outcome:
     """Build, compile what the kernel cache lacks, capture, and step three times."""
-    from hepo_isaac.sim.mujoco_warp_compile import compile_log
+    from hepo_isaac.sim.mujoco.warp_compile import compile_log
 
     start = time.perf_counter()
     env = rig.env

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Optional, TextIO
 
-from hepo_isaac.runs.progress import Eta, duration, printable
+from hepo_isaac.runs.train.progress import Eta, duration, printable
 
 INTERVAL_S = 5.0
 

@@ -1,0 +1,1 @@
+"""Which method is better: statistics over finished runs."""

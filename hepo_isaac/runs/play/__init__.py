@@ -1,0 +1,1 @@
+"""Finished policies: evaluation and films."""

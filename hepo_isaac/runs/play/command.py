@@ -1,0 +1,205 @@
+"""Play a trained policy: evaluation (``test=true checkpoint=…``, hepo-isaac eval) and film (hepo-isaac play)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from hepo_isaac.config import check_machine, cuda_available, override_keys, plain, resolve, validate
+from hepo_isaac.errors import UserError
+from hepo_isaac.runs.record.checkpoint import load_checkpoint
+from hepo_isaac.runs.record.folder import RunFolder
+
+RANDOM = "random"  # checkpoint=random: uniformly random actions
+
+
+def evaluate_command(cfg: DictConfig, overrides: Sequence[str]) -> int:
+    """Print a table of each policy's returns over ``eval.episodes`` episodes; ``video=true`` also films the first.
+
+    A checkpoint inside a run folder brings its run's settings along; what the user typed goes on top.
+    ``checkpoint=random`` acts at random instead.
+    """
+    if not cfg.checkpoint:
+        raise UserError("test=true needs checkpoint=<file or run folder>, or checkpoint=random for random actions")
+    random = str(cfg.checkpoint) == RANDOM
+    folder, file = (None, None) if random else locate_checkpoint(str(cfg.checkpoint))
+    cuda = cuda_available()
+    if folder is None:
+        settled = resolve(cfg, overrides, cuda)
+    else:
+        settled = run_settings(OmegaConf.load(folder.config_file), cfg, overrides, cuda)
+    if "num_envs" not in override_keys(overrides):
+        settled.num_envs = min(int(settled.eval.episodes), int(settled.num_envs))
+    check_machine(settled, cuda)
+    validate(settled, training=False)
+    settings = plain(settled)
+    task, algo = settings["task"]["name"], settings["algo"]["name"]
+    checkpoint = None if file is None else load_checkpoint(file, task, algo)
+    how = "mean actions" if settings["eval"]["deterministic"] else "sampled actions"
+    title = "%s, random actions" % task if random else "%s / %s, %s" % (task, algo, how)
+    print_evaluation(title, evaluate(settings, checkpoint))
+    if file is not None:
+        Console().print("checkpoint: %s" % file, soft_wrap=True)
+    if settings["video"]:
+        beside = folder.path if folder is not None else file.parent if file is not None else Path()
+        print("video: %s" % film(settings, checkpoint, beside / ("%s_random.mp4" % task if random else "video.mp4")))
+    return 0
+
+
+def locate_checkpoint(given: str) -> Tuple[Optional[RunFolder], Path]:
+    """(its run folder or None, checkpoint file) of a run folder or a checkpoint file."""
+    path = Path(given)
+    if path.is_dir():
+        folder = RunFolder.open(path)
+        return folder, folder.policy_checkpoint()
+    if not path.is_file():
+        raise UserError("checkpoint=%s: there is no such file or run folder" % given)
+    home = path.parent.parent
+    return (RunFolder.open(home) if (home / "config.yaml").is_file() else None), path
+
+
+def run_settings(run: Any, cfg: DictConfig, overrides: Sequence[str], cuda: bool) -> DictConfig:
+    """Settings of a run with those on top that the user typed; a typed task or algo must be the run's.
+
+    A run that was trained on another kind of machine is evaluated on this one's engine.
+    """
+    chosen = [o.partition("=")[0] for o in overrides]
+    for group in ("task", "algo"):
+        if group in chosen and cfg[group].name != run[group].name:
+            raise UserError(
+                "checkpoint=%s was trained with %s=%s, not %s"
+                % (cfg.checkpoint, group, run[group].name, cfg[group].name)
+            )
+    missing = object()
+    for key in override_keys(overrides):
+        if OmegaConf.select(run, key, default=missing) is missing:
+            raise UserError("%s is no setting of the run %s" % (key, cfg.checkpoint))
+        OmegaConf.update(run, key, OmegaConf.select(cfg, key), merge=False)
+    if "sim" in chosen or "device" in chosen or (str(run.device).startswith("cuda") and not cuda):
+        here = resolve(cfg, overrides, cuda)
+        run.sim, run.device = here.sim, here.device
+    return run
+
+
+def evaluate(cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
+    """Play ``eval.episodes`` whole episodes of every policy, or of random actions without a checkpoint; returns what
+    runs.evaluate.summarise does."""
+    from hepo_isaac.envs.make import make_env
+
+    env = make_env(cfg, random_start=False)
+    try:
+        return evaluate_in(env, cfg, checkpoint)
+    finally:
+        env.close()
+
+
+def evaluate_in(env: Any, cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
+    """``evaluate`` in environments that are there: one for all policies, as Isaac Gym simulates once in a process."""
+    from hepo_isaac.methods.method import method_from_config
+
+    names = (RANDOM,) if checkpoint is None else method_from_config(cfg["algo"]).policy_names
+    start, played = env.get_state(), {}
+    for name in names:
+        env.load_state(start)
+        played[name] = _play(cfg, env, checkpoint, name, cfg["eval"]["episodes"])[0]
+    return _summarise(played)
+
+
+def _summarise(played: Dict[str, Dict[str, List[float]]]) -> Dict[str, Dict[str, Any]]:
+    """Per-episode lists of each policy, summarised."""
+    from hepo_isaac.runs.play.evaluate import summarise
+
+    fixed = ("return_task", "return_heuristic", "episode_length")
+    task, heuristic, length = ({p: r[key] for p, r in played.items()} for key in fixed)
+    metrics = {p: {k: v for k, v in r.items() if k not in fixed} for p, r in played.items()}
+    return summarise(task, heuristic, length, metrics)
+
+
+def _play(
+    cfg: Dict[str, Any],
+    env: Any,
+    checkpoint: Optional[Dict[str, Any]],
+    policy: str,
+    episodes: int,
+    record: bool = False,
+) -> Tuple[Dict[str, List[float]], Dict[str, Any]]:
+    """One policy's episodes, or of random actions without a checkpoint: (per-episode lists, film)."""
+    from hepo_isaac.agents.player import play_episodes
+    from hepo_isaac.agents.register import run_evaluation
+    from hepo_isaac.envs.rl_games import RlGamesVecEnv
+
+    vec_env = RlGamesVecEnv(env)
+    if checkpoint is None:
+        result = play_episodes(vec_env, _random_actions(env, int(cfg["seed"])), episodes, record)
+    else:
+        deterministic = bool(cfg["eval"]["deterministic"])
+        result = run_evaluation(cfg, vec_env, checkpoint["agent"], episodes, deterministic, policy, record)
+    frames = result.pop("trajectory")
+    return result, (_film_of(env, frames) if record else {})
+
+
+def _random_actions(env: Any, seed: int) -> Callable[[Any], Any]:
+    """Uniform on [-1, 1], the same for the same seed."""
+    import torch
+
+    generator = torch.Generator(env.device).manual_seed(seed)
+
+    def act(obs: Any) -> Any:
+        return 2.0 * torch.rand(len(obs), env.num_actions, generator=generator, device=env.device) - 1.0
+
+    return act
+
+
+def _film_of(env: Any, frames: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
+    """What render_trajectory needs, out of the engine's states."""
+    scene = getattr(env.sim, "scene", None)
+    if scene is None:
+        raise UserError("%s cannot be filmed; play the run with sim=mujoco_batch" % type(env.sim).__name__)
+    import torch
+
+    qpos, markers = (torch.stack([f[key] for f in frames]).double().cpu().numpy() for key in ("qpos", "markers"))
+    return {"mjcf_xml": scene.spec_text, "qpos": qpos, "markers": markers, "fps": 1.0 / env.sim.spec.control_dt}
+
+
+def film(cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]], target: Path, policy: str = "pi") -> Path:
+    """Film one episode of a policy without a display; returns the file."""
+    from hepo_isaac.runs.play.video import render_trajectory
+
+    return render_trajectory(out=target, camera=cfg["task"].get("camera"), **movie(cfg, checkpoint, policy))
+
+
+def movie(
+    cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]], policy: str = "pi", episodes: int = 1
+) -> Dict[str, Any]:
+    """Episodes of a policy, or of random actions without a checkpoint, as render_trajectory's arguments."""
+    from hepo_isaac.envs.make import make_env
+
+    env = make_env(dict(cfg, num_envs=1), random_start=False)
+    try:
+        return _play(dict(cfg, num_envs=1), env, checkpoint, policy, episodes, record=True)[1]
+    finally:
+        env.close()
+
+
+def film_run(folder: RunFolder, cfg: Dict[str, Any]) -> None:
+    """Film a finished run's best policy; a film that fails is a line, not an error: the run is saved."""
+    try:
+        print("video: %s" % film(cfg, load_checkpoint(folder.policy_checkpoint()), folder.path / "video.mp4"))
+    except UserError as error:
+        print("warning: no video: %s" % error)
+
+
+def print_evaluation(title: str, results: Dict[str, Dict[str, Any]]) -> None:
+    """Table of mean ± standard error per policy."""
+    from hepo_isaac.runs.play.evaluate import evaluation_rows
+
+    table = Table(title=title)
+    for column in ["", *results]:
+        table.add_column(column)
+    for row in evaluation_rows(results):
+        table.add_row(*row)
+    Console().print(table)

@@ -1,0 +1,206 @@
+"""The run folder: ``runs/<task>/<algo>/<time>_seed<k>/`` and what lies in it.
+
+config.yaml     the resolved configuration          metadata.json  commit, versions, hardware, command
+status.json     running, finished, interrupted, failed             summary.json   only once the run has finished
+metrics.csv     one row per iteration                checkpoints/   last.pt, best.pt, iteration_*.pt
+tensorboard/    the same numbers for TensorBoard     returns.png    the plot made at the end
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import shlex
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+from hepo_isaac.errors import CheckpointError, Notice, UserError
+from hepo_isaac.runs.record import metadata
+from hepo_isaac.runs.record.files import read_json, remove_stale_temporaries, write_atomic, write_json
+
+RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
+
+
+class RunFolder:
+    """Paths and small files of one run. Build with ``create`` or ``open``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.yaml"
+        self.metadata_file = path / "metadata.json"
+        self.status_file = path / "status.json"
+        self.summary_file = path / "summary.json"
+        self.metrics_file = path / "metrics.csv"
+        self.plot_file = path / "returns.png"
+        self.checkpoints = path / "checkpoints"
+        self.tensorboard = path / "tensorboard"
+
+    @classmethod
+    def create(cls, task: str, algo: str, seed: int, config: Any, root: str | Path = "runs") -> RunFolder:
+        """Make a new folder; two runs that start in the same second get different ones.
+
+        Args:
+            config: the resolved configuration, a mapping or an OmegaConf node.
+            root: where all runs live.
+
+        Raises:
+            UserError: the folder cannot be made.
+        """
+        stem = "%s_seed%d" % (datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S"), seed)
+        parent = Path(root) / task / algo
+        folder = cls(make_unique(parent, stem))
+        folder.checkpoints.mkdir()
+        write_atomic(folder.config_file, _to_yaml(config).encode("utf-8"))
+        described: dict[str, Any] = {"task": task, "algo": algo, "seed": seed}
+        described.update(metadata.collect())
+        write_json(folder.metadata_file, described)
+        folder.set_status(RUNNING)
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """Open an existing run folder.
+
+        Raises:
+            UserError: there is no run at ``path``.
+        """
+        folder = cls(Path(path))
+        if not folder.path.is_dir():
+            raise UserError("no run folder at %s" % path)
+        if not folder.config_file.is_file():
+            raise UserError("%s is not a run folder: it has no config.yaml" % path)
+        return folder
+
+    def begin_resume(self) -> None:
+        """Mark an opened run as running again and note who resumed it, with which code, in metadata.json.
+
+        Raises:
+            UserError: another live process is writing this run.
+        """
+        state = self._read_status()
+        if state.get("status") == RUNNING and _alive(state) and state.get("pid") != os.getpid():
+            raise UserError("%s is still being written by process %s; stop it first" % (self.path, state.get("pid")))
+        described = self.metadata
+        described.setdefault("resumes", []).append(metadata.collect())
+        write_json(self.metadata_file, described)
+        self.checkpoints.mkdir(exist_ok=True)
+        remove_stale_temporaries(self.path)
+        remove_stale_temporaries(self.checkpoints)
+        # a summary speaks of a finished run; this one is not finished any more
+        if self.summary_file.exists():
+            self.summary_file.unlink()
+        self.set_status(RUNNING)
+
+    def add_warnings(self, notices: Sequence[Notice]) -> None:
+        """Keep in metadata.json what went otherwise than asked for, with tracebacks."""
+        described = self.metadata
+        described.setdefault("warnings", []).extend(
+            {"at": metadata.now(), "text": notice.text, "traceback": notice.details} for notice in notices
+        )
+        write_json(self.metadata_file, described)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Contents of metadata.json ({} where it is missing or damaged)."""
+        found = read_json(self.metadata_file)
+        return found if isinstance(found, dict) else {}
+
+    def set_status(self, status: str, **facts: Any) -> None:
+        """Write status.json: ``status``, since when, which process, and ``facts`` (iteration, reason, …)."""
+        record: dict[str, Any] = {"status": status, "since": metadata.now()}
+        if status == RUNNING:
+            record.update(pid=os.getpid(), host=platform.node(), process_start=_process_start(os.getpid()))
+        record.update(facts)
+        write_json(self.status_file, record)
+
+    def status(self) -> str:
+        """ "running", "finished", "interrupted" or "failed".
+
+        A run killed outright leaves "running" behind; where its process is known to be gone this says "interrupted".
+        """
+        state = self._read_status()
+        found = str(state.get("status", INTERRUPTED))
+        return INTERRUPTED if found == RUNNING and not _alive(state) else found
+
+    def _read_status(self) -> dict[str, Any]:
+        found = read_json(self.status_file)
+        return found if isinstance(found, dict) else {}
+
+    def resume_command(self, checkpoint: Path | None = None) -> str:
+        """The exact shell command that continues this run (from ``checkpoint`` if given, else from last.pt)."""
+        return "python train.py resume=%s" % shlex.quote(str(checkpoint or self.path))
+
+    def policy_checkpoint(self) -> Path:
+        """The checkpoint to play or evaluate: best.pt, else last.pt.
+
+        Raises:
+            CheckpointError: the run has saved neither.
+        """
+        for name in ("best.pt", "last.pt"):
+            if (self.checkpoints / name).is_file():
+                return self.checkpoints / name
+        raise CheckpointError("%s holds no checkpoint yet (no best.pt, no last.pt)" % self.checkpoints)
+
+
+def locate_resume(path: str | Path) -> tuple[RunFolder, Path]:
+    """Turn the value of ``resume=`` (a run folder, or a checkpoint inside one) into the folder and the checkpoint.
+
+    Raises:
+        UserError: neither a run folder nor a checkpoint in one.
+    """
+    given = Path(path)
+    if given.suffix == ".pt":
+        if given.parent.name != "checkpoints":
+            raise UserError("cannot resume from %s: it is not in the checkpoints/ folder of a run" % given)
+        return RunFolder.open(given.parent.parent), given
+    folder = RunFolder.open(given)
+    return folder, folder.checkpoints / "last.pt"
+
+
+def make_unique(parent: Path, stem: str) -> Path:
+    """Create ``parent/stem``, or ``stem_2``, ``stem_3``, …: mkdir itself decides who was first."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            path = parent / (stem if number == 1 else "%s_%d" % (stem, number))
+            try:
+                path.mkdir()
+                return path
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise UserError("cannot create a run folder in %s: %s" % (parent, error.strerror or error)) from error
+
+
+def _to_yaml(config: Any) -> str:
+    """Configuration as YAML with every interpolation resolved."""
+    from omegaconf import OmegaConf
+
+    node = config if OmegaConf.is_config(config) else OmegaConf.create(dict(config))
+    return str(OmegaConf.to_yaml(node, resolve=True))
+
+
+def _process_start(pid: int) -> str | None:
+    """Start time of a process in clock ticks since boot: tells it from a later one with the same number."""
+    try:
+        stat = Path("/proc/%d/stat" % pid).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return stat.rsplit(")", 1)[-1].split()[19]
+
+
+def _alive(state: Mapping[str, Any]) -> bool:
+    """Whether the process that wrote ``state`` still runs; unknown (another machine) counts as alive."""
+    if state.get("host") != platform.node() or not isinstance(state.get("pid"), int):
+        return True
+    pid = int(state["pid"])
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    started = _process_start(pid)
+    return started is None or state.get("process_start") is None or started == state["process_start"]

@@ -1,0 +1,127 @@
+"""Where the numbers of a run go: metrics.csv always, TensorBoard, and W&B if asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+from pathlib import Path
+from typing import Any, Callable, Mapping
+
+from hepo_isaac.runs.record.metrics_csv import MetricsCsv
+from hepo_isaac.runs.record.wandb_sink import WandbSink
+
+Warn = Callable[[str], None]
+
+
+def warn_on_stderr(message: str) -> None:
+    """Default way to tell the user something that must not stop the run."""
+    try:
+        sys.stderr.write("warning: %s\n" % message)
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
+
+
+class TensorBoardSink:
+    """Scalars over env_steps, for ``tensorboard --logdir runs``.
+
+    Args:
+        folder: where the event files go.
+        purge_step: env_steps of the checkpoint resumed from; points after it are hidden by TensorBoard.
+    """
+
+    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # no two points may share the step of the checkpoint, so purging starts one after it
+        purge = None if purge_step is None else purge_step + 1
+        self._writer = SummaryWriter(log_dir=str(folder), purge_step=purge, flush_secs=30)
+
+    def write(self, metrics: Mapping[str, float]) -> None:
+        """One point per finite metric."""
+        step = int(metrics["env_steps"])
+        for name, value in metrics.items():
+            if name != "env_steps" and math.isfinite(value):
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._writer.close()
+
+
+class Tracker:
+    """Sends every row to metrics.csv and to the other sinks; a failing extra sink is dropped with one warning.
+
+    Args:
+        csv: the always-present sink.
+        extras: name -> sink with ``write(metrics)`` and ``close()``.
+    """
+
+    def __init__(self, csv: MetricsCsv, extras: Mapping[str, Any] | None = None, warn: Warn = warn_on_stderr) -> None:
+        self._csv = csv
+        self._extras = dict(extras or {})
+        self._warn = warn
+        self._csv_warned = False
+
+    def write(self, metrics: Mapping[str, float]) -> None:
+        """Log one iteration. A full disk is reported once and costs rows, not the run."""
+        try:
+            self._csv.write(metrics)
+        except OSError as error:
+            if not self._csv_warned:
+                self._warn("cannot write %s (%s); rows are being lost" % (self._csv.path, error.strerror or error))
+            self._csv_warned = True
+        for name in list(self._extras):
+            try:
+                self._extras[name].write(metrics)
+            except Exception as error:  # a broken extra must not cost the run
+                self._drop(name, error)
+
+    def _drop(self, name: str, error: Exception) -> None:
+        self._extras.pop(name, None)
+        self._warn("%s logging stopped (%s: %s); the run goes on without it" % (name, type(error).__name__, error))
+
+    def close(self) -> None:
+        """Close every sink."""
+        with contextlib.suppress(OSError):
+            self._csv.close()
+        for name in list(self._extras):
+            try:
+                self._extras[name].close()
+            except Exception as error:
+                self._drop(name, error)
+
+
+def make_tracker(
+    folder: Any,
+    resume: Mapping[str, Any] | None = None,
+    tensorboard: bool = True,
+    wandb: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    warn: Warn = warn_on_stderr,
+) -> Tracker:
+    """Build the sinks of a run.
+
+    Args:
+        folder: the RunFolder.
+        resume: checkpoint payload being resumed from (its iteration and env_steps), None for a new run.
+        wandb: W&B options; logged only if they hold ``enabled: true``. The rest goes to ``wandb.init``.
+        config: resolved configuration, shown by W&B.
+    """
+    csv = MetricsCsv(folder.metrics_file, None if resume is None else int(resume["iteration"]))
+    extras: dict[str, Any] = {}
+    if tensorboard:
+        try:
+            purge = None if resume is None else int(resume["env_steps"])
+            extras["TensorBoard"] = TensorBoardSink(folder.tensorboard, purge)
+        except Exception as error:
+            warn("TensorBoard logging is off (%s); pip install tensorboard" % error)
+    options: dict[str, Any] = dict(wandb or {})
+    if options.pop("enabled", False):
+        kept: list[str] = [k for k in options if options[k] is not None]
+        try:
+            extras["W&B"] = WandbSink({k: options[k] for k in kept}, folder.path, config, warn)
+        except Exception as error:  # no process to be had, or options that are not plain values
+            warn("W&B logging is off (%s: %s)" % (type(error).__name__, error))
+    return Tracker(csv, extras, warn)

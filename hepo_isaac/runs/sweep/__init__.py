@@ -1,0 +1,1 @@
+"""Many runs: their record, and which of them are the same."""

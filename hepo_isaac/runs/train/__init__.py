@@ -1,0 +1,1 @@
+"""Training: what happens while a run goes on."""

@@ -1,0 +1,1 @@
+"""The Isaac Gym engine (PhysX), for Python 3.8."""

@@ -1,0 +1,1 @@
+"""The MuJoCo engines: mujoco.batch on the CPU, MuJoCo Warp on CUDA."""
