@@ -16,14 +16,13 @@ from rl_games.interfaces.base_algorithm import BaseAlgorithm
 from torch import Tensor
 
 from hepo_isaac.agents.config import train_config
-from hepo_isaac.agents.experience import Progress
 from hepo_isaac.agents.learner import Learner
 from hepo_isaac.agents.meters import EpisodeMeter
+from hepo_isaac.agents.rewards import IterationFacts
 from hepo_isaac.agents.rollout import RolloutBuffer
 from hepo_isaac.agents.run_axis import join_runs, select_run
 from hepo_isaac.agents.statistics import Statistics
 from hepo_isaac.agents.stopwatch import Stopwatch
-from hepo_isaac.agents.turns_experience import TurnsExperience
 from hepo_isaac.agents.weights import load_agent
 from hepo_isaac.errors import Notice, UnstablePhysicsError, UserError
 from hepo_isaac.methods.method import method_from_config
@@ -66,7 +65,7 @@ class HepoAgent(BaseAlgorithm):
         slots = 1 + horizon // int(info["max_episode_length"])
         blocks = len(self.generators) * self.method.num_blocks
         self.buffer = RolloutBuffer(horizon, blocks, self.num_envs, num_obs, num_actions, 2, slots, self._device)
-        self._noise = torch.zeros(blocks, self.num_envs // blocks, num_actions, device=self._device)
+        self.noise = torch.zeros(blocks, self.num_envs // blocks, num_actions, device=self._device)
         self.meter: Optional[EpisodeMeter] = None
         self.iteration, self.env_steps = 0, 0
         self.max_iterations = self.train_cfg.max_iterations
@@ -163,7 +162,7 @@ class HepoAgent(BaseAlgorithm):
             self._draw_noise()
             by_block = obs.view(blocks, -1, obs.shape[-1])
             b.obs[t].copy_(by_block)
-            actions, b.log_prob[t], b.mean[t], b.values[t] = self.learner.act_blocks(by_block, self._noise)
+            actions, b.log_prob[t], b.mean[t], b.values[t] = self.learner.act(by_block, self.noise)
             b.actions[t] = actions
             obs, rewards, done, infos = self.vec_env.step(actions.reshape(self.num_envs, -1))
             b.rewards[t].copy_(rewards.view(blocks, -1, 2))
@@ -181,11 +180,12 @@ class HepoAgent(BaseAlgorithm):
     def learn(self, last_obs: Tensor) -> Dict[str, Tensor]:
         """Advantages, policy update, alpha; returns per-policy statistics (P,)."""
         returns, counts = self._episodes()
-        return self.learner.learn(self.buffer, last_obs, Progress(self.iteration, self.max_iterations, returns, counts))
+        facts = IterationFacts(self.iteration, self.max_iterations, returns, counts)
+        return self.learner.learn(self.buffer, last_obs, facts)
 
     def _draw_noise(self) -> None:
         """Standard normal noise, each run from its own generator."""
-        per_run = self._noise.view(self.num_runs, -1)
+        per_run = self.noise.view(self.num_runs, -1)
         for run, generator in enumerate(self.generators):
             per_run[run].normal_(generator=generator)
 
@@ -196,8 +196,7 @@ class HepoAgent(BaseAlgorithm):
             self.meter = EpisodeMeter(self.num_envs, self.learner.num_policies, names, ends, self._device)
             self._restore_meter()
         self._diverged |= infos["bad"]
-        experience = self.learner.experience
-        acting = experience.turns.acting if isinstance(experience, TurnsExperience) else None
+        acting = self.learner.collection.acting()
         self.meter.update(torch.cat((rewards, infos["terms"]), 1), infos["metrics"], done, infos["counted"], acting)
 
     def _episodes(self) -> Tuple[Tensor, Tensor]:
@@ -213,7 +212,7 @@ class HepoAgent(BaseAlgorithm):
         learner = self.learner
         per_policy: Dict[str, Tensor] = dict(stats)
         per_policy["learning_rate"] = learner.optimizer.learning_rate
-        per_policy["sigma"] = learner.net.log_std.detach().exp().mean(1)
+        per_policy["sigma"] = learner.policies.net.log_std.detach().exp().mean(1)
         per_run = {"bad_worlds": self._diverged.view(self.num_runs, -1).sum(1).float()}
         if self.method.constraint != "none":
             per_run.update(alpha=learner.multiplier.value, alpha_gradient=learner.multiplier.gradient)
@@ -248,10 +247,10 @@ class HepoAgent(BaseAlgorithm):
         """Load the deployed policy of a finished run as every run's second policy."""
         learned = load_agent(file)["learner"]
         flat = learned["flat"][0]
-        if flat.shape != self.learner.net.flat.shape[1:]:
+        if flat.shape != self.learner.policies.net.flat.shape[1:]:
             raise UserError(
                 "algo.frozen_reference=%s: its networks have %d parameters, this run's %d; expected the same task and "
-                "train.network" % (file, flat.numel(), self.learner.net.flat.shape[1])
+                "train.network" % (file, flat.numel(), self.learner.policies.net.flat.shape[1])
             )
         self.learner.freeze_reference(flat, learned["obs_norm"])
 

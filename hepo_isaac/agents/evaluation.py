@@ -14,7 +14,7 @@ EVALUATION_STREAM = 0x5BD1E995
 
 
 @torch.no_grad()
-def evaluate(agent: HepoAgent, episodes: int) -> List[Dict[str, Any]]:
+def evaluate_policies(agent: HepoAgent, episodes: int) -> List[Dict[str, Any]]:
     """Undiscounted returns of stochastic policies, over fresh episodes from their beginning; one dict per run.
 
     Each policy plays in its own N / P envs, the same number of episodes in each env (so short ones are not favoured),
@@ -24,27 +24,27 @@ def evaluate(agent: HepoAgent, episodes: int) -> List[Dict[str, Any]]:
         Per run {"episodes": n, policy: {"return_task", "return_task_se", "return_heuristic", "return_heuristic_se"}};
         standard errors over episodes.
     """
-    learner, env, device = agent.learner, agent.vec_env, agent.device
+    policies, env, device = agent.learner.policies, agent.vec_env, agent.device
     saved = env.get_env_state()
-    policies = learner.num_policies
-    n = agent.num_envs // policies
+    count = policies.num_policies
+    n = agent.num_envs // count
     share = -(-episodes // n)
     noise_source = [torch.Generator(device).manual_seed(g.initial_seed() ^ EVALUATION_STREAM) for g in agent.generators]
     obs = env.reset(random_start=False)
     sums = torch.zeros(agent.num_envs, 2, device=device)
     finished = torch.zeros(agent.num_envs, device=device)
-    moments = torch.zeros(policies, 4, device=device)
-    counts = torch.zeros(policies, device=device)
+    moments = torch.zeros(count, 4, device=device)
+    counts = torch.zeros(count, device=device)
     for _ in range(share * int(env.get_env_info()["max_episode_length"])):
-        shape = (policies // agent.num_runs, n, learner.num_actions)
+        shape = (policies.policies_per_run, n, policies.num_actions)
         noise = torch.cat([torch.randn(shape, generator=g, device=device) for g in noise_source])
-        actions = learner.act(obs.view(policies, n, -1), noise)[0]
+        actions = policies.act(obs.view(count, n, -1), noise)[0]
         obs, rewards, done, infos = env.step(actions.reshape(agent.num_envs, -1))
         sums += rewards
         ended = (done & ~infos["bad"] & (finished < share)).to(sums.dtype)
         row = torch.cat((sums, sums * sums), 1) * ended.unsqueeze(1)
-        moments += row.view(policies, n, 4).sum(1)
-        counts += ended.view(policies, n).sum(1)
+        moments += row.view(count, n, 4).sum(1)
+        counts += ended.view(count, n).sum(1)
         finished += done
         sums.masked_fill_(done.unsqueeze(1), 0.0)
         if bool((finished >= share).all()):  # host read: an evaluation stops when it has all episodes

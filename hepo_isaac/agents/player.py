@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hepo_isaac.agents.config import train_config
-from hepo_isaac.agents.learner import Learner
+from hepo_isaac.agents.policies import Policies
 from hepo_isaac.agents.weights import load_agent
 from hepo_isaac.errors import UserError
 from hepo_isaac.methods.method import method_from_config
@@ -39,13 +39,9 @@ class HepoPlayer:
         self._policy = method.policy_names.index(name)
         generators = [torch.Generator(self._device).manual_seed(int(config["seeds"][0]))]
         self._generator = generators[0]
-        # The number of envs only sizes training batches, which a player never makes.
-        train = train_config(config["train"])
-        envs = method.num_policies * train.minibatch_size
-        self._learner = Learner(
-            method,
-            train,
-            envs,
+        self.policies = Policies(
+            method.num_policies,
+            train_config(config["train"]),
             info["observation_space"].shape[0],
             info["action_space"].shape[0],
             generators,
@@ -55,12 +51,8 @@ class HepoPlayer:
         self.result: Dict[str, Any] = {}
 
     def set_weights(self, weights: Dict[str, Any]) -> None:
-        """Take policies and normalisers from the agent part of a checkpoint."""
-        generators = self._learner.generators
-        states = [g.get_state() for g in generators]
-        self._learner.load_state_dict(weights["learner"])
-        for generator, state in zip(generators, states):
-            generator.set_state(state)  # an evaluation's randomness comes from its own seed
+        """Take policies and normalisers from the agent part of a checkpoint; the random stream stays the player's."""
+        self.policies.load_state_dict(weights["learner"])
 
     def restore(self, filename: str) -> None:
         """rl-games' hook."""
@@ -75,10 +67,10 @@ class HepoPlayer:
 
     def _act(self, obs: Tensor) -> Tensor:
         if self._settings["deterministic"]:
-            return self._learner.act_deterministic(obs, self._policy)
-        stacked = obs.unsqueeze(0).expand(self._learner.num_policies, -1, -1)
-        noise = torch.randn(obs.shape[0], self._learner.num_actions, generator=self._generator, device=self._device)
-        return self._learner.act(stacked, noise.unsqueeze(0).expand(len(stacked), -1, -1))[0][self._policy]
+            return self.policies.act_deterministic(obs, self._policy)
+        stacked = obs.unsqueeze(0).expand(self.policies.num_policies, -1, -1)
+        noise = torch.randn(obs.shape[0], self.policies.num_actions, generator=self._generator, device=self._device)
+        return self.policies.act(stacked, noise.unsqueeze(0).expand(len(stacked), -1, -1))[0][self._policy]
 
 
 def play_episodes(env: Any, act: Callable[[Tensor], Tensor], episodes: int, record: bool) -> Dict[str, Any]:

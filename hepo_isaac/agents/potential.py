@@ -44,24 +44,27 @@ class LearnedPotential:
         rows = torch.cat((obs, buffer.rows(buffer.actions)), -1)
         return self.net(rows)[1].view(buffer.num_blocks, buffer.horizon, -1).transpose(0, 1)
 
-    def shaping(self, buffer: RolloutBuffer, h: Tensor, gamma: float) -> Tensor:
-        """Learn from the rollout, then F (T - 1, P, n) = gamma Phi(s', a') - Phi(s, a).
+    @torch.enable_grad()
+    def learn(self, buffer: RolloutBuffer, h: Tensor, gamma: float) -> None:
+        """Full-batch steps of SARSA on reward -h (T, P, n), of one rollout."""
+        for _ in range(GRADIENT_STEPS):
+            self.optimizer.zero_grad()
+            phi = self._phi(buffer)
+            following = torch.where(buffer.time_out[:-1], phi[:-1], phi[1:])
+            target = learned_potential_target(h[:-1], following.detach(), buffer.terminated[:-1], gamma)
+            error = (phi[:-1] - target) ** 2 * (~buffer.time_out[:-1])
+            error.mean(dim=(0, 2)).sum().backward()
+            self.optimizer.step(1.0)
+
+    @torch.no_grad()
+    def shaping(self, buffer: RolloutBuffer, gamma: float) -> Tensor:
+        """F (T - 1, P, n) = gamma Phi(s', a') - Phi(s, a).
 
         The step before a time limit has no next action: there the last potential is kept, as for the immediate one.
         """
-        with torch.enable_grad():
-            for _ in range(GRADIENT_STEPS):
-                self.optimizer.zero_grad()
-                phi = self._phi(buffer)
-                following = torch.where(buffer.time_out[:-1], phi[:-1], phi[1:])
-                target = learned_potential_target(h[:-1], following.detach(), buffer.terminated[:-1], gamma)
-                error = (phi[:-1] - target) ** 2 * (~buffer.time_out[:-1])
-                error.mean(dim=(0, 2)).sum().backward()
-                self.optimizer.step(1.0)
-        with torch.no_grad():
-            phi = self._phi(buffer)
-            following = torch.where(buffer.time_out[:-1], phi[:-1], phi[1:])
-            return state_potential(phi[:-1], following, buffer.terminated[:-1], gamma)
+        phi = self._phi(buffer)
+        following = torch.where(buffer.time_out[:-1], phi[:-1], phi[1:])
+        return state_potential(phi[:-1], following, buffer.terminated[:-1], gamma)
 
     def state_dict(self) -> Dict[str, Any]:
         """Weights and optimiser."""

@@ -1,8 +1,6 @@
-"""One iteration's experience: buffers that are allocated once and written in place, and the rows made from them."""
+"""One iteration's experience: buffers that are allocated once and written in place."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -66,29 +64,3 @@ class RolloutBuffer:
     def rows(self, field: Tensor) -> Tensor:
         """(T, B, n, ...) -> (B, T n, ...), block-major rows."""
         return field.transpose(0, 1).reshape(self.num_blocks, -1, *field.shape[3:])
-
-
-@dataclass
-class Batch:
-    """Rows for the update. S runs of R rows each; P policies, each with its own view of all rows of its run.
-
-    obs (S, R, O) normalised, actions (S, R, A), log_prob (S, R) of the policy that acted.
-    Per policy: mean (P, R, A) its own old mean, advantage (P, R) what it maximises there, values and targets
-    (P, R, 2) of its critics in normalised units, on_policy (P, R) 1 where it acted itself. What a policy does not
-    use of the other's rows is 0 there.
-    """
-
-    obs: Tensor
-    actions: Tensor
-    log_prob: Tensor
-    mean: Tensor
-    advantage: Tensor
-    values: Tensor
-    targets: Tensor
-    on_policy: Tensor
-
-    def packed(self) -> tuple[Tensor, Tensor]:
-        """(S R, O + A + 1) shared and (P R, A + 6) per-policy fields side by side: a minibatch is two gathers."""
-        shared = (self.obs, self.actions, self.log_prob.unsqueeze(-1))
-        mine = (self.mean, self.values, self.targets, self.advantage.unsqueeze(-1), self.on_policy.unsqueeze(-1))
-        return torch.cat(shared, -1).flatten(0, 1), torch.cat(mine, -1).flatten(0, 1)

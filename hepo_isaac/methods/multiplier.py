@@ -66,7 +66,12 @@ class MultiplierConfig:
 
 
 class Multiplier:
-    """S independent multipliers, one per run, as (S,) tensors; nothing here reads a value on the host."""
+    """S independent multipliers, one per run, as (S,) tensors; nothing here reads a value on the host.
+
+    Attributes:
+        value, gradient: (S,) alpha, and what it last descended on.
+        records: (S, K) the last K estimates, written in turn; +inf where there is none yet.  count: (S,) so far.
+    """
 
     def __init__(self, config: MultiplierConfig, num_runs: int, device: torch.device) -> None:
         self.config = config
@@ -76,27 +81,27 @@ class Multiplier:
         self._v = torch.zeros(num_runs, device=device)  # Adam's square, or the integral of "pid"
         self._step = torch.zeros(num_runs, device=device)
         # Unfilled places hold +inf, so sorting pushes them behind the records.
-        self._records = torch.full((num_runs, config.median_window), float("inf"), device=device)
-        self._count = torch.zeros(num_runs, dtype=torch.int64, device=device)
+        self.records = torch.full((num_runs, config.median_window), float("inf"), device=device)
+        self.count = torch.zeros(num_runs, dtype=torch.int64, device=device)
 
     def record(self, gap: Tensor, valid: Optional[Tensor] = None) -> None:
         """Append one estimate (S,) of J(pi) - J(pi_H) to the runs where ``valid`` (S,) bool is true, or to all."""
         window = self.config.median_window
-        place = torch.arange(window, device=gap.device).unsqueeze(0) == (self._count % window).unsqueeze(1)
+        place = torch.arange(window, device=gap.device).unsqueeze(0) == (self.count % window).unsqueeze(1)
         if valid is not None:
             place = place & valid.unsqueeze(1)
-        self._records.copy_(torch.where(place, gap.unsqueeze(1), self._records))
-        self._count += 1 if valid is None else valid
+        self.records.copy_(torch.where(place, gap.unsqueeze(1), self.records))
+        self.count += 1 if valid is None else valid
 
     def median(self) -> Tensor:
         """(S,) median of the records so far, at most the last K; 0 before the first."""
-        filled = self._count.clamp(max=self.config.median_window).unsqueeze(1)
-        ordered = self._records.sort(1).values
+        filled = self.count.clamp(max=self.config.median_window).unsqueeze(1)
+        ordered = self.records.sort(1).values
         middle = ordered.gather(1, ((filled - 1) // 2).clamp(min=0)).squeeze(1)
         if self.config.median == "midpoint":
             upper = ordered.gather(1, (filled // 2).clamp(max=self.config.median_window - 1)).squeeze(1)
             middle = 0.5 * (middle + upper)
-        return torch.where(self._count > 0, middle, torch.zeros_like(middle))
+        return torch.where(self.count > 0, middle, torch.zeros_like(middle))
 
     def update(self, valid: Optional[Tensor] = None) -> None:
         """One projected step on the median; call once per iteration, after the policy update.
@@ -105,7 +110,7 @@ class Multiplier:
             valid: (S,) bool, the runs to step; None is all. A run without a record stands still.
         """
         c = self.config
-        moves = self._count > 0 if valid is None else valid & (self._count > 0)
+        moves = self.count > 0 if valid is None else valid & (self.count > 0)
         gradient = self.median().clamp(-c.gradient_clip, c.gradient_clip)
         step, m, v, value = self._stepped(gradient)
         for old, new in (
@@ -133,7 +138,7 @@ class Multiplier:
         m_hat, v_hat = m / (1 - c.beta1**step), v / (1 - c.beta2**step)
         return step, m, v, self.value - c.lr * m_hat / (v_hat.sqrt() + c.eps)
 
-    _STATE = ("value", "gradient", "_m", "_v", "_step", "_records", "_count")
+    _STATE = ("value", "gradient", "_m", "_v", "_step", "records", "count")
 
     def state_dict(self) -> Dict[str, Tensor]:
         """All tensors of the multiplier, each with one row per run."""

@@ -183,21 +183,21 @@ def test_restoring_a_file_on_another_device(tmp_path, kind):
         params = runner_params(settings(), [5])
         params["config"]["player"] = {"episodes": 1, "deterministic": True, "policy": "pi", "record": False}
         other = HepoPlayer(params, PointMass(16))
-        learner = other._learner
+        learner = other
     other._device = torch.device("meta")
     other.restore(str(tmp_path / "x.pt"))
-    assert torch.equal(learner.net.flat, state["learner"]["flat"])
+    assert torch.equal(learner.policies.net.flat, state["learner"]["flat"])
     if kind == "agent":
         _assert_equal(other.get_full_state_weights(), state)
 
 
 def test_two_runs_are_equal_and_another_seed_differs():
-    a, b, c = (train(seed=s).agent.learner.net.flat for s in (4, 4, 5))
+    a, b, c = (train(seed=s).agent.learner.policies.net.flat for s in (4, 4, 5))
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
 def test_seed_zero_is_a_seed():
-    a, b = (train(seed=0).agent.learner.net.flat for _ in range(2))
+    a, b = (train(seed=0).agent.learner.policies.net.flat for _ in range(2))
     assert torch.equal(a, b)
 
 
@@ -234,7 +234,7 @@ def test_time_limit_bootstraps_the_final_observation():
         learning_rate=3e-3,
         lr_schedule="fixed",
     ).agent
-    values = agent.learner.values(env._obs().unsqueeze(0))[0, :, 1]
+    values = agent.learner.policies.values(env._obs().unsqueeze(0))[0, :, 1]
     assert values.mean().item() == pytest.approx(-10.0, abs=1.0)
 
 
@@ -289,7 +289,7 @@ def test_a_world_that_turns_nan_is_reset_and_training_goes_on():
     recorder.on_iteration = poison
     agent = train(env=RlGamesVecEnv(env), observer=recorder, max_iterations=4, max_bad_fraction=0.1).agent
     assert [r["bad_worlds"] for r in recorder.rows] == [0, 1, 0, 0]
-    assert torch.isfinite(agent.learner.net.flat).all() and torch.isfinite(agent.buffer.obs).all()
+    assert torch.isfinite(agent.learner.policies.net.flat).all() and torch.isfinite(agent.buffer.obs).all()
     assert torch.isfinite(env.sim.dof_pos).all()
 
 
@@ -330,11 +330,14 @@ def test_critics_may_see_more_than_actors(algo):
     agent = train(algo, Watched(16), **options).agent
     obs = torch.rand(16, 3)
     other = torch.cat((obs[:, :2], 1.0 - obs[:, 2:]), 1)
-    p = agent.learner.num_policies
-    (mean, values), (moved_mean, moved) = (agent.learner.evaluate(x.expand(p, -1, -1)) for x in (obs, other))
+    policies = agent.learner.policies
+    (mean, values), (moved_mean, moved) = (
+        policies.mean_and_values(x.expand(policies.num_policies, -1, -1)) for x in (obs, other)
+    )
     assert torch.equal(mean, moved_mean) and (values != moved).all()
     first = train(algo, Watched(16), Recorder(stop_at=1), **options).agent
-    assert (agent.learner.net.flat != first.learner.net.flat)[:, agent.learner.net.value_head_mask() == 1].all()
+    heads = policies.net.value_head_mask() == 1
+    assert (policies.net.flat != first.learner.policies.net.flat)[:, heads].all()
     half = train(algo, Watched(16), Recorder(stop_at=2), **options).agent
     rest = train(algo, Watched(16), Recorder(state=half.get_full_state_weights()), **options).agent
     _assert_equal(agent.get_full_state_weights(), rest.get_full_state_weights())

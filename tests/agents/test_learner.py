@@ -10,8 +10,9 @@ from torch import nn
 from torch.distributions import Normal
 
 from hepo_isaac.agents.config import train_config
-from hepo_isaac.agents.experience import Progress
 from hepo_isaac.agents.learner import Learner
+from hepo_isaac.agents.minibatch import PackedBatch
+from hepo_isaac.agents.rewards import IterationFacts
 from hepo_isaac.agents.rollout import RolloutBuffer
 from hepo_isaac.methods.method import method_from_config
 from tests.toy import METHODS, TRAIN
@@ -44,7 +45,7 @@ def make_rollout(learner, seed=0, rewards=None, num_envs=N):
         obs = torch.randn(p, num_envs // p, O, generator=g)
         buffer.obs[t] = obs
         noise = torch.randn(p, num_envs // p, A, generator=g)
-        buffer.actions[t], buffer.log_prob[t], buffer.mean[t], buffer.values[t] = learner.act_blocks(obs, noise)
+        buffer.actions[t], buffer.log_prob[t], buffer.mean[t], buffer.values[t] = learner.act(obs, noise)
         buffer.rewards[t] = torch.randn(p, num_envs // p, 2, generator=g)
         ends = torch.rand(p, num_envs // p, generator=g)
         buffer.terminated[t], buffer.time_out[t] = ends < 0.05, ends > 0.95
@@ -56,10 +57,12 @@ def make_rollout(learner, seed=0, rewards=None, num_envs=N):
 
 def channel_advantages(learner, buffer, last):
     """(P, M, 2) whitened advantages of r and h on the rows each policy produced."""
-    experience, progress = learner.experience, Progress()
-    own = experience._own(buffer, last, progress)
-    cross = experience._cross(buffer, last, progress) if learner.method.num_policies == 2 else None
-    return experience.channel_advantages(own, cross)
+    halves, facts = learner.collection, IterationFacts()
+    channels = learner.rewards.channels(buffer, facts)
+    own, cross = halves.own_estimates(buffer, last, channels, facts), None
+    if learner.method.num_policies == 2:
+        cross = halves.cross_advantages(buffer, last, halves.partner_estimates(buffer), channels, facts)
+    return halves.standardized(own, cross)
 
 
 class PlainPolicy(nn.Module):
@@ -82,7 +85,7 @@ class PlainPolicy(nn.Module):
 def plain_update(learner, batch, channels, rates):
     """HEPO's single full-batch step, one policy at a time, as anyone would write it."""
     alpha = learner.multiplier.value.item()
-    policies = [PlainPolicy(learner.net, p) for p in range(2)]
+    policies = [PlainPolicy(learner.policies.net, p) for p in range(2)]
     rows = batch.obs.shape[1] // 2
     for k, (policy, weights) in enumerate(zip(policies, ((1.0, 1.0 / (1.0 + alpha)), (0.0, 1.0)))):
         loss = 0.0
@@ -97,8 +100,8 @@ def plain_update(learner, batch, channels, rates):
                 surrogate = torch.where(advantage < 0, torch.max(surrogate, 3.0 * advantage), surrogate)
             loss = loss - 0.5 * surrogate.mean()
             if owner == k:
-                clipped = batch.values[k, mine] + (value - batch.values[k, mine]).clamp(-0.2, 0.2)
-                errors = torch.max((value - batch.targets[k, mine]) ** 2, (clipped - batch.targets[k, mine]) ** 2)
+                clipped = batch.old_values[k, mine] + (value - batch.old_values[k, mine]).clamp(-0.2, 0.2)
+                errors = torch.max((value - batch.returns[k, mine]) ** 2, (clipped - batch.returns[k, mine]) ** 2)
                 loss = loss + 2.0 * errors.mean(0).sum()
                 mean = dist.mean
                 loss = loss + 1e-4 * ((mean - 1.1).clamp_min(0) ** 2 + (mean + 1.1).clamp_max(0) ** 2).sum(-1).mean()
@@ -117,17 +120,17 @@ def test_stacked_update_equals_two_separate_networks():
         method={"off_policy_fraction": 1.0, "multiplier": {"init": 0.7}},
     )
     # pi_H acts with a wide spread, so on its rows pi has ratios beyond the dual clip.
-    learner.net.flat.data[1, -A:] = 1.2
+    learner.policies.net.flat.data[1, -A:] = 1.2
     buffer, last = make_rollout(learner)
     channels = channel_advantages(learner, buffer, last)
     batch = learner.prepare(buffer, last)
-    assert learner.ratio(batch).max() > 5.0
+    assert learner.policies.ratio(batch.obs, batch.actions, batch.log_prob).max() > 5.0
     expected = plain_update(learner, copy.deepcopy(batch), channels, [1e-3, 1e-3])
-    before = learner.net.flat.detach().clone()
+    before = learner.policies.net.flat.detach().clone()
     learner.update(batch)
-    assert (learner.net.flat - before).abs().max() > 5e-4  # the step did something
+    assert (learner.policies.net.flat - before).abs().max() > 5e-4  # the step did something
     for k, policy in enumerate(expected):
-        got = PlainPolicy(learner.net, k)
+        got = PlainPolicy(learner.policies.net, k)
         for (name, a), (_, b) in zip(got.named_parameters(), policy.named_parameters()):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-6, msg=lambda m, n=name: "%s: %s" % (n, m))
 
@@ -139,8 +142,8 @@ def test_alpha_records_the_cross_critic_gap():
 
     def advantages(critic, owner):
         """GAE of r on one owner's rows with another policy's critic, env by env and step by step."""
-        net = PlainPolicy(learner.net, critic)
-        norm = learner.value_norm
+        net = PlainPolicy(learner.policies.net, critic)
+        norm = learner.policies.value_norm
 
         def value(obs):
             raw = net(obs)[1][..., 0].detach()
@@ -166,13 +169,13 @@ def test_alpha_records_the_cross_critic_gap():
     own = [advantages(p, p) for p in range(2)]
     # buffer.values belong to the first pass' statistics; renew them
     for t in range(T):
-        buffer.values[t] = learner.values(buffer.obs[t])
+        buffer.values[t] = learner.policies.values(buffer.obs[t])
     cross = {(critic, owner): advantages(critic, owner) for critic, owner in ((0, 1), (1, 0))}
     spread = torch.cat([*own, *cross.values()]).std(correction=0)
     expected = 0.5 * (cross[1, 0].mean() - cross[0, 1].mean()) / spread
-    before = int(learner.multiplier._count[0])
+    before = int(learner.multiplier.count[0])
     learner.prepare(buffer, last)
-    assert learner.multiplier._records[0, before].item() == pytest.approx(expected.item(), rel=1e-3)
+    assert learner.multiplier.records[0, before].item() == pytest.approx(expected.item(), rel=1e-3)
 
 
 class TestSharing:
@@ -180,27 +183,27 @@ class TestSharing:
         """rho is 1 on own rows before the first step, and pi_k / pi_owner on the other's."""
         learner = make_learner()
         batch = learner.prepare(*make_rollout(learner))
-        rows, ratio = N * T // 2, learner.ratio(batch)
+        rows, ratio = N * T // 2, learner.policies.ratio(batch.obs, batch.actions, batch.log_prob)
         for k in range(2):
             mine, theirs = slice(k * rows, (k + 1) * rows), slice((1 - k) * rows, (2 - k) * rows)
             torch.testing.assert_close(ratio[k, mine], torch.ones(rows), rtol=1e-4, atol=1e-5)
             assert batch.on_policy[k, mine].min() == 1.0 and batch.on_policy[k, theirs].max() == 0.0
-            dist = Normal(*(x[k] for x in (learner.net(batch.obs.expand(2, -1, -1))[0], learner.net.log_std.exp())))
+            net = learner.policies.net
+            dist = Normal(*(x[k] for x in (net(batch.obs.expand(2, -1, -1))[0], net.log_std.exp())))
             expected = dist.log_prob(batch.actions[0]).sum(-1) - batch.log_prob[0]
             torch.testing.assert_close(ratio[k].log(), expected, rtol=1e-4, atol=1e-5)
-        shared, mine = batch.packed()
-        for in_shared, in_mine in learner.rows.minibatches_of_epoch():
-            taken = shared.index_select(0, in_shared.flatten()).view(2, -1, shared.shape[1])
-            own = mine.index_select(0, in_mine.flatten()).view(2, -1, mine.shape[1])
+        packed = PackedBatch(batch)
+        for indices in learner.plan.minibatches_of_epoch():
+            taken = PackedBatch.unpack(*packed.gather(*indices), A)
             for k in range(2):
                 acted = set(batch.log_prob[0, k * rows : (k + 1) * rows].tolist())
-                says = [v in acted for v in taken[k, :, O + A].tolist()]
-                assert own[k, :, -1].bool().tolist() == says
+                says = [v in acted for v in taken.log_prob[k].tolist()]
+                assert taken.on_policy[k].bool().tolist() == says
 
     @pytest.mark.parametrize("fraction, rows", [(1.0, 32), (0.5, 16)])
     def test_every_minibatch_has_a_fixed_share_of_each_owner(self, fraction, rows):
         learner = make_learner(minibatch_size=64, num_envs=16, method={"off_policy_fraction": fraction})
-        minibatches = [shared for shared, _ in learner.rows.minibatches_of_epoch()]
+        minibatches = [shared for shared, _ in learner.plan.minibatches_of_epoch()]
         assert [tuple(m.shape) for m in minibatches] == [(2, 32 + rows)] * 2
         own = torch.cat([m[:, :32] for m in minibatches], 1)
         assert sorted(own[0].tolist()) == list(range(64)) and sorted(own[1].tolist()) == list(range(64, 128))
@@ -220,7 +223,7 @@ class TestSharing:
         used = []
         step = learner.update
         learner.update = lambda batch: (used.append(batch.advantage.clone()), step(batch))[1]
-        learner.learn(buffer, last, Progress())
+        learner.learn(buffer, last, IterationFacts())
         assert learner.multiplier.value.item() == pytest.approx(0.01, rel=1e-4)  # pi is worse: alpha rises
         torch.testing.assert_close(used[0], torch.stack((z.sum(-1), z[:, 1])))
 
@@ -249,7 +252,7 @@ class TestDegenerate:
         for seed in range(3):
             buffer, last = make_rollout(learner, seed, no_task)
             assert channel_advantages(learner, buffer, last)[..., 0].abs().max().item() == 0.0
-            learner.learn(buffer, last, Progress())
+            learner.learn(buffer, last, IterationFacts())
         assert learner.multiplier.gradient.item() == 0.0
         assert learner.multiplier.value.item() == 0.5
 
@@ -271,8 +274,8 @@ class TestDegenerate:
             return rewards
 
         learner = make_learner()
-        learner.net.flat.data[:] = learner.net.flat.data[:1]
-        learner.net.flat.data[:, -A - 2 : -A] = 0.0  # value biases
+        learner.policies.net.flat.data[:] = learner.policies.net.flat.data[:1]
+        learner.policies.net.flat.data[:, -A - 2 : -A] = 0.0  # value biases
         buffer, last = make_rollout(learner, rewards=equal)
         buffer.values.zero_()
         z = channel_advantages(learner, buffer, last)
@@ -285,8 +288,8 @@ class TestDegenerate:
         learner = make_learner("ppo_jh", method={"heuristic_weight": 0.5})
         buffer, _ = make_rollout(learner)
         buffer.rewards.copy_(torch.tensor([1.0, 4.0]))
-        assert learner.experience.channels(buffer, Progress())[0, 0, 0].tolist() == [1.0, 3.0]
-        assert learner.policy_weights().tolist() == [[0.0, 1.0]]
+        assert learner.rewards.channels(buffer, IterationFacts())[0, 0, 0].tolist() == [1.0, 3.0]
+        assert learner.rewards.objective_weights(IterationFacts()).tolist() == [[0.0, 1.0]]
 
 
 @pytest.mark.parametrize(
@@ -302,17 +305,17 @@ class TestDegenerate:
 def test_what_each_policy_maximises(algo, alpha, expected):
     learner = make_learner(algo)
     learner.multiplier.value.fill_(alpha)
-    assert learner.policy_weights().tolist() == expected
+    assert learner.rewards.objective_weights(IterationFacts()).tolist() == expected
 
 
 def test_ppo_does_not_fit_a_critic_it_never_uses():
     learner = make_learner("ppo_h", minibatch_size=N * T)
     batch = learner.prepare(*make_rollout(learner))
-    batch.targets[..., 0] = 100.0  # a critic on r would chase this
+    batch.returns[..., 0] = 100.0  # a critic on r would chase this
     head = slice(-A - 2, -A)  # value biases
-    before = learner.net.flat[:, head].detach().clone()
+    before = learner.policies.net.flat[:, head].detach().clone()
     learner.update(batch)
-    moved = (learner.net.flat[:, head] - before).abs()
+    moved = (learner.policies.net.flat[:, head] - before).abs()
     assert moved[0, 0].item() == 0.0 and moved[0, 1].item() > 0.0
 
 
@@ -326,8 +329,8 @@ def test_runs_side_by_side_do_not_leak():
     flats = []
     for change in (None, poison):
         learner = make_learner(seeds=(3, 4), num_envs=16)
-        learner.learn(*make_rollout(learner, rewards=change, num_envs=16), Progress())
-        flats.append(learner.net.flat.detach().clone())
+        learner.learn(*make_rollout(learner, rewards=change, num_envs=16), IterationFacts())
+        flats.append(learner.policies.net.flat.detach().clone())
     assert torch.equal(flats[0][:2], flats[1][:2])
     assert not torch.equal(flats[0][2:], flats[1][2:])
 
@@ -336,11 +339,11 @@ def test_moving_value_statistics_keeps_predictions():
     learner = make_learner()
     buffer, last = make_rollout(learner)
     learner.prepare(buffer, last)
-    obs = learner.normalize_obs(buffer.rows(buffer.obs))
-    before = learner.value_norm.denormalize(learner.net(obs)[1])
+    obs = learner.policies.normalize_obs(buffer.rows(buffer.obs))
+    before = learner.policies.value_norm.denormalize(learner.policies.net(obs)[1])
     buffer.rewards.mul_(7.0).add_(3.0)
     learner.prepare(buffer, last)
-    after = learner.value_norm.denormalize(learner.net(obs)[1])
+    after = learner.policies.value_norm.denormalize(learner.policies.net(obs)[1])
     torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-3)
 
 
@@ -353,10 +356,10 @@ def test_noise_moves_only_the_reference_and_not_its_critic():
     flats = []
     for noise in (0.0, 0.1):
         learner = make_learner(seeds=(3, 4), num_envs=16, method={"reference_noise": noise})
-        learner.learn(*make_rollout(learner, num_envs=16), Progress())
-        flats.append(learner.net.flat.detach().clone())
+        learner.learn(*make_rollout(learner, num_envs=16), IterationFacts())
+        flats.append(learner.policies.net.flat.detach().clone())
     moved = flats[1] - flats[0]
-    heads = learner.net.value_head_mask().bool()
+    heads = learner.policies.net.value_head_mask().bool()
     assert moved[0::2].abs().max() == 0.0 and moved[:, heads].abs().max() == 0.0
     assert moved[1::2, ~heads].std().item() == pytest.approx(0.1, rel=0.05)
 
@@ -365,13 +368,14 @@ class TestVtrace:
     def test_equal_policies_see_the_others_rows_as_its_owner_does(self):
         """With pi = pi_H (weights and critics) both corrections vanish: only the units, own rows', may differ."""
         learner = make_learner(method={"foreign_advantage": "vtrace", "multiplier": {"init": 0.5}})
-        learner.net.flat.data[:] = learner.net.flat.data[:1]
+        learner.policies.net.flat.data[:] = learner.policies.net.flat.data[:1]
         learner.prepare(*make_rollout(learner, seed=3))  # gives the value statistics a spread, alike for both below
         for name in ("mean", "var", "count"):
-            getattr(learner.value_norm, name)[1] = getattr(learner.value_norm, name)[0]
-        learner.net.flat.data[:] = learner.net.flat.data[:1]
+            getattr(learner.policies.value_norm, name)[1] = getattr(learner.policies.value_norm, name)[0]
+        learner.policies.net.flat.data[:] = learner.policies.net.flat.data[:1]
         buffer, last = make_rollout(learner)
-        own = learner.experience._own(buffer, last, Progress()).advantages
+        channels = learner.rewards.channels(buffer, IterationFacts())
+        own = learner.collection.own_estimates(buffer, last, channels, IterationFacts()).advantages
         batch = learner.prepare(buffer, last)
         rows = own.shape[1]
         for k in range(2):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hepo_isaac.agents.experience import Progress
+from hepo_isaac.agents.rewards import IterationFacts
 from hepo_isaac.methods.contrast import whitened_per_critic
 from tests.agents.test_learner import make_learner, make_rollout
 from tests.agents.test_release import load
@@ -34,7 +34,7 @@ def make(algo, method=None, runs=1, **train):
 def fresh(algo, method=None, seed=0, **train):
     """A learner whose value statistics are trivial, so that networks speak in reward units, and a rollout of it."""
     learner = make(algo, method, **train)
-    learner.value_norm.var.fill_(1.0)
+    learner.policies.value_norm.var.fill_(1.0)
     return learner, *make_rollout(learner, seed)
 
 
@@ -43,7 +43,7 @@ def plain_rollout(learner, buffer, last):
     q = learner.num_policies
 
     def values(obs):
-        return learner.values(obs.reshape(1, -1, O).expand(q, -1, -1)).view(q, len(obs), N, 2).double().numpy()
+        return learner.policies.values(obs.reshape(1, -1, O).expand(q, -1, -1)).view(q, len(obs), N, 2).double().numpy()
 
     slot = buffer.timeout_slot.unsqueeze(-1).expand(*buffer.obs.shape)
     found = [values(x) for x in (buffer.obs, last.unsqueeze(0), buffer.timeout_obs.gather(0, slot))]
@@ -72,8 +72,8 @@ def z(x):
 
 
 def targets_of(learner, batch):
-    norm = learner.value_norm
-    return batch.targets * norm.var.sqrt().float().unsqueeze(1) + norm.mean.float().unsqueeze(1)
+    norm = learner.policies.value_norm
+    return batch.returns * norm.var.sqrt().float().unsqueeze(1) + norm.mean.float().unsqueeze(1)
 
 
 def close(a, b, tolerance=2e-4):
@@ -112,7 +112,7 @@ class TestPotential:
             for n in range(N):
                 following = 0.0 if terminated[t, n] else h[t, n] if time_out[t, n] else h[t + 1, n]
                 shaped[t, n] = r[t, n] + 1.5 * 2.0 * (GAMMA * following - h[t, n])
-        channels = learner.experience.channels(buffer, Progress())
+        channels = learner.rewards.channels(buffer, IterationFacts())
         close(channels[:, 0, :, 1], shaped, 1e-5)
         close(channels[:, 0, :, 0], r[:-1], 1e-6)
         plain = plain_rollout(learner, buffer, last)
@@ -132,13 +132,13 @@ class TestPotential:
             "pbrs", {"shaping": {"potential": "state", "potential_scale": 0.35}, "heuristic_weight": 2}
         )
         with torch.no_grad():
-            shaped.net.flat.copy_(bare.net.flat)
-            shaped.net.rescale_values(torch.full((1, 2), 0.3), torch.zeros(1, 2))
+            shaped.policies.net.flat.copy_(bare.policies.net.flat)
+            shaped.policies.net.rescale_values(torch.full((1, 2), 0.3), torch.zeros(1, 2))
         other, _ = make_rollout(shaped, 0)
         assert torch.equal(other.actions, buffer.actions) and torch.equal(other.rewards, buffer.rewards)
 
         def phi(obs):
-            return bare.values_of_blocks(obs)[..., 1]
+            return bare.policies.values_of_blocks(obs)[..., 1]
 
         following = torch.cat((buffer.obs[1:], last.unsqueeze(0)))
         slot = buffer.timeout_slot.unsqueeze(-1).expand(*buffer.obs.shape)
@@ -147,7 +147,7 @@ class TestPotential:
         other.final_potential.copy_(torch.where(buffer.terminated, torch.tensor(1e9), phi(following)))
         without, with_phi = bare.prepare(buffer, last), shaped.prepare(other, last)
         close(with_phi.advantage, without.advantage)
-        assert (shaped.experience.channels(other, Progress())[..., 1] - buffer.rewards[..., 0]).abs().max() > 0.1
+        assert (shaped.rewards.channels(other, IterationFacts())[..., 1] - buffer.rewards[..., 0]).abs().max() > 0.1
 
     @pytest.mark.parametrize("scale", [1.0, 0.5])
     def test_a_learned_potential_turns_h_into_itself(self, scale):
@@ -159,7 +159,8 @@ class TestPotential:
         buffer.time_out.zero_()
         errors = []
         for _ in range(250):
-            extra = learner.experience.channels(buffer, Progress())[..., 1] - 2.0
+            learner.rewards.fit_potential(buffer, IterationFacts())
+            extra = learner.rewards.channels(buffer, IterationFacts())[..., 1] - 2.0
             errors.append((extra + 0.5 * scale).abs().mean().item() / scale)
         assert extra.shape[0] == T - 1 and errors[0] > 0.2 and errors[-1] < 0.05
 
@@ -170,13 +171,15 @@ class TestPotential:
         buffer.terminated.fill_(True)
         buffer.time_out.zero_()
         for _ in range(60):
-            extra = learner.experience.channels(buffer, Progress())[..., 1]
+            learner.rewards.fit_potential(buffer, IterationFacts())
+            extra = learner.rewards.channels(buffer, IterationFacts())[..., 1]
         close(extra, torch.full_like(extra, -0.5), 0.05)
         before = learner.potential.net.flat.detach().clone()
         buffer.terminated.zero_()
         buffer.time_out.fill_(True)
         learner.potential.optimizer.exp_avg.zero_()
-        extra = learner.experience.channels(buffer, Progress())[..., 1]
+        learner.rewards.fit_potential(buffer, IterationFacts())
+        extra = learner.rewards.channels(buffer, IterationFacts())[..., 1]
         assert torch.equal(learner.potential.net.flat, before)
         close(extra / (GAMMA - 1.0), torch.full_like(extra, 0.5), 0.05)  # the last potential is kept
 
@@ -191,7 +194,7 @@ def test_hurl(iteration, lam):
     plain = plain_rollout(learner, buffer, last)
     ends = torch.tensor(plain.last_values[0, :, 1]), torch.tensor(plain.final_values[0, ..., 1])
     expected = gae_of_channel(buffer, shaped, *ends, lam * GAMMA).flatten()
-    batch = learner.prepare(buffer, last, Progress(iteration, 5))
+    batch = learner.prepare(buffer, last, IterationFacts(iteration, 5))
     close(batch.advantage[0], z(expected))
     close(targets_of(learner, batch)[0, :, 1], expected + buffer.values[..., 1].flatten())
 
@@ -203,13 +206,13 @@ class TestAnnealing:
     def test_decoupled(self, iteration, factor):
         learner, buffer, last = fresh("annealing", {"heuristic_weight": 2.0})
         task, heuristic = z(raw_advantages(learner, buffer, last)[0]).unbind(-1)
-        batch = learner.prepare(buffer, last, Progress(iteration, 8))
+        batch = learner.prepare(buffer, last, IterationFacts(iteration, 8))
         close(batch.advantage[0], task + 2.0 * factor * heuristic)
 
     def test_sum(self, iteration, factor):
         learner, buffer, _ = fresh("annealing", {"heuristic_weight": 2.0, "shaping": {"kind": "sum"}})
         r, h = buffer.rewards.unbind(-1)
-        close(learner.experience.channels(buffer, Progress(iteration, 8))[..., 1], r + 2.0 * factor * h, 1e-6)
+        close(learner.rewards.channels(buffer, IterationFacts(iteration, 8))[..., 1], r + 2.0 * factor * h, 1e-6)
 
     def test_of_two_policies(self, iteration, factor):
         """pi's weight of h falls, and the reference's does not."""
@@ -217,7 +220,7 @@ class TestAnnealing:
         learner, buffer, last = fresh("hepo", {"heuristic_weight": 2.0, "shaping": shaping})
         half, raw = N * T // 2, raw_advantages(learner, buffer, last)
         standard = torch.cat((z(raw[0, :half]), z(raw[1, half:])))
-        batch = learner.prepare(buffer, last, Progress(iteration, 8))
+        batch = learner.prepare(buffer, last, IterationFacts(iteration, 8))
         close(batch.advantage, torch.stack((standard @ torch.tensor([1.0, 2.0 * factor]), standard[:, 1])))
 
 
@@ -225,7 +228,7 @@ class TestLagrangian:
     @staticmethod
     def learn(learner, j, episodes):
         """One iteration in which ``episodes`` ended with mean return ``j``, per run."""
-        progress = Progress(0, 1, torch.tensor(j).view(-1, 1), torch.tensor(episodes).view(-1, 1))
+        progress = IterationFacts(0, 1, torch.tensor(j).view(-1, 1), torch.tensor(episodes).view(-1, 1))
         learner.learn(*make_rollout(learner, num_envs=N * learner.num_runs), progress)
         return learner.multiplier.value.tolist()
 
@@ -257,7 +260,7 @@ class TestLagrangian:
         learner, buffer, last = fresh("ppo_lagrangian", {"threshold": 0.4})
         learner.multiplier.value.fill_(3.0)
         task, heuristic = z(raw_advantages(learner, buffer, last)[0]).unbind(-1)
-        progress = Progress(0, 1, torch.zeros(1, 1), torch.ones(1, 1))
+        progress = IterationFacts(0, 1, torch.zeros(1, 1), torch.ones(1, 1))
         close(learner.prepare(buffer, last, progress).advantage[0], 0.75 * task + 0.25 * heuristic)
 
 
@@ -324,15 +327,15 @@ class TestSharing:
     def updated(method, change, acting=None):
         learner, buffer, last = fresh("hepo", method, minibatch_size=N * T)
         if acting is not None:
-            learner.experience.turns.acting.fill_(acting)
+            learner.collection.schedule.acting.fill_(acting)
         batch = learner.prepare(buffer, last)
         foreign = batch.on_policy == 0.0
         if change == "advantage":
             batch.advantage = torch.where(foreign, torch.randn(foreign.shape), batch.advantage)
         elif change == "targets":
-            batch.targets = torch.where(foreign.unsqueeze(-1), batch.targets + 3.0, batch.targets)
+            batch.returns = torch.where(foreign.unsqueeze(-1), batch.returns + 3.0, batch.returns)
         learner.update(batch)
-        return learner.net.flat.detach()
+        return learner.policies.net.flat.detach()
 
     @pytest.mark.parametrize(
         "share, depends", [("none", [0, 0]), ("pi", [1, 0]), ("reference", [0, 1]), ("both", [1, 1])]
@@ -358,7 +361,7 @@ class TestSharing:
         learner, buffer, last = fresh("hepo", {"off_policy_fraction": 1.0}, minibatch_size=N * T, mini_epochs=1)
         batch = learner.prepare(buffer, last)
         batch.advantage, batch.log_prob = -torch.ones_like(batch.advantage), batch.log_prob - 3.0
-        ratio, own = learner.ratio(batch), batch.on_policy == 1.0
+        ratio, own = learner.policies.ratio(batch.obs, batch.actions, batch.log_prob), batch.on_policy == 1.0
         assert ratio[~own].max() > 3.0
         foreign = torch.stack([r[~o].clamp(0.8, 3.0).mean() for r, o in zip(ratio, own)])
         close(learner.update(batch)["loss_actor"], 0.5 * math.exp(3.0) + 0.5 * foreign, 1e-3)
@@ -380,9 +383,9 @@ class TestSharing:
             foreign = batch.on_policy == 0.0
             if critics == "both":
                 close(targets_of(learner, batch), returns)
-                assert learner.value_norm.count.tolist() == [[N * T]] * 2
+                assert learner.policies.value_norm.count.tolist() == [[N * T]] * 2
             else:
-                assert (batch.targets[foreign] == 0.0).all() and learner.value_norm.count[0] == N * T // 2
+                assert (batch.returns[foreign] == 0.0).all() and learner.policies.value_norm.count[0] == N * T // 2
                 close(targets_of(learner, batch)[~foreign], returns[~foreign])
 
 
@@ -392,7 +395,7 @@ class TestContrasts:
         """Critics whose task values are constant per policy, rewards constant per half, and a rollout with ends."""
         learner, buffer, _ = fresh("hepo", method)
         shift = torch.tensor([[v, 0.0] for v in task_values])
-        learner.net.rescale_values(torch.zeros(2, 2), shift)
+        learner.policies.net.rescale_values(torch.zeros(2, 2), shift)
         buffer, last = make_rollout(learner, 0)
         buffer.rewards[..., 0] = torch.tensor(rewards).view(1, 2, 1)
         return learner, buffer, last
@@ -401,7 +404,7 @@ class TestContrasts:
     def record(learner, buffer, last, progress=None):
         """What the iteration recorded, or None."""
         learner.prepare(buffer, last, progress)
-        return learner.multiplier._records[0, 0].item() if learner.multiplier._count.item() else None
+        return learner.multiplier.records[0, 0].item() if learner.multiplier.count.item() else None
 
     def test_start_value_of_constants(self):
         assert self.record(*self.constant({"contrast": "start_value"})) == pytest.approx(2.0, abs=1e-5)
@@ -415,7 +418,7 @@ class TestContrasts:
         buffer.time_out[-1].zero_()
         assert self.record(learner, buffer, last) is None
         value = learner.multiplier.value.clone()
-        learner.learn(buffer, last, Progress())
+        learner.learn(buffer, last, IterationFacts())
         assert torch.equal(learner.multiplier.value, value)
 
     def test_start_value_is_a_mean_over_start_states_of_both(self):
@@ -439,7 +442,7 @@ class TestContrasts:
 
     @pytest.mark.parametrize("counts, recorded", [((3.0, 1.0), True), ((3.0, 0.0), False), ((0.0, 2.0), False)])
     def test_episode_return(self, counts, recorded):
-        progress = Progress(0, 1, torch.tensor([[0.2, 0.7]]), torch.tensor([counts]))
+        progress = IterationFacts(0, 1, torch.tensor([[0.2, 0.7]]), torch.tensor([counts]))
         found = self.record(*self.constant({"contrast": "episode_return"}), progress)
         assert found == (pytest.approx(-0.5) if recorded else None)
 
@@ -456,11 +459,11 @@ class TestContrasts:
             update(batch),
             raws.append(raw_advantages(learner, buffer, last)[..., 0]),
         )
-        learner.learn(buffer, last, Progress())
+        learner.learn(buffer, last, IterationFacts())
         gaps = []
         for raw in raws:
             scaled = whitened_per_critic(raw, raw[:, :0], unbiased=False)
             gaps.append(0.5 * (scaled[1, :half].mean() - scaled[0, half:].mean()).item())
         assert gaps[0] != pytest.approx(gaps[1], abs=1e-3)
-        assert learner.multiplier._count.item() == 1
-        assert learner.multiplier._records[0, 0].item() == pytest.approx(gaps[after], abs=1e-4)
+        assert learner.multiplier.count.item() == 1
+        assert learner.multiplier.records[0, 0].item() == pytest.approx(gaps[after], abs=1e-4)

@@ -194,23 +194,23 @@ class TestReferences:
         method = {**METHODS["hepo"], "frozen_reference": file}
         half = self.toy(method, Recorder(stop_at=2))
         resumed = self.toy(method, Recorder(state=half.get_full_state_weights()))
-        then = source.learner.net.policy_state(0)
+        then = source.learner.policies.net.policy_state(0)
         for agent in (half, resumed):
             assert agent.iteration == (2 if agent is half else 5)
             for p in (1, 3):
-                now = agent.learner.net.policy_state(p)
+                now = agent.learner.policies.net.policy_state(p)
                 for name, value in then.items():
                     assert torch.equal(now[name], value) == ("value" not in name), name
             for name in ("mean", "var", "count"):
-                theirs = getattr(source.learner.obs_norm, name)
-                assert torch.equal(getattr(agent.learner.obs_norm, name), theirs.expand(2, -1)), name
+                theirs = getattr(source.learner.policies.obs_norm, name)
+                assert torch.equal(getattr(agent.learner.policies.obs_norm, name), theirs.expand(2, -1)), name
         # pi goes on learning, and so do the reference's critics
-        a, b = (agent.learner.net.policy_state(0) for agent in (half, resumed))
+        a, b = (agent.learner.policies.net.policy_state(0) for agent in (half, resumed))
         assert not any(torch.equal(a[name], b[name]) for name in a)
         rates = resumed.learner.optimizer.learning_rate.tolist()
         assert rates[1::2] == [pytest.approx(1e-3)] * 2  # its KL of 0 says nothing
         assert min(rates[0::2]) > 1.1e-3
-        a, b = (agent.learner.net.policy_state(1)["a2c_network.value.weight"] for agent in (half, resumed))
+        a, b = (agent.learner.policies.net.policy_state(1)["a2c_network.value.weight"] for agent in (half, resumed))
         assert ((a / b).std(1) > 1e-3).all()  # not only rescaled with the value statistics
 
     def test_a_frozen_reference_of_another_size_is_refused(self, trained):

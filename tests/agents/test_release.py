@@ -15,7 +15,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from hepo_isaac.agents.experience import Progress
+from hepo_isaac.agents.rewards import IterationFacts
 from hepo_isaac.locate import cfg_dir
 from tests.agents.test_learner import PlainPolicy, make_learner, make_rollout
 from tests.methods import release_reference as release
@@ -60,7 +60,7 @@ def as_seen(learner, buffer, last):
     def values(obs):  # (T', B, n, O) -> (S, Q, T', N, 2)
         steps = len(obs)
         flat = obs.reshape(steps, runs, N, O).transpose(0, 1).reshape(runs, steps * N, O)
-        return learner.values(flat.repeat_interleave(2, 0)).view(runs, 2, steps, N, 2).numpy()
+        return learner.policies.values(flat.repeat_interleave(2, 0)).view(runs, 2, steps, N, 2).numpy()
 
     found, on_last = values(buffer.obs), values(last.unsqueeze(0))
     by_run = [x.reshape(T, runs, N, -1).numpy() for x in (buffer.rewards, buffer.terminated, buffer.time_out)]
@@ -77,21 +77,23 @@ class Iteration:
         self.buffer, self.last = rollout(learner, seed, limits)
         self.before = as_seen(learner, self.buffer, self.last)
         self.alpha = learner.multiplier.value.tolist()
-        update, seen = learner.update, learner.obs_norm.count.clone()
+        update, seen = learner.update, learner.policies.obs_norm.count.clone()
 
         def spied(batch):
             self.batch = batch
-            assert torch.equal(learner.obs_norm.count, seen)  # observations look alike in rollout, update and record
-            norm = learner.value_norm
+            assert torch.equal(
+                learner.policies.obs_norm.count, seen
+            )  # observations look alike in rollout, update and record
+            norm = learner.policies.value_norm
             self.mean, self.var = norm.mean.clone(), norm.var.clone()
             stats = update(batch)
             self.after = as_seen(learner, self.buffer, self.last)
             return stats
 
         learner.update = spied
-        learner.learn(self.buffer, self.last, Progress())
+        learner.learn(self.buffer, self.last, IterationFacts())
         learner.update = update
-        assert torch.equal(learner.obs_norm.count, seen + N * T)
+        assert torch.equal(learner.policies.obs_norm.count, seen + N * T)
 
 
 def env_major(x):
@@ -119,9 +121,9 @@ def test_rows_of_each_iteration(preset):
                 np.testing.assert_allclose(it.mean[p].numpy(), mean, atol=1e-9)
                 np.testing.assert_allclose(it.var[p].numpy(), std**2, atol=1e-9)
                 normal = np.clip((targets[k] - mean) / std, -5, 5)
-                np.testing.assert_allclose(env_major(it.batch.targets[p]), normal, atol=1e-6, rtol=0)
+                np.testing.assert_allclose(env_major(it.batch.returns[p]), normal, atol=1e-6, rtol=0)
                 old = np.clip((release.env_major(plain.values[k]) - mean) / std, -5, 5)
-                np.testing.assert_allclose(env_major(it.batch.values[p]), old, atol=1e-6, rtol=0)
+                np.testing.assert_allclose(env_major(it.batch.old_values[p]), old, atol=1e-6, rtol=0)
                 drives = np.arange(N * T) // (N * T // 2) == k
                 assert (env_major(it.batch.on_policy[p]) == drives).all()
             log_prob = it.buffer.log_prob[:, 2 * s : 2 * s + 2].reshape(T, N).t().flatten()
@@ -150,7 +152,7 @@ def test_alpha_over_iterations(preset, limits):
                 shaped = release.shape_rewards(after, GAMMA, "rl_games")
                 record = release.record_later(shaped, after.values, after.last_values, after.done, GAMMA, TAU)
             release.alpha_step(alpha, record)
-            assert learner.multiplier._records[s, i % 8].item() == pytest.approx(record, abs=1e-6)
+            assert learner.multiplier.records[s, i % 8].item() == pytest.approx(record, abs=1e-6)
             gradient = release.alpha_gradient(alpha)
             signs.add(gradient > 0)
             assert learner.multiplier.gradient[s].item() == pytest.approx(gradient, abs=1e-6)
@@ -181,7 +183,7 @@ def test_record_at_time_limits():
     assert before.time_out.any()
     stored = release.shape_rewards(before, GAMMA, "rl_games")
     theirs = release.record_later(stored, after.values, after.last_values, after.done, GAMMA, TAU)
-    ours = learner.multiplier._records[0, 1].item()
+    ours = learner.multiplier.records[0, 1].item()
     assert ours != pytest.approx(theirs, abs=1e-6) and ours == pytest.approx(theirs, abs=0.1)
 
 
@@ -193,7 +195,7 @@ def test_rows_of_each_minibatch(preset, minibatches):
     expected = release.minibatch_rows(N * T, minibatches, PRESETS[preset])
     place = env_major(torch.arange(N * T))  # place[i]: our row at the release's place i
     for _ in range(2):
-        found = learner.rows.minibatches_of_epoch()
+        found = learner.plan.minibatches_of_epoch()
         for (shared, mine), rows in zip(found, expected, strict=True):
             for p in range(4):
                 ours = [place[row] for row in rows]
@@ -205,7 +207,7 @@ def test_an_epoch_with_separate_networks(preset):
     """The release's loss, one policy at a time: mean over all rows of a minibatch for actor, critics and bounds,
     whoever drove; plain clip on foreign rows; two Adams with their own clipped gradients."""
     learner = make(preset, runs=1, alpha=(0.7,), mini_epochs=1, lr_schedule="fixed", e_clip=0.1)
-    learner.net.flat.data[1, -A:] = 1.0  # far from each other: ratios beyond any dual clip
+    learner.policies.net.flat.data[1, -A:] = 1.0  # far from each other: ratios beyond any dual clip
     Iteration(learner, seed=0)
     buffer, last = rollout(learner, 1)
     (plain,) = as_seen(learner, buffer, last)
@@ -213,17 +215,17 @@ def test_an_epoch_with_separate_networks(preset):
         plain, GAMMA, TAU, "rl_games", learner.multiplier.value.item(), 1.0, PRESETS[preset]
     )
     targets = release.value_targets(plain, GAMMA, TAU, "rl_games")
-    policies = [PlainPolicy(learner.net, k) for k in range(2)]
+    policies = [PlainPolicy(learner.policies.net, k) for k in range(2)]
     moments = learner.optimizer.state_dict()
     batch = learner.prepare(buffer, last)
-    mean, std = learner.value_norm.mean.numpy(), learner.value_norm.var.sqrt().numpy()
-    assert learner.ratio(batch).max() > 5.0
+    mean, std = learner.policies.value_norm.mean.numpy(), learner.policies.value_norm.var.sqrt().numpy()
+    assert learner.policies.ratio(batch.obs, batch.actions, batch.log_prob).max() > 5.0
     learner.optimizer.load_state_dict({**moments, **{m: 0 * moments[m] for m in ("exp_avg", "exp_avg_sq", "steps")}})
     obs, actions = (torch.tensor(env_major(x[0])) for x in (batch.obs, batch.actions))
     log_prob = torch.tensor(env_major(batch.log_prob[0]))
     for k, policy in enumerate(policies):
         # the heads follow the statistics, so that predictions stay what they were
-        fresh = PlainPolicy(learner.net, k)
+        fresh = PlainPolicy(learner.policies.net, k)
         policy.load_state_dict(fresh.state_dict())
         adam = torch.optim.Adam(policy.parameters(), lr=1e-3)
         normal = [
@@ -245,7 +247,7 @@ def test_an_epoch_with_separate_networks(preset):
             adam.step()
     learner.update(batch)
     for k, policy in enumerate(policies):
-        got = PlainPolicy(learner.net, k)
+        got = PlainPolicy(learner.policies.net, k)
         for (name, a), (_, b) in zip(got.named_parameters(), policy.named_parameters()):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-6, msg=lambda m, n=name: "%s: %s" % (n, m))
 
@@ -260,9 +262,9 @@ def test_kl_is_over_all_rows(preset):
     )
     buffer, last = rollout(one, 0)
     batch = one.prepare(buffer, last)
-    old = [PlainPolicy(one.net, k)(batch.obs[0])[0] for k in range(2)]
+    old = [PlainPolicy(one.policies.net, k)(batch.obs[0])[0] for k in range(2)]
     first = one.update(batch)["kl"]
-    new = [PlainPolicy(one.net, k)(batch.obs[0])[0] for k in range(2)]
+    new = [PlainPolicy(one.policies.net, k)(batch.obs[0])[0] for k in range(2)]
     expected = [torch.distributions.kl_divergence(a, b).sum(-1).mean().item() for a, b in zip(old, new)]
     second = 2.0 * two.update(two.prepare(buffer, last))["kl"]
     assert first.abs().max().item() < 1e-12 and min(expected) > 1e-3

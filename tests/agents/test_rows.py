@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hepo_isaac.agents.config import train_config
-from hepo_isaac.agents.rows import RowPlan
+from hepo_isaac.agents.minibatch import RowPlan
 from hepo_isaac.methods.method import method_from_config
 from tests.toy import METHODS, TRAIN
 
@@ -35,7 +35,7 @@ def plan(order, runs=2, minibatch_size=16, seeds=None, **method):
 
 def epoch(rows):
     """Per minibatch (P, m) rows within the run, whichever of the two index sets they are read from."""
-    policies, found = rows._policies, []
+    policies, found = rows.policies_per_run, []
     for shared, mine in rows.minibatches_of_epoch():
         p = torch.arange(len(mine)).unsqueeze(1)
         within = mine - p * ROWS
@@ -57,7 +57,7 @@ def test_each_epoch_visits_every_own_row_once(order):
     """And what is not shuffled visits all; shuffles differ from epoch to epoch and from run to run."""
     rows = plan(order)
     first, second = (torch.cat(epoch(rows), 1) for _ in range(2))
-    blocks = 2 if rows._by_block else 1
+    blocks = 2 if rows.by_block else 1
     for p, taken in enumerate(first.tolist()):
         k = p % blocks
         own = range(k * ROWS // blocks, (k + 1) * ROWS // blocks)
@@ -117,20 +117,20 @@ class TestWeights:
     def sums(order, acting=None, **method):
         """(P, minibatches, 3) sums over the rows of minibatches for actor, critic and KL."""
         rows = plan(order, **method)
-        policies = 2 * rows._policies
+        policies = 2 * rows.policies_per_run
         if acting is not None:
             on_policy = torch.tensor(acting).repeat(2).unsqueeze(1).expand(policies, ROWS)
-        elif rows._policies == 1:
+        elif rows.policies_per_run == 1:
             on_policy = torch.ones(policies, ROWS)
         else:
             first = (torch.arange(ROWS) < ROWS // 2).float()
             on_policy = torch.stack((first, 1.0 - first)).repeat(2, 1)
-        weights = rows.loss_weights(on_policy)
-        assert weights.shape == (policies, 6)
+        weights = rows.loss_weights()
+        assert weights.own.shape == weights.partner.shape == (policies, 3)
         found = []
         for minibatch in epoch(rows):
-            own = on_policy.gather(1, minibatch).unsqueeze(-1)
-            found.append((own * weights[:, None, 0::2] + (1 - own) * weights[:, None, 1::2]).sum(1))
+            of_rows = weights.of_rows(on_policy.gather(1, minibatch))
+            found.append(torch.stack(of_rows, -1).sum(1))
         return torch.stack(found, 1)
 
     @pytest.mark.parametrize("order", ["one", "stratified", "whole", "alone", "contiguous", "interleaved"])
@@ -143,16 +143,17 @@ class TestWeights:
 
     def test_half_of_the_actors_loss_is_the_partners(self):
         rows = plan("stratified")
-        weights = rows.loss_weights(torch.ones(4, ROWS))[0].tolist()
-        assert weights == [0.5 / 8, 0.5 / 4, 1 / 8, 0.0, 1 / 8, 0.0]
+        weights = rows.loss_weights()
+        assert weights.own[0].tolist() == [0.5 / 8, 1 / 8, 1 / 8]
+        assert weights.partner[0].tolist() == [0.5 / 4, 0.0, 0.0]
 
     @pytest.mark.parametrize("order", ["stratified", "whole"])
     def test_critics_on_both(self, order):
         """critic_data=both: partner's rows count as much as a policy's own in a critic's loss, in sum 1."""
         assert torch.allclose(self.sums(order, critic_data="both"), torch.ones(1))
-        weights = plan(order, critic_data="both").loss_weights(torch.ones(4, ROWS))
-        foreign = 4 if order == "stratified" else 8
-        assert weights[:, 2].tolist() == [0.5 / 8] * 4 and weights[:, 3].tolist() == [0.5 / foreign] * 4
+        weights = plan(order, critic_data="both").loss_weights()
+        partner = 4 if order == "stratified" else 8
+        assert weights.own[:, 1].tolist() == [0.5 / 8] * 4 and weights.partner[:, 1].tolist() == [0.5 / partner] * 4
 
     @pytest.mark.parametrize("acting", [0, 1])
     def test_by_turns(self, acting):

@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from rl_games.common.algo_observer import AlgoObserver
 
-from hepo_isaac.agents.evaluation import evaluate
+from hepo_isaac.agents.evaluation import evaluate_policies
 from hepo_isaac.agents.register import run_training
 from hepo_isaac.envs.make import make_env
 from hepo_isaac.envs.rl_games import RlGamesVecEnv
@@ -125,7 +125,7 @@ def test_a_run_among_others_is_the_run_alone(task, algo):
 
 
 def test_seeds_differ():
-    flat = train((5, 6)).agent.learner.net.flat
+    flat = train((5, 6)).agent.learner.policies.net.flat
     assert not torch.allclose(flat[:2], flat[2:])
 
 
@@ -146,7 +146,7 @@ def test_one_run_of_several_can_go_on_alone():
     alone = train((2,), states=[half.agent.get_run_state(1)])
     whole = train((1, 2))
     expected = whole.agent.get_run_state(1)["learner"]["flat"]
-    torch.testing.assert_close(alone.agent.learner.net.flat.detach(), expected, rtol=1e-3, atol=2e-4)
+    torch.testing.assert_close(alone.agent.learner.policies.net.flat.detach(), expected, rtol=1e-3, atol=2e-4)
     assert alone.agent.env_steps == whole.agent.env_steps == 4 * 16 * 16
 
 
@@ -162,11 +162,11 @@ def test_metrics_are_those_of_each_run():
 def test_evaluation_leaves_the_agent_as_it_was():
     agent = train((5, 6)).agent
     before = copy.deepcopy(agent.get_full_state_weights())
-    found = evaluate(agent, 20)
+    found = evaluate_policies(agent, 20)
     _assert_same(before, agent.get_full_state_weights())
     assert len(found) == 2 and found[0]["episodes"] == 24  # 8 envs a policy: 3 episodes each
     assert found[0]["pi"]["return_task_se"] > 0 and found[0] != found[1]
-    assert evaluate(agent, 20) == found
+    assert evaluate_policies(agent, 20) == found
 
 
 def test_evaluation_counts_whole_episodes_from_their_beginning():
@@ -183,7 +183,7 @@ def test_evaluation_counts_whole_episodes_from_their_beginning():
         env.task.rewards = ones
 
     agent = train((5,), task="Push2D", env_hook=hook, iterations=1).agent
-    found = evaluate(agent, 8)[0]
+    found = evaluate_policies(agent, 8)[0]
     assert found["pi"]["return_task"] == 100.0 and found["pi_h"]["return_task_se"] == 0.0
 
 

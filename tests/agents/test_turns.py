@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from hepo_isaac.agents.experience import Progress
 from hepo_isaac.agents.register import run_training
-from hepo_isaac.agents.turns import Turns
+from hepo_isaac.agents.rewards import IterationFacts
+from hepo_isaac.agents.turn_schedule import TurnSchedule
 from hepo_isaac.methods.eipo import constraint_gap, max_stage_utility, min_stage_utility
 from hepo_isaac.methods.method import method_from_config
 from tests.agents.test_agent import Recorder
@@ -34,7 +34,7 @@ def rollout(learner, seed=0, rewards=None):
 
 
 def turns(learner):
-    return learner.experience.turns
+    return learner.collection.schedule
 
 
 def advantages(learner, buffer, last):
@@ -43,7 +43,7 @@ def advantages(learner, buffer, last):
 
     def values(obs):  # (T', S, N, O) -> (S, 2, T', N, 2)
         flat = obs.transpose(0, 1).flatten(1, 2).repeat_interleave(2, 0)
-        return learner.values(flat).view(runs, 2, -1, N, 2).double().numpy()
+        return learner.policies.values(flat).view(runs, 2, -1, N, 2).double().numpy()
 
     slot = buffer.timeout_slot.unsqueeze(-1).expand(*buffer.obs.shape)
     on_rows, on_last, on_final = (
@@ -86,7 +86,7 @@ class TestCollection:
         learner, acted = make("hepo_alternating", seeds=(0, 1)), []
         for seed in range(4):
             acted.append(turns(learner).acting.tolist())
-            learner.learn(*rollout(learner, seed), Progress())
+            learner.learn(*rollout(learner, seed), IterationFacts())
         assert acted == [[0, 0], [1, 1], [0, 0], [1, 1]]
 
     def test_the_acting_policy_acts_in_all_envs_of_its_run(self):
@@ -95,8 +95,8 @@ class TestCollection:
         learner, buffer = agent.learner, agent.buffer
         turns(learner).acting.copy_(torch.tensor([1, 0]))
         agent.collect()
-        obs = learner.normalize_obs(buffer.rows(buffer.obs))
-        mean, values, log_std = learner.net(obs.repeat_interleave(2, 0))
+        obs = learner.policies.normalize_obs(buffer.rows(buffer.obs))
+        mean, values, log_std = learner.policies.net(obs.repeat_interleave(2, 0))
         for run, p in enumerate((1, 2)):
             density = Normal(mean[p], log_std[p].exp()).log_prob(buffer.rows(buffer.actions)[run]).sum(-1)
             torch.testing.assert_close(buffer.rows(buffer.log_prob)[run], density, rtol=1e-4, atol=1e-4)
@@ -110,9 +110,10 @@ class TestCollection:
         for generator in agent.generators:
             twin = torch.Generator()
             twin.set_state(generator.get_state())
-            expected.append(torch.zeros(16 * A).normal_(generator=twin))
-        agent._draw_noise()
-        assert torch.equal(agent._noise.view(2, -1), torch.stack(expected))
+            draws = [torch.zeros(16 * A).normal_(generator=twin) for _ in range(agent.buffer.horizon)]
+            expected.append(draws[-1])
+        agent.collect()
+        assert torch.equal(agent.noise.view(2, -1), torch.stack(expected))
 
     def test_ratios(self):
         """1 for who acted; the other's is its probability over the one of who acted."""
@@ -120,7 +121,7 @@ class TestCollection:
         turns(learner).acting.copy_(torch.tensor([1, 0]))
         batch = learner.prepare(*rollout(learner))
         assert batch.on_policy.tolist() == [[float(p in (1, 2))] * N * T for p in range(4)]
-        ratio = learner.ratio(batch)
+        ratio = learner.policies.ratio(batch.obs, batch.actions, batch.log_prob)
         for p in (1, 2):
             torch.testing.assert_close(ratio[p], torch.ones(N * T), rtol=1e-4, atol=1e-5)
             assert (ratio[p ^ 1] - 1.0).abs().max() > 0.05
@@ -143,34 +144,34 @@ class TestCollection:
     def test_only_the_acting_policys_critic_learns(self, acting):
         learner = make("hepo_alternating")
         turns(learner).acting.fill_(acting)
-        before, norm = learner.net.flat.detach().clone(), learner.value_norm.mean.clone()
-        learner.learn(*rollout(learner), Progress())
-        moved = (learner.net.flat - before).abs()
+        before, norm = learner.policies.net.flat.detach().clone(), learner.policies.value_norm.mean.clone()
+        learner.learn(*rollout(learner), IterationFacts())
+        moved = (learner.policies.net.flat - before).abs()
         assert (moved.max(1).values > 1e-4).all()  # both actors learn from these rows
         assert moved[1 - acting, VALUE_BIAS].max() == 0.0 and moved[acting, VALUE_BIAS].max() > 0.0
-        assert torch.equal(learner.value_norm.mean[1 - acting], norm[1 - acting])
-        assert (learner.value_norm.mean[acting] != norm[acting]).all()
-        assert learner.value_norm.count.flatten().tolist() == [N * T * (k == acting) for k in range(2)]
+        assert torch.equal(learner.policies.value_norm.mean[1 - acting], norm[1 - acting])
+        assert (learner.policies.value_norm.mean[acting] != norm[acting]).all()
+        assert learner.policies.value_norm.count.flatten().tolist() == [N * T * (k == acting) for k in range(2)]
 
     def test_targets_and_advantages(self):
         """Both maximise what the acting policy's critics say, standardised, each with its own weights; the acting
         policy's critics fit their own returns."""
         learner = make("hepo_alternating", seeds=(0, 1), method={"heuristic_weight": 2.0})
         for seed in range(2):  # by now both have value statistics
-            learner.learn(*rollout(learner, seed), Progress())
+            learner.learn(*rollout(learner, seed), IterationFacts())
         turns(learner).acting.copy_(torch.tensor([1, 0]))
         learner.multiplier.value.copy_(torch.tensor([1.0, 3.0]))
         buffer, last = rollout(learner, 2)
         raw = advantages(learner, buffer, last)
-        values = learner.values(buffer.rows(buffer.obs).repeat_interleave(2, 0))
+        values = learner.policies.values(buffer.rows(buffer.obs).repeat_interleave(2, 0))
         batch = learner.prepare(buffer, last)
         for run, (k, alpha) in enumerate(((1, 1.0), (0, 3.0))):
             task, heuristic = (z(raw[run, k, :, c]) for c in range(2))
             expected = torch.stack((task + 2.0 / (1.0 + alpha) * heuristic, heuristic))
             torch.testing.assert_close(batch.advantage[2 * run : 2 * run + 2], expected, rtol=1e-3, atol=1e-3)
             p = 2 * run + k
-            norm = learner.value_norm
-            targets = norm.mean[p] + norm.var[p].sqrt() * batch.targets[p]
+            norm = learner.policies.value_norm
+            targets = norm.mean[p] + norm.var[p].sqrt() * batch.returns[p]
             torch.testing.assert_close(targets.float(), raw[run, k] + values[p], rtol=1e-3, atol=1e-3)
 
     def test_alpha_needs_a_record_of_both(self):
@@ -183,13 +184,13 @@ class TestCollection:
             raw = advantages(learner, buffer, last)[0, :, :, 0]
             acting = i % 2
             last_mean[acting] = raw[1 - acting].mean()
-            learner.learn(buffer, last, Progress())
-            assert multiplier._count.item() == i
+            learner.learn(buffer, last, IterationFacts())
+            assert multiplier.count.item() == i
             if i == 0:
                 assert multiplier.value.item() == 0.0 == multiplier.gradient.item()
                 continue
             gap = 0.5 * (last_mean[0] - last_mean[1]) / raw.std(correction=0)
-            assert multiplier._records[0, i - 1].item() == pytest.approx(gap.item(), rel=1e-3, abs=1e-5)
+            assert multiplier.records[0, i - 1].item() == pytest.approx(gap.item(), rel=1e-3, abs=1e-5)
 
     def test_alpha_from_episodes_needs_episodes_of_both(self):
         """A policy that acted without finishing an episode has no J: alpha waits, and later stands still."""
@@ -197,9 +198,9 @@ class TestCollection:
         seen = []
         #           pi acts      pi_H        pi          pi_H        pi          pi_H
         for ended in ((0, 0), (0, 4), (2, 0), (0, 0), (0, 0), (0, 1)):
-            progress = Progress(0, 1, torch.tensor([[0.5, 0.9 if len(seen) < 4 else 0.1]]), torch.tensor([ended]))
+            progress = IterationFacts(0, 1, torch.tensor([[0.5, 0.9 if len(seen) < 4 else 0.1]]), torch.tensor([ended]))
             learner.learn(*rollout(learner), progress)
-            seen.append((learner.multiplier._count.item(), learner.multiplier.value.item()))
+            seen.append((learner.multiplier.count.item(), learner.multiplier.value.item()))
         assert [count for count, _ in seen] == [0, 0, 1, 1, 1, 2]
         alpha = [value for _, value in seen]
         assert alpha[:2] == [0.0, 0.0] and alpha[2] > 0.0 and alpha[2] == alpha[3] == alpha[4]
@@ -213,7 +214,7 @@ class TestEipo:
         acted = []
         for seed in seeds:
             acted.append(turns(learner).acting.tolist())
-            learner.learn(*rollout(learner, seed, rewards), Progress())
+            learner.learn(*rollout(learner, seed, rewards), IterationFacts())
         return acted
 
     def test_the_max_stage_comes_first(self):
@@ -255,9 +256,9 @@ class TestEipo:
             update, seen = learner.update, []
             learner.update = lambda batch, update=update, seen=seen: (
                 update(batch),
-                seen.append(learner.ratio(batch)[0]),
+                seen.append(learner.policies.ratio(batch.obs, batch.actions, batch.log_prob)[0]),
             )
-            learner.learn(buffer, last, Progress())
+            learner.learn(buffer, last, IterationFacts())
             learner.update = update
             centred = (raw - raw.mean()) / raw.std(correction=0)  # a critic's error is no gap
             gap = constraint_gap(seen[0], centred, 0.2).item() if i % 2 == 0 else 0.0
@@ -271,11 +272,11 @@ class TestEipo:
     def test_alpha_falls_while_pi_is_better(self, shift, falls):
         """r pays the first action; pi pushes it up or down a little more than pi_J does."""
         learner = make("eipo", learning_rate=1e-6, lr_schedule="fixed")
-        learner.net.flat.data[0] = learner.net.flat.data[1]
-        learner.net.flat.data[0, -2 * A - 2] += shift  # bias of the first action's mean
+        learner.policies.net.flat.data[0] = learner.policies.net.flat.data[1]
+        learner.policies.net.flat.data[0, -2 * A - 2] += shift  # bias of the first action's mean
         buffer, last = rollout(learner)
         buffer.rewards[..., 0] = buffer.actions[..., 0]
-        learner.learn(buffer, last, Progress())
+        learner.learn(buffer, last, IterationFacts())
         assert (learner.multiplier.value.item() < 0.5) == falls and learner.multiplier.value.item() != 0.5
 
     def test_runs_in_different_stages_do_not_leak(self):
@@ -292,7 +293,9 @@ class TestEipo:
             acted = self.run(learner, range(5), poison)
             one = {name: x[1] for name, x in turns(learner).state_dict().items()}
             one.update({name: x[1] for name, x in learner.multiplier.state_dict().items()})
-            states.append((one, learner.net.flat[2:].detach().clone(), learner.value_norm.mean[2:], acted))
+            states.append(
+                (one, learner.policies.net.flat[2:].detach().clone(), learner.policies.value_norm.mean[2:], acted)
+            )
         (a, flat_a, norm_a, acted_a), (b, flat_b, norm_b, acted_b) = states
         assert all(torch.equal(a[name], b[name]) for name in a) and a["utility"] != 0.0
         assert torch.equal(flat_a, flat_b) and torch.equal(norm_a, norm_b)
@@ -306,7 +309,7 @@ class TestStages:
     @staticmethod
     def play(rule, utilities, most=16, constraint="eipo"):
         preset = load("eipo" if constraint == "eipo" else "hepo_alternating")
-        state = Turns(
+        state = TurnSchedule(
             method_from_config({**preset, "switching": rule, "max_stage_iterations": most}), 2, torch.device("cpu")
         )
         acted = []
@@ -346,7 +349,7 @@ class TestStages:
 
     def test_a_checkpoint_holds_all_of_it(self):
         method = method_from_config(load("eipo"))
-        state, other = (Turns(method, 2, torch.device("cpu")) for _ in range(2))
+        state, other = (TurnSchedule(method, 2, torch.device("cpu")) for _ in range(2))
         tensors = [name for name, value in vars(state).items() if isinstance(value, torch.Tensor)]
         for i, name in enumerate(tensors):
             getattr(state, name).copy_(torch.full_like(getattr(state, name), i + 2))

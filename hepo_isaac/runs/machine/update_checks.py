@@ -95,7 +95,7 @@ def graph_equals_eager(device: str, num_envs: int) -> Outcome:
         agent = analytic_agent("hepo", device, num_envs, graph)
         for _ in range(3):
             metrics = agent.train_epoch()[0]
-        flats.append(agent.learner.net.flat.detach().clone())
+        flats.append(agent.learner.policies.net.flat.detach().clone())
         rates[name + "_update_s"] = metrics["update_s"]
         if graph:
             ok, said = captured(agent)

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 from rl_games.common.algo_observer import AlgoObserver
 
-from hepo_isaac.agents.evaluation import evaluate
+from hepo_isaac.agents.evaluation import evaluate_policies
 from hepo_isaac.errors import Notice
 from hepo_isaac.runs.train.observer import RunObserver
 from hepo_isaac.runs.train.progress import Progress, duration, number, rate
@@ -119,7 +119,7 @@ class SeedsObserver(AlgoObserver):
         if self.interrupted:
             return
         if self._evaluation_episodes > 0:
-            for observer, result in zip(self.observers, evaluate(agent, self._evaluation_episodes)):
+            for observer, result in zip(self.observers, evaluate_policies(agent, self._evaluation_episodes)):
                 observer.evaluation = result
         for observer, view in zip(self.observers, self._views):
             observer.on_finish(view)
