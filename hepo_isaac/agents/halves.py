@@ -15,7 +15,7 @@ from torch import Tensor
 from hepo_isaac.agents.config import TrainConfig
 from hepo_isaac.agents.minibatch import Batch
 from hepo_isaac.agents.policies import Acted, Policies
-from hepo_isaac.agents.rewards import IterationFacts, Rewards
+from hepo_isaac.agents.rewards import IterationFacts, RewardChannels
 from hepo_isaac.agents.rollout import RolloutBuffer
 from hepo_isaac.methods.advantages import MIN_ADVANTAGE_STD, standardize, vtrace
 from hepo_isaac.methods.contrast import (
@@ -54,7 +54,12 @@ class Halves:
     """
 
     def __init__(
-        self, method: MethodConfig, train: TrainConfig, policies: Policies, rewards: Rewards, multiplier: Multiplier
+        self,
+        method: MethodConfig,
+        train: TrainConfig,
+        policies: Policies,
+        rewards: RewardChannels,
+        multiplier: Multiplier,
     ) -> None:
         self.method, self.train = method, train
         self.policies, self.rewards, self.multiplier = policies, rewards, multiplier

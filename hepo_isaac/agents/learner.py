@@ -20,7 +20,7 @@ from hepo_isaac.agents.minibatch import Batch, PackedBatch, RowPlan, RowWeights
 from hepo_isaac.agents.optimizer import StackedAdam
 from hepo_isaac.agents.policies import Acted, Policies
 from hepo_isaac.agents.potential import LearnedPotential
-from hepo_isaac.agents.rewards import IterationFacts, Rewards
+from hepo_isaac.agents.rewards import IterationFacts, RewardChannels
 from hepo_isaac.agents.rollout import RolloutBuffer
 from hepo_isaac.agents.turns import Turns
 from hepo_isaac.methods.losses import adapt_learning_rate
@@ -56,7 +56,7 @@ class Learner:
         self.optimizer = StackedAdam(self.policies.net.flat, torch.full((p,), train.learning_rate, device=device))
         self.multiplier = Multiplier(method.multiplier, self.num_runs, device)
         self.potential = self._potential(num_obs, num_actions)
-        self.rewards = Rewards(method, train, self.multiplier, self.potential)
+        self.rewards = RewardChannels(method, train, self.multiplier, self.potential)
         collection = Turns if method.collection == "alternating" else Halves
         self.collection: Union[Halves, Turns] = collection(method, train, self.policies, self.rewards, self.multiplier)
         critics = torch.tensor(method.critic_channels(), dtype=torch.float32, device=device)

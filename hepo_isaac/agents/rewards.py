@@ -32,7 +32,7 @@ class IterationFacts:
     episode_count: Optional[Tensor] = None
 
 
-class Rewards:
+class RewardChannels:
     """From the r and h of a rollout to what critics fit and policies maximise.
 
     Args:

@@ -14,7 +14,7 @@ from torch import Tensor
 from hepo_isaac.agents.config import TrainConfig
 from hepo_isaac.agents.minibatch import Batch
 from hepo_isaac.agents.policies import Acted, Policies
-from hepo_isaac.agents.rewards import IterationFacts, Rewards
+from hepo_isaac.agents.rewards import IterationFacts, RewardChannels
 from hepo_isaac.agents.rollout import RolloutBuffer
 from hepo_isaac.agents.turn_schedule import TurnSchedule
 from hepo_isaac.methods.advantages import standardize
@@ -32,7 +32,12 @@ class Turns:
     """
 
     def __init__(
-        self, method: MethodConfig, train: TrainConfig, policies: Policies, rewards: Rewards, multiplier: Multiplier
+        self,
+        method: MethodConfig,
+        train: TrainConfig,
+        policies: Policies,
+        rewards: RewardChannels,
+        multiplier: Multiplier,
     ) -> None:
         self.method, self.train = method, train
         self.policies, self.rewards, self.multiplier = policies, rewards, multiplier
