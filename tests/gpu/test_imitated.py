@@ -49,7 +49,7 @@ def test_a_loop_that_asks_the_host_is_found():
     few, _, eager = run("-m", "tests.gpu.imitated", "Cartpole", "--loops")
     assert few["waits"] == {}
     ((what, count),) = eager["waits"].items()
-    assert what.startswith("condition of a loop: sim/mujoco/warp.py:") and "solver.py" in what and count > 0
+    assert what.startswith("condition of a loop: mujoco/warp.py:") and "solver.py" in what and count > 0
 
 
 @functools.cache

@@ -350,12 +350,16 @@ def _address(pointer: Any) -> int:
     return ctypes.cast(pointer, ctypes.c_void_p).value or 0
 
 
+# This module and imitated_cuda beside it, which no reader wants to be pointed at.
+_IMITATION = __name__[: -len("driver")]
+
+
 def caller() -> str:
     """The innermost line of ours, and behind it the line of a library through which it came here."""
     ours, through = "", ""
     for frame, line in traceback.walk_stack(None):
         name, file = str(frame.f_globals.get("__name__", "")), frame.f_code.co_filename
-        if name.startswith(("warp.", "hepo_isaac.sim.imitated_")):
+        if name.startswith(("warp.", _IMITATION)):
             continue
         where = "%s:%d %s" % ("/".join(file.split(os.sep)[-2:]), line, frame.f_code.co_name)
         if name.split(".")[0] not in _THEIRS:
