@@ -117,6 +117,62 @@ def test_arrows_run_one_way(path):
     assert violations(path.read_text(encoding="utf-8"), layer_of_file(path), package_of(path)) == []
 
 
+def module_of(path):
+    """Dotted name of a file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def import_graph(sources):
+    """module -> modules of ours that it imports when it is loaded, for sources {module: (source, package)}.
+
+    Imports inside functions and under TYPE_CHECKING draw no arrow: they tie no file to another when it is loaded.
+    """
+    graph = {}
+    for module, (source, package) in sources.items():
+        graph[module] = set()
+        for node in ast.parse(source).body:
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            for name, _ in imports(ast.Module([node], []), package):
+                named = [f"{name}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+                graph[module] |= {target for target in (name, *named) if target in sources and target != module}
+    return graph
+
+
+def circles(graph):
+    """Modules that can be reached from themselves, in groups that reach each other."""
+    reach = {module: set(targets) for module, targets in graph.items()}
+    changed = True
+    while changed:
+        changed = False
+        for targets in reach.values():
+            further = set().union(*(reach[t] for t in targets)) - targets
+            if further:
+                targets |= further
+                changed = True
+    return sorted(
+        {tuple(sorted(m for m in reach[module] if module in reach[m])) for module in reach if module in reach[module]}
+    )
+
+
+def test_no_circle_of_files():
+    sources = {module_of(p): (p.read_text(encoding="utf-8"), package_of(p)) for p in SOURCES}
+    graph = import_graph(sources)
+    assert sum(map(len, graph.values())) > 300
+    assert circles(graph) == []
+
+
+def test_a_circle_is_found():
+    """Also through a package's face, and not through a function or what only a type checker reads."""
+    package = {"a": ("from b import x", ""), "b": ("import c", ""), "c": ("from a import y", ""), "d": ("import a", "")}
+    assert circles(import_graph(package)) == [("a", "b", "c")]
+    lazy = {"a": ("def f():\n    import b", ""), "b": ("import a\nif TYPE_CHECKING:\n    import b", "")}
+    assert circles(import_graph(lazy)) == []
+    face = {"p": ("from p import a", "p"), "p.a": ("from p import b", "p"), "p.b": ("import p", "p")}
+    assert circles(import_graph(face)) == [("p", "p.a", "p.b")]
+
+
 def asks_for_an_engine(source):
     """Whether code compares the engine's name with anything: what differs between engines is data (for_engine)."""
     compares = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Compare)]
