@@ -55,6 +55,9 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
+    from hepo_isaac.schema import register
+
+    register()
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(cfg_dir()), version_base="1.3"):
         return hydra.compose("config", list(overrides))

@@ -65,6 +65,9 @@ def _hydra(argv: Sequence[str]) -> int:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
+    from hepo_isaac.schema import register
+
+    register()
     GlobalHydra.instance().clear()
     before = sys.argv
     sys.argv = ["train.py", *argv]
