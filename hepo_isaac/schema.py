@@ -1,4 +1,4 @@
-"""Every setting of a method and of ``train`` with its default and its meaning, read from the dataclasses that hold them.
+"""Every setting of a method and of ``train``: its default and its meaning, read from the dataclasses that hold them.
 
 Hydra composes the ``algo`` and ``train`` of every run on top of ``defaults()``, so that a key exists for every method
 and a yaml says only what departs. docs/settings.md is generated from here.
@@ -41,7 +41,7 @@ def meanings() -> List[Tuple[str, Any, str]]:
 def _meanings(prefix: str, cls: Any) -> List[Tuple[str, Any, str]]:
     texts, found = documented(cls), []
     for field in fields(cls):
-        inner = field.default_factory() if field.default_factory is not MISSING else None  # type: ignore[misc]
+        inner = field.default_factory() if field.default_factory is not MISSING else None
         if is_dataclass(inner):
             found += _meanings("%s.%s" % (prefix, field.name), type(inner))
             continue
@@ -52,7 +52,9 @@ def _meanings(prefix: str, cls: Any) -> List[Tuple[str, Any, str]]:
 
 def documented(cls: Any) -> Dict[str, str]:
     """Field -> its paragraph in the docstring of ``cls``, on one line: ``key:`` or ``key, key:`` begins one."""
-    names, found, current = {f.name for f in fields(cls)}, {}, ()  # type: Any
+    names = {f.name for f in fields(cls)}
+    found: Dict[str, str] = {}
+    current: Tuple[str, ...] = ()
     for line in (cls.__doc__ or "").splitlines():
         start = re.match(r"    ([a-z_0-9]+(?:, [a-z_0-9]+)*): (.*)", line)
         keys = tuple(start.group(1).split(", ")) if start else ()
@@ -70,8 +72,8 @@ def _of_class(cls: Any) -> Dict[str, Any]:
     """Field -> default of a dataclass as plain values; one without a default is null."""
     out: Dict[str, Any] = {}
     for field in fields(cls):
-        if field.default_factory is not MISSING:  # type: ignore[misc]
-            out[field.name] = _of_class(type(field.default_factory()))  # type: ignore[misc]
+        if field.default_factory is not MISSING:
+            out[field.name] = _of_class(type(field.default_factory()))
         else:
             out[field.name] = _plain(field.default)
     return out

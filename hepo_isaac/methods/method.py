@@ -141,7 +141,7 @@ class MethodConfig:
             if objective not in OBJECTIVES:
                 raise ValueError("unknown objective %r of %s; valid: %s" % (objective, self.name, OBJECTIVES))
         _check_choices("algo", self, CHOICES)
-        for key, value in in_effect(self).items():
+        for key, value in in_effect(vars(self)).items():
             object.__setattr__(self, key, value)
         for wrong, message in self._contradictions():
             if wrong:
@@ -282,18 +282,18 @@ PAIR_KEYS: Dict[str, Any] = {
 }
 
 
-def in_effect(method: MethodConfig) -> Dict[str, Any]:
-    """What keys stand at that mean nothing to ``method`` and that it leaves at their defaults.
+def in_effect(settings: Mapping[str, Any]) -> Dict[str, Any]:
+    """What the keys stand at that mean nothing to the method ``settings`` and that it leaves at their defaults.
 
-    So a method with one policy needs no line that denies a second one, and two runs that learn the same have the
-    same settings, whatever such a key says.
+    So a method with one policy needs no line that denies a second one, and the settings of a run say what it does.
     """
-    usual, found = MethodConfig.__dataclass_fields__, {}
-    if len(method.objectives) == 1:
+    usual = {f.name: f.default for f in fields(MethodConfig)}
+    found: Dict[str, Any] = {}
+    if len(settings.get("objectives") or ()) == 1:
         found.update(share_data="none", foreign_advantage="owner")
-    if method.constraint != "reference":
+    if settings.get("constraint", "none") != "reference":
         found.update(contrast="raw_gae")
-    return {key: value for key, value in found.items() if getattr(method, key) == usual[key].default}
+    return {key: value for key, value in found.items() if settings.get(key, usual[key]) == usual[key]}
 
 
 def asks_for_a_partner(key: str, value: Any) -> bool:
