@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from omegaconf import DictConfig, OmegaConf
 
+from hepo_isaac.aliases import translate
 from hepo_isaac.config import check_machine, cuda_available, plain, resolve, validate
 from hepo_isaac.errors import UserError, report_errors
 from hepo_isaac.locate import cfg_dir
@@ -33,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _main(argv: List[str]) -> int:
+    argv = translate(argv)
     flags = [a for a in argv if a.startswith("-")]
     overrides = [a for a in argv if not a.startswith("-")]
     if any(flag not in MULTIRUN for flag in flags):
