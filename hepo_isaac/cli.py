@@ -108,6 +108,7 @@ def task_rows() -> List[List[str]]:
     """One row per task: name, sizes, heuristics, engines, budgets; those on physics engines first."""
     from hepo_isaac.locate import group_names, task_class, task_names
     from hepo_isaac.overrides import compose
+    from hepo_isaac.sim.engines import NO_PHYSICS
 
     rows = []
     for name in task_names():
@@ -128,7 +129,7 @@ def task_rows() -> List[List[str]]:
                 "\n".join(budgets),
             ]
         )
-    return sorted(rows, key=lambda row: row[ENGINES] == "analytic")
+    return sorted(rows, key=lambda row: row[ENGINES] == NO_PHYSICS)
 
 
 def _shorten(names: List[str]) -> str:

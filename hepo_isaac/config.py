@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hepo_isaac.errors import UserError, unknown
 from hepo_isaac.locate import cfg_dir, group_names, task_class
+from hepo_isaac.sim.engines import CPU_ENGINE, CUDA_ENGINE, ENGINES, NO_PHYSICS
 
 GROUPS = ("task", "algo", "sim", "budget")
 WANDB_MODES = ("offline", "online", "disabled")
@@ -47,13 +48,31 @@ def resolve(cfg: DictConfig, user_overrides: Sequence[str], cuda: bool) -> DictC
         out.torch_threads = max(1, usable_cores() // 2)
     if out.heuristic == "default":
         out.heuristic = task_class(out.task.name).heuristics()[0]
+    _refuse_partner_keys(out, mine)
     _resolve_method(out)
     OmegaConf.set_struct(out, True)
     return out
 
 
+def _refuse_partner_keys(out: DictConfig, mine: Sequence[str]) -> None:
+    """Say so where the user asks for something between two policies and the method trains one."""
+    from hepo_isaac.methods.method import asks_for_a_partner
+
+    for key in [k for k in mine if k.startswith("algo.") and num_policies(out.algo) == 1]:
+        value = OmegaConf.select(out, key)
+        if asks_for_a_partner(key[len("algo.") :], value):
+            raise UserError(
+                "%s=%s needs two policies, and algo=%s trains one: take it out, or choose another algo, e.g. algo=hepo"
+                % (key, value, out.algo.name)
+            )
+
+
 def _resolve_method(out: DictConfig) -> None:
-    """What a method takes from its task: a threshold for J, and Phi(s), which is the heuristic unless named."""
+    """Settle what means nothing to the method, and what it takes from its task: a threshold for J, and Phi(s), which
+    is the heuristic unless named."""
+    from hepo_isaac.methods.method import in_effect
+
+    out.algo.update(in_effect(OmegaConf.to_container(out.algo, resolve=True)))  # type: ignore[arg-type]
     shaping = out.algo.get("shaping") or {}
     if shaping.get("kind") == "potential" and shaping.get("potential") == "state":
         out.potential = out.potential or out.heuristic
@@ -72,9 +91,9 @@ def _resolve_sim(cfg: DictConfig, mine: Sequence[str], cuda: bool) -> DictConfig
     if cfg.sim.name != "auto":
         return cfg.sim
     wants_cuda = cuda if cfg.device == "auto" else str(cfg.device).startswith("cuda")
-    name = "mujoco_warp" if wants_cuda else "mujoco_batch"
-    if list(cfg.task.get("engines", [])) == ["analytic"]:
-        name = "analytic"
+    name = CUDA_ENGINE if wants_cuda else CPU_ENGINE
+    if list(cfg.task.get("engines", [])) == [NO_PHYSICS]:
+        name = NO_PHYSICS
     options: Any = OmegaConf.load(cfg_dir() / "sim" / (name + ".yaml"))
     for key in [k[len("sim.") :] for k in mine if k.startswith("sim.")]:
         if key not in options:
@@ -89,8 +108,9 @@ def _resolve_sim(cfg: DictConfig, mine: Sequence[str], cuda: bool) -> DictConfig
 def _resolve_device(device: str, engine: str, cuda: bool) -> str:
     """The engine decides: physics and learning share one device."""
     if device == "auto":
-        # PhysX runs on the CPU only where device=cpu is typed: without a GPU check_machine refuses isaacgym
-        on_gpu = cuda if engine == "analytic" else engine in ("mujoco_warp", "isaacgym")
+        # an engine for CUDA stays there without a GPU, and check_machine refuses it
+        automatic = ENGINES[engine].automatic if engine in ENGINES else "cpu"
+        on_gpu = cuda if automatic == "any" else automatic == "cuda"
         return "cuda:0" if on_gpu else "cpu"
     return "cuda:0" if device == "cuda" else device
 
@@ -187,10 +207,11 @@ def validate(cfg: DictConfig, training: bool = True) -> None:
         raise UserError(
             "task=%s does not run on sim=%s; it runs on: %s" % (cfg.task.name, cfg.sim.name, ", ".join(engines))
         )
-    if cfg.get("video") and cfg.sim.name == "isaacgym":
+    engine = ENGINES[cfg.sim.name]
+    if cfg.get("video") and engine.physics and not engine.films:
         raise UserError(
-            "sim=isaacgym makes no films: take video=true out, and film the run's policy on MuJoCo with hepo-isaac play"
-            " run=<run folder> sim=mujoco_batch device=cpu"
+            "sim=%s makes no films: take video=true out, and film the run's policy on MuJoCo with hepo-isaac play"
+            " run=<run folder> sim=%s device=cpu" % (engine.name, CPU_ENGINE)
         )
     if cfg.wandb.mode not in WANDB_MODES:
         raise unknown("wandb.mode", str(cfg.wandb.mode), WANDB_MODES)

@@ -53,9 +53,7 @@ def robot_tasks(given: Sequence[str] = ("all",)) -> List[str]:
     from omegaconf import OmegaConf
 
     files = {name: OmegaConf.load(cfg_dir() / "task" / (name + ".yaml")) for name in task_names()}
-    robots = [
-        name for name, cfg in files.items() if "mujoco_batch" in OmegaConf.select(cfg, "task.engines", default=[])
-    ]
+    robots = [name for name, cfg in files.items() if OmegaConf.select(cfg, "task.physics") is not None]
     for name in given:
         if name != "all" and name not in robots:
             raise unknown("robot task", name, robots)

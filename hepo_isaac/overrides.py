@@ -26,14 +26,17 @@ def check_overrides(overrides: Sequence[str]) -> None:
     Every value of a multirun sweep is looked at; ``+key=``, ``~key`` and ``hydra.*`` are left to Hydra.
 
     Raises:
-        UserError: an unparsable override, an unknown group choice or key, or a value of the wrong type.
+        UserError: an unparsable override, an unknown group choice or key, a key added that there is, or a value of
+            the wrong type.
     """
     parsed = _parse(overrides)
     choices: Dict[str, List[str]] = {}
     settings: List[Tuple[str, List[Any]]] = []
+    added: List[str] = []
     for override in parsed:
         key = override.key_or_group
         if override.is_delete() or override.is_add() or key.startswith("hydra"):
+            added += [key] if override.is_add() and not override.is_force_add() else []
             continue
         values = _values(override)
         if key in GROUPS:
@@ -48,6 +51,9 @@ def check_overrides(overrides: Sequence[str]) -> None:
         defaults = compose(["%s=%s" % pair for pair in zip(choices, combination)])
         for key, values in settings:
             check_setting(defaults, key, values)
+        for key in added:
+            if key in known_keys(defaults):
+                raise UserError("+%s: there is a setting %s, so it takes no plus: %s=<value>" % (key, key, key))
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
@@ -55,6 +61,9 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
+    from hepo_isaac.schema import register
+
+    register()
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(cfg_dir()), version_base="1.3"):
         return hydra.compose("config", list(overrides))

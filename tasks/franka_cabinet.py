@@ -21,6 +21,7 @@ from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task, for_engine
 from hepo_isaac.errors import UserError
 from hepo_isaac.sim.base import Simulation
+from hepo_isaac.sim.engines import CUDA_ENGINE
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, DriveSpec, SceneSpec
 
 ASSETS = Path(__file__).parent / "assets"
@@ -176,7 +177,7 @@ class FrankaCabinet(Task):
             body_velocities=False,
             options={
                 **physics["options"],
-                "mujoco_warp": {**WARP_BUFFERS[num_props], **physics["options"].get("mujoco_warp", {})},
+                CUDA_ENGINE: {**WARP_BUFFERS[num_props], **physics["options"].get(CUDA_ENGINE, {})},
             },
         )
 

@@ -119,7 +119,7 @@ class TestKeys:
 
     def test_a_setting_that_is_absent_is_its_default(self):
         plain = training.settled(ARMS["hepo"], PROBLEMS["TwoArm"])
-        older = {**plain, "algo": {k: v for k, v in plain["algo"].items() if k != "unit_norm"}}
+        older = {**plain, "algo": {k: v for k, v in plain["algo"].items() if k != "max_stage_iterations"}}
         assert training.key(older) == training.key(plain)
 
     def test_a_setting_that_there_will_be_makes_no_committed_row_stale(self, monkeypatch):

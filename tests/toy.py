@@ -7,7 +7,11 @@ from typing import Any, Dict, Tuple
 import gymnasium
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
+
+from hepo_isaac.locate import cfg_dir
+from hepo_isaac.schema import defaults
 
 
 class PointMass:
@@ -88,19 +92,19 @@ class PointMass:
         return self._obs()
 
 
-METHODS: Dict[str, Dict[str, Any]] = {
-    "ppo_h": {"name": "ppo_h", "objectives": ["heuristic"]},
-    "ppo_j": {"name": "ppo_j", "objectives": ["task"]},
-    "ppo_jh": {"name": "ppo_jh", "objectives": ["sum"], "shaping": {"kind": "sum"}},
-    "hepo": {
-        "name": "hepo",
-        "objectives": ["constrained", "heuristic"],
-        "constraint": "reference",
-        "share_data": "both",
-    },
-}
+def shipped(algo: str) -> Dict[str, Any]:
+    """cfg/algo/<algo>.yaml: what the method says; the rest is at the defaults of the schema."""
+    found = OmegaConf.to_container(OmegaConf.load(cfg_dir() / "algo" / (algo + ".yaml")))
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
+METHODS: Dict[str, Dict[str, Any]] = {algo: shipped(algo) for algo in ("hepo", "ppo_h", "ppo_j", "ppo_jh")}
+# Worth of the other's rows and alpha's estimate from this rollout's GAE alone: what tests can restate in a few lines.
+METHODS["hepo_owner"] = {**METHODS["hepo"], "foreign_advantage": "owner", "contrast": "raw_gae"}
 
 TRAIN: Dict[str, Any] = {
+    **defaults()["train"],
     "max_iterations": 5,
     "horizon_length": 8,
     "minibatch_size": 64,

@@ -77,7 +77,7 @@ VARIANTS = (
     _variant("hepo_ref_j", "objectives=[constrained,task]"),
     # π of hepo has half of the environments to itself: the plain sum with as many, and as much of a batch.
     Arm("ppo_jh_half", "ppo_jh_decoupled", ("num_envs=64", "train.minibatch_size=256")),
-    *(Arm("hepo_noise_" + n, "hepo", ("+algo.reference_noise=" + n,)) for n in NOISES),
+    *(Arm("hepo_noise_" + n, "hepo", ("algo.reference_noise=" + n,)) for n in NOISES),
 )
 PRESETS = ("hepo", "hepo_release", "hepo_release2", "ppo_jh_decoupled")
 _PLAIN = PRESETS + ("ppo_h", "ppo_j", "ppo_jh", "pbrs", "hurl", "eipo")

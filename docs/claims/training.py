@@ -20,7 +20,9 @@ from docs.claims.experiments import ARMS, EXPERIMENTS, LEARNER_VERSION, PROBLEMS
 from docs.claims.taskcode import code
 from hepo_isaac.agents.config import train_config
 from hepo_isaac.config import plain, resolve
+from hepo_isaac.errors import UserError
 from hepo_isaac.methods.method import method_from_config
+from hepo_isaac.older import BEFORE, GIVEN, completed
 from hepo_isaac.overrides import compose
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,24 +72,32 @@ def settings(config: Mapping[str, Any]) -> str:
     Settings that are absent or at their defaults are left out, so that a new setting makes no run stale.
 
     Raises:
-        KeyError, TypeError, ValueError: not a configuration of this version.
+        KeyError, TypeError, ValueError, UserError: not a configuration of this version.
     """
+    config = completed(config)
     algo = method_from_config(_renamed({**config["algo"], "name": ""}))
     train = train_config(config["train"])
     task = {k: v for k, v in config["task"].items() if k not in DESCRIPTION}
-    parts = (_told(algo), _told(train), json.dumps(task, sort_keys=True), config["heuristic"], config.get("potential"))
+    parts = (
+        _told(algo, "algo"),
+        _told(train, "train"),
+        json.dumps(task, sort_keys=True),
+        config["heuristic"],
+        config.get("potential"),
+    )
     text = "\n".join(map(str, (*parts, config["num_envs"], config["sim"]["name"])))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _told(config: Any) -> str:
-    """The fields of a dataclass that are not at their defaults, in order of their names."""
+def _told(config: Any, group: str) -> str:
+    """The fields of a dataclass that are not at the defaults they first had, in order of their names."""
     told = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         usual = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        if value != usual:
-            told[field.name] = _told(value) if dataclasses.is_dataclass(value) else repr(value)
+        usual = BEFORE.get("%s.%s" % (group, field.name), usual)
+        if value != usual or (group == "train" and field.name in GIVEN):
+            told[field.name] = _told(value, field.name) if dataclasses.is_dataclass(value) else repr(value)
     return json.dumps(told, sort_keys=True)
 
 
@@ -128,7 +138,7 @@ def index(roots: Sequence[Path], trusted: Sequence[Path] = ()) -> Index:
             version = _version(file.relative_to(root))
             name = kept(config) if root in trusted else key(config, git.get("commit"), version)
             found[name, int(config["seed"])] = file.parent
-        except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+        except (OSError, KeyError, TypeError, ValueError, UserError, yaml.YAMLError):
             continue  # whatever is damaged or of another version is not a run that is looked for
     return found
 

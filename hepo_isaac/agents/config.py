@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Mapping, Tuple
+from typing import Any, Mapping, Sequence, Tuple
 
 ACTIVATIONS = ("elu", "relu", "selu", "tanh")
 KL_SCHEDULES = ("minibatch", "mini_epoch", "iteration", "fixed")
@@ -11,23 +11,39 @@ KL_SCHEDULES = ("minibatch", "mini_epoch", "iteration", "fixed")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """PPO settings shared by every method.
+    """PPO settings shared by every method; cfg/train and a task's file say what departs from these.
 
-    horizon_length: control steps per iteration and env.  minibatch_size: rows per gradient step, all policies
-    together: a method with two policies of N/2 envs takes as many steps per epoch as PPO on N envs.
-    tau: GAE's lambda.  e_clip: PPO and value clip.  critic_coef: the value loss enters with 0.5 critic_coef.
-    learning_rate, kl_threshold, min_lr, max_lr: adaptive rule; lr_schedule says how often it looks at the KL:
-        after each "minibatch" (rl-games' legacy), each "mini_epoch" (its standard), each "iteration", or "fixed".
-    critic_units: trunk of critics that see more than the actors (a task's asymmetric observations); as units if empty.
-    bounds_loss_coef: weight of the penalty on Gaussian means beyond +-1.1.
+    max_iterations: a run's length; one iteration is a rollout and an update.
+    horizon_length: control steps per iteration and environment.
+    minibatch_size: rows per gradient step, all policies together: a method with two policies of N/2 envs takes as many
+        steps per epoch as PPO on N envs. Where nobody typed it, it follows num_envs.
+    mini_epochs: passes over the rows of one iteration.
+    units: hidden layers of the trunk that actor and critics share.
+    activation: after every hidden layer: elu, relu, selu or tanh.
+    critic_units: trunk of critics that see more than the actors (a task's asymmetric observations); empty: as units.
+    gamma: discount.
+    tau: GAE's lambda.
+    e_clip: clip of PPO's ratio and of the value.
+    clip_value: whether the value loss is clipped around the old value.
+    critic_coef: the value loss enters with half of this.
+    entropy_coef: weight of the entropy bonus.
+    bounds_loss_coef: weight of the penalty on Gaussian means beyond plus and minus 1.1.
+    grad_norm: bound on the norm of a policy's gradient.
+    learning_rate: Adam's step at the start; lr_schedule adapts it.
+    lr_schedule: how often the learning rate follows the KL: after each "minibatch" (rl-games' legacy), each
+        "mini_epoch" (its standard), each "iteration", or "fixed".
+    kl_threshold: KL divergence that the adaptive learning rate aims at.
+    min_lr, max_lr: bounds of the adaptive learning rate.
+    normalize_input: standardise observations by their running statistics.
     max_bad_fraction: the run stops if more than this share of worlds diverges in one iteration.
+    graph_update: on CUDA, capture the update as a graph.
     """
 
-    max_iterations: int
-    horizon_length: int
-    minibatch_size: int
-    mini_epochs: int
-    units: Tuple[int, ...]
+    max_iterations: int = 1000
+    horizon_length: int = 16
+    minibatch_size: int = 8192
+    mini_epochs: int = 5
+    units: Tuple[int, ...] = (256, 128, 64)
     activation: str = "elu"
     critic_units: Tuple[int, ...] = ()
     gamma: float = 0.99
@@ -69,15 +85,28 @@ class TrainConfig:
         return batch // self.minibatch_size
 
 
+# Fields that stand under train.network, as in rl-games.
+NETWORK = ("units", "activation", "critic_units")
+
+
 def train_config(cfg: Mapping[str, Any]) -> TrainConfig:
-    """Build a TrainConfig from the task's ``train`` mapping; ValueError names an unknown key."""
+    """Build a TrainConfig from a ``train`` mapping; what it leaves out is at its default.
+
+    Raises:
+        ValueError: an unknown key, or a value that cannot be.
+    """
     cfg = dict(cfg)
-    network = dict(cfg.pop("network", {}))
-    cfg.update(units=tuple(network["units"]), activation=network.get("activation", "elu"))
-    cfg.update(critic_units=tuple(network.get("critic_units", ())))
-    known = {f.name for f in fields(TrainConfig)}
-    extra = sorted(set(cfg) - known - {"num_envs"})
-    if extra:
-        raise ValueError("unknown key train.%s; valid: %s" % (extra[0], ", ".join(sorted(known))))
+    network = dict(cfg.pop("network", None) or {})
     cfg.pop("num_envs", None)
-    return TrainConfig(**cfg)
+    _check_keys("train", cfg, [f.name for f in fields(TrainConfig) if f.name not in NETWORK] + ["network"])
+    _check_keys("train.network", network, NETWORK)
+    for key in ("units", "critic_units"):
+        if key in network:
+            network[key] = tuple(network[key])
+    return TrainConfig(**cfg, **network)
+
+
+def _check_keys(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    extra = sorted(set(given) - set(known))
+    if extra:
+        raise ValueError("unknown key %s.%s; valid: %s" % (where, extra[0], ", ".join(sorted(known))))

@@ -35,13 +35,17 @@ SHAPING_CHOICES: Dict[str, Tuple[str, ...]] = {
 class ShapingConfig:
     """How h enters the reward of value channel 1, for methods with one critic on a shaped reward.
 
-    kind: "none" channel 1 is h; "sum" r + lambda h; "potential" r + F (Ng et al. 1999); "horizon" HuRL (Cheng et
-        al. 2021), which also shortens the discount.
+    kind: "none" channel 1 is h; "sum" r + lambda h; "potential" r + F (Ng et al. 1999); "horizon" HuRL (Cheng et al.
+        2021), which also shortens the discount.
     potential: what Phi is: "immediate" c h_t with one step of look-ahead, "state" the task's Phi(s), "learned" by TD
-        on -h (Harutyunyan et al. 2015).  potential_scale: c.
-    horizon_initial, horizon_rate, schedule: HuRL's lambda_0, its growth over rate * max_iterations, and the curve.
-    annealing, annealing_fraction: lambda is multiplied by a factor that falls from 1 to 0 over this part of
-        training (methods/schedules.py); also without a shaped reward, where lambda weighs an advantage.
+        on -h (Harutyunyan et al. 2015).
+    potential_scale: c of the immediate potential.
+    horizon_initial: HuRL's lambda at the start.
+    horizon_rate: HuRL's lambda reaches 1 after this share of training.
+    schedule: curve of HuRL's lambda: constant, linear, tanh or exponential_average.
+    annealing: curve by which lambda falls from 1 to 0: none, constant (a cut at the end), linear, cosine or
+        exponential; also without a shaped reward, where lambda weighs an advantage.
+    annealing_fraction: part of training over which it falls.
     """
 
     kind: str = "none"
@@ -66,54 +70,67 @@ class ShapingConfig:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """One algorithm of cfg/algo/.
+    """One algorithm of cfg/algo/. The defaults are those of the shipped ``hepo``; a yaml says what departs from them.
 
+    A key about a second policy, or about a multiplier, means nothing to a method without one; ``in_effect`` says
+    which, and what such a key then stands at.
+
+    name: label of the method: it names the run folder and is what hepo-isaac compare groups by.
     objectives: one entry per policy, the first is the one that is deployed: "task" maximises r, "heuristic" h, "sum"
         r + lambda h (or the shaped reward), "constrained" (1+alpha) r + lambda h, "lagrangian" (h + nu r) / (1 + nu).
-    heuristic_weight: lambda.  shaping: see ShapingConfig.
     constraint: what the multiplier enforces: "reference" J(pi) >= J of the second policy, "threshold" J(pi) >=
         threshold, "eipo" J(pi) = J(pi_J) in EIPO's stages, or "none".
+    heuristic_weight: lambda, the weight of h.
+    threshold: J that constraint=threshold asks for; null: half way between the task's random and optimal scores.
     mixing: "ratio" r + lambda/(1+alpha) h, or "convex" b r + lambda (1-b) h with b = alpha/(1+alpha).
-    contrast: estimator of J(pi) - J(reference), see methods/contrast.py.  contrast_after_update: measured with the
-        critics after the policy update instead of before.
+    contrast: estimator of J(pi) - J(reference): episode_return, raw_gae, standardized, start_value, doubly_robust,
+        release or release2 (hepo_isaac/methods/contrast.py).
+    contrast_after_update: the contrast is measured with the critics after the policy update instead of before.
     collection: "halves" each policy acts in its own envs; "alternating" all envs by one policy per iteration, which
-        changes by ``switching`` (EIPO's rules; forced after max_stage_iterations).
-    share_data: who also trains on the other's rows, with ratios against the policy that acted: both, pi or reference.
-    foreign_advantage: what a row of the other policy is worth: "owner" its advantage by the critics of who acted, i.e.
-        improve on the other where it was (the release); "vtrace" the learner's own critics, off-policy corrected.
+        changes by switching.
+    switching: when EIPO leaves a stage: its utility stops rising ("difference"), falls below 0 ("win_lose"), or every
+        iteration ("alternate").
+    max_stage_iterations: a stage of EIPO ends after so many iterations at the latest.
+    share_data: who also trains on the other's rows, with ratios against the policy that acted: both, none, pi or
+        reference.
+    foreign_advantage: what a row of the other policy is worth: "vtrace" by the learner's own critics, off-policy
+        corrected; "owner" its advantage by the critics of who acted, i.e. improve on the other where it was (as
+        released).
     off_policy_fraction: share of the other's rows used per epoch, in (0, 1].
-    dual_clip: bound on those rows' loss for negative advantages, > 1 (infinite: none).
+    dual_clip: bound on those rows' loss for negative advantages, above 1; .inf: none.
     whitening: advantages are standardised over the rows of the policy that acted ("owner"), of both ("joint"), over
-        everything each critic sees before rows are exchanged ("critic", the release), or not at all.
-    critic_data: critics are trained on rows of their own policy, or on both (the release).
+        everything each critic sees before rows are exchanged ("critic", as released), or not at all ("none").
+    critic_data: critics are trained on rows of their "own" policy, or on "both" (as released).
     minibatch_order: "stratified" shuffled with a fixed share of each policy's rows; "contiguous" env-major and never
-        shuffled (release); "interleaved" rows of both in turn (second release).
-    timeout_bootstrap: value at a time limit: of the final observation, of the one before (rl_games), or none.
+        shuffled (as released); "interleaved" rows of both in turn (second release).
+    timeout_bootstrap: value at a time limit: of the final observation ("final_obs"), of the one before ("rl_games"),
+        or "none".
     frozen_reference: run folder or checkpoint whose deployed policy is the second policy, and never learns.
     reference_noise: spread of Gaussian noise added to the second policy's weights (not its value heads) after every
-        update; an experiment on how far the reference may stray (+algo.reference_noise=…).
+        update; an experiment on how far the reference may stray.
+    shaping: how h is made into a reward, see ShapingConfig.
+    multiplier: how alpha follows the constraint, see MultiplierConfig.
     """
 
     name: str
     objectives: Tuple[str, ...] = ("heuristic",)
-    heuristic_weight: float = 1.0
     constraint: str = "none"
+    heuristic_weight: float = 1.0
     threshold: Optional[float] = None
     mixing: str = "ratio"
-    contrast: str = "raw_gae"
+    contrast: str = "episode_return"
     contrast_after_update: bool = False
     collection: str = "halves"
     switching: str = "alternate"
     max_stage_iterations: int = 16
-    share_data: str = "none"
-    foreign_advantage: str = "owner"
+    share_data: str = "both"
+    foreign_advantage: str = "vtrace"
     off_policy_fraction: float = 0.5
     dual_clip: float = 3.0
     whitening: str = "owner"
     critic_data: str = "own"
     minibatch_order: str = "stratified"
     timeout_bootstrap: str = "final_obs"
-    unit_norm: bool = False
     frozen_reference: Optional[str] = None
     reference_noise: float = 0.0
     shaping: ShapingConfig = field(default_factory=ShapingConfig)
@@ -124,6 +141,8 @@ class MethodConfig:
             if objective not in OBJECTIVES:
                 raise ValueError("unknown objective %r of %s; valid: %s" % (objective, self.name, OBJECTIVES))
         _check_choices("algo", self, CHOICES)
+        for key, value in in_effect(vars(self)).items():
+            object.__setattr__(self, key, value)
         for wrong, message in self._contradictions():
             if wrong:
                 raise ValueError("algo %s: %s" % (self.name, message))
@@ -207,6 +226,11 @@ class MethodConfig:
         )
 
     @property
+    def unit_norm(self) -> bool:
+        """Always False; no setting any more. It goes when the agents stop asking for it."""
+        return False
+
+    @property
     def num_policies(self) -> int:
         """Policies per run."""
         return len(self.objectives)
@@ -245,8 +269,47 @@ class MethodConfig:
         return tuple(used[o] for o in self.objectives)
 
 
+# Keys that ask for a second policy, and the value of each that asks for none.
+PAIR_KEYS: Dict[str, Any] = {
+    "share_data": "none",
+    "foreign_advantage": "owner",
+    "collection": "halves",
+    "whitening": ("owner", "none"),
+    "critic_data": "own",
+    "minibatch_order": "stratified",
+    "frozen_reference": None,
+    "reference_noise": 0.0,
+}
+
+
+def in_effect(settings: Mapping[str, Any]) -> Dict[str, Any]:
+    """What the keys stand at that mean nothing to the method ``settings`` and that it leaves at their defaults.
+
+    So a method with one policy needs no line that denies a second one, and the settings of a run say what it does.
+    """
+    usual = {f.name: f.default for f in fields(MethodConfig)}
+    found: Dict[str, Any] = {}
+    if len(settings.get("objectives") or ()) == 1:
+        found.update(share_data="none", foreign_advantage="owner")
+    if settings.get("constraint", "none") != "reference":
+        found.update(contrast="raw_gae")
+    return {key: value for key, value in found.items() if settings.get(key, usual[key]) == usual[key]}
+
+
+def asks_for_a_partner(key: str, value: Any) -> bool:
+    """Whether ``algo.<key>=<value>`` makes no sense for a method with one policy."""
+    if key not in PAIR_KEYS:
+        return False
+    harmless = PAIR_KEYS[key]
+    return value not in (harmless if isinstance(harmless, tuple) else (harmless,))
+
+
 def method_from_config(cfg: Mapping[str, Any]) -> MethodConfig:
-    """Build a MethodConfig from a mapping (cfg/algo/*.yaml); ValueError names an unknown key."""
+    """Build a MethodConfig from a mapping (cfg/algo/*.yaml); what it leaves out is at its default.
+
+    Raises:
+        ValueError: an unknown key, a value that does not exist, or values that do not go together.
+    """
     cfg = dict(cfg)
     multiplier = dict(cfg.pop("multiplier", None) or {})
     shaping = dict(cfg.pop("shaping", None) or {})

@@ -17,12 +17,23 @@ RULES = ("adam", "sgd", "pid")
 MEDIANS = ("midpoint", "lower")
 
 
+# Adam's constants; the step is ``lr``.
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+
+
 @dataclass(frozen=True)
 class MultiplierConfig:
-    """init: alpha at the start.  rule: "adam" or "sgd" descent on the gap, or "pid" (Stooke et al. 2020).
-    lr: step of the descent.  minimum, maximum: projection interval; a minimum below 0 needs ``allow_negative``.
-    median_window: K.  median: "midpoint" (unbiased) or "lower" (torch.median, biased low; the release).
-    gradient_clip: |g| is clipped to this.  beta1, beta2, eps: Adam's.
+    """How alpha (or nu) follows its constraint; read where the method has one.
+
+    init: alpha at the start.
+    rule: descent on the gap by "adam" or "sgd", or "pid" on the violation (Stooke et al. 2020).
+    lr: step of the descent.
+    minimum: lower bound of alpha; one below 0 needs allow_negative.
+    maximum: upper bound of alpha.
+    allow_negative: accept a minimum below 0, which rewards violating the constraint (as released).
+    median_window: K, alpha follows the median of the last K estimates.
+    median: "midpoint" (unbiased) or "lower" (torch.median, biased low; as released).
+    gradient_clip: the median is clipped to plus and minus this.
     kp, ki, kd: gains of "pid" on the violation e = -g: kp e + ki sum(e) + kd (e - previous e), at least 0.
     """
 
@@ -35,9 +46,6 @@ class MultiplierConfig:
     median_window: int = 8
     median: str = "midpoint"
     gradient_clip: float = 1.0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
     kp: float = 1.0
     ki: float = 0.1
     kd: float = 0.0
@@ -133,10 +141,10 @@ class Multiplier:
             integral = (self._v + violation).clamp(0.0, c.maximum / max(c.ki, 1e-12))
             change = torch.where(self._step > 0, violation - self._m, torch.zeros_like(violation))
             return step, violation, integral, c.kp * violation + c.ki * integral + c.kd * change
-        m = c.beta1 * self._m + (1 - c.beta1) * gradient
-        v = c.beta2 * self._v + (1 - c.beta2) * gradient * gradient
-        m_hat, v_hat = m / (1 - c.beta1**step), v / (1 - c.beta2**step)
-        return step, m, v, self.value - c.lr * m_hat / (v_hat.sqrt() + c.eps)
+        m = BETA1 * self._m + (1 - BETA1) * gradient
+        v = BETA2 * self._v + (1 - BETA2) * gradient * gradient
+        m_hat, v_hat = m / (1 - BETA1**step), v / (1 - BETA2**step)
+        return step, m, v, self.value - c.lr * m_hat / (v_hat.sqrt() + EPS)
 
     _STATE = ("value", "gradient", "_m", "_v", "_step", "records", "count")
 

@@ -12,29 +12,16 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from omegaconf import DictConfig, OmegaConf
 
+from hepo_isaac.aliases import translate
 from hepo_isaac.config import check_machine, cuda_available, plain, resolve, validate
 from hepo_isaac.errors import UserError, report_errors
 from hepo_isaac.locate import cfg_dir
+from hepo_isaac.older import read_config
 from hepo_isaac.overrides import check_overrides, check_setting
+from hepo_isaac.settings import changeable, role
+from hepo_isaac.sim.engines import ENGINES
 
-# What a resumed run may change: none of it alters what is learned until the old end of the run.
-RESUME_MAY_CHANGE = (
-    "train.max_iterations",
-    "wandb",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "video",
-    "torch_threads",
-    "tensorboard",
-    "plot",
-    "evaluation_episodes",
-)
 MULTIRUN = ("-m", "--multirun")
-# Engines that keep the user waiting before the first iteration, and what for.
-SLOW_STARTS = {
-    "mujoco_warp": "seconds, and a minute or two the first time, when its kernels are compiled",
-    "isaacgym": "seconds for a thousand, and a minute more the first time, when gymtorch is compiled",
-}
 
 
 def _no_note(state: str, folders: Sequence[Any]) -> None:
@@ -47,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _main(argv: List[str]) -> int:
+    argv = translate(argv)
     flags = [a for a in argv if a.startswith("-")]
     overrides = [a for a in argv if not a.startswith("-")]
     if any(flag not in MULTIRUN for flag in flags):
@@ -65,6 +53,9 @@ def _hydra(argv: Sequence[str]) -> int:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
+    from hepo_isaac.schema import register
+
+    register()
     GlobalHydra.instance().clear()
     before = sys.argv
     sys.argv = ["train.py", *argv]
@@ -117,7 +108,8 @@ def run_job(cfg: DictConfig, overrides: Sequence[str], note: Callable[[str, Sequ
     from hepo_isaac.runs.sweep.twins import train_once
 
     settled = share_cores(prepare(cfg, overrides), cfg.torch_threads)
-    kept = [o for o in overrides if o.split("=")[0].split(".")[0] in RESUME_MAY_CHANGE]
+    # train.max_iterations is the run's own already: it would be another run with any other
+    kept = [o for o in overrides if not o.startswith("train.") and role(o.split("=")[0]).at_resume]
     kept.append("torch_threads=%d" % settled["torch_threads"])
     return train_once(
         settled,
@@ -189,8 +181,8 @@ def train(cfg: Dict[str, Any], facts: Sequence[Tuple[str, str]]) -> int:
 def _announce(cfg: Dict[str, Any], runs: int) -> None:
     """Say what takes so long, where something does."""
     engine, envs = cfg["sim"]["name"], int(cfg["num_envs"]) * runs
-    if engine in SLOW_STARTS:
-        print("building %d environments on %s: %s" % (envs, engine, SLOW_STARTS[engine]), flush=True)
+    if ENGINES[engine].starts:
+        print("building %d environments on %s: %s" % (envs, engine, ENGINES[engine].starts), flush=True)
 
 
 def _train_in(
@@ -260,7 +252,7 @@ def resume(path: str, overrides: Sequence[str]) -> int:
 
     found = [locate_resume(part.strip("'\"")) for part in path.strip("'\"").split(",")]
     folders = [folder for folder, _ in found]
-    configs = [resumed_config(OmegaConf.load(folder.config_file), overrides) for folder in folders]
+    configs = [resumed_config(read_config(folder.config_file), overrides) for folder in folders]
     cfg = configs[0]
     check_machine(cfg, cuda_available())
     validate(cfg)
@@ -306,10 +298,10 @@ def resumed_config(cfg: Any, overrides: Sequence[str]) -> DictConfig:
         key, _, value = override.partition("=")
         if key in ("task", "algo") and value == cfg[key].name:
             continue
-        if key not in RESUME_MAY_CHANGE and key.split(".")[0] not in RESUME_MAY_CHANGE:
+        if not role(key).at_resume:
             raise UserError(
                 "resume continues a run with its own settings, so %s cannot be set; what can: %s"
-                % (key, ", ".join(RESUME_MAY_CHANGE))
+                % (key, ", ".join(changeable()))
             )
         parsed = OmegaConf.from_dotlist([override])
         check_setting(cfg, key, [OmegaConf.select(parsed, key)])

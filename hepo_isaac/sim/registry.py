@@ -13,10 +13,10 @@ import torch
 
 from hepo_isaac.errors import UserError, unknown
 from hepo_isaac.sim.base import Simulation
+from hepo_isaac.sim.engines import CPU_ENGINE, CUDA_ENGINE, ENGINES, NO_PHYSICS, PHYSX_ENGINE
 from hepo_isaac.sim.isaacgym import install as isaacgym_install
 from hepo_isaac.sim.spec import SceneSpec
 
-ENGINES = ("mujoco_batch", "mujoco_warp", "isaacgym", "analytic")
 # Warp's host device runs the CUDA engine's kernels without a GPU, far slower than mujoco_batch: for tests only, and
 # therefore never chosen by "auto" nor by a plain "cpu".
 WARP_CPU = "warp-cpu"
@@ -43,14 +43,14 @@ def resolve_engine(name: str, device: str, gpus: Optional[int] = None) -> Tuple[
         raise unknown("sim", name, ("auto", *ENGINES))
     gpus = _gpus() if gpus is None else gpus
     wanted = _device(device, gpus)
-    if name == "analytic":
+    if name == NO_PHYSICS:
         return name, _torch_device(device, wanted, gpus)
-    if name == "isaacgym":
+    if name == PHYSX_ENGINE:
         return name, _isaacgym_device(device, wanted, gpus)
     if name == "auto":  # the physics engines: a task that needs none says so in its file (hepo_isaac/config.py)
-        name = "mujoco_warp" if _warp_wanted(device, wanted) else "mujoco_batch"
+        name = CUDA_ENGINE if _warp_wanted(device, wanted) else CPU_ENGINE
     _need_python(name)
-    if name == "mujoco_batch":
+    if name == CPU_ENGINE:
         return name, _cpu(device, wanted)
     return name, _warp_device(device, wanted, gpus)
 
@@ -64,21 +64,21 @@ def make_simulation(name: str, spec: SceneSpec, num_envs: int, device: torch.dev
     Raises:
         UserError: the name is unknown, or this machine lacks something that the engine needs.
     """
-    if name in ("mujoco_batch", "mujoco_warp"):
+    if name in ENGINES:
         _need_python(name)
-    if name == "mujoco_batch":
+    if name == CPU_ENGINE:
         from hepo_isaac.sim.mujoco.batch import MujocoBatchSimulation
 
         return MujocoBatchSimulation(spec, num_envs, **options)
-    if name == "mujoco_warp":
+    if name == CUDA_ENGINE:
         from hepo_isaac.sim.mujoco.warp import MujocoWarpSimulation
 
         return MujocoWarpSimulation(spec, num_envs, device=str(device), **options)
-    if name == "analytic":
+    if name == NO_PHYSICS:
         from hepo_isaac.sim.analytic import AnalyticSimulation
 
         return AnalyticSimulation(spec, num_envs, device, **options)
-    if name == "isaacgym":
+    if name == PHYSX_ENGINE:
         isaacgym_install.require_isaacgym(str(device))
         from hepo_isaac.sim.isaacgym.engine import IsaacGymSimulation
 
@@ -95,7 +95,7 @@ def _gpus() -> int:
 
 
 def _need_python(name: str) -> None:
-    if tuple(sys.version_info[:2]) < isaacgym_install.MUJOCO_PYTHON:
+    if tuple(sys.version_info[:2]) < ENGINES[name].python:
         raise UserError(
             "sim=%s needs MuJoCo's batched engines, for Python 3.11 or newer, but this is Python %s: make an"
             " environment with a newer Python, or use sim=isaacgym here" % (name, isaacgym_install.python_version())

@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 N, T, O, A = 8, 8, 3, 2
 
 
-def make_learner(algo="hepo", seeds=(0,), num_envs=N, method=None, **train):
+def make_learner(algo="hepo_owner", seeds=(0,), num_envs=N, method=None, **train):
     settings = {**TRAIN, **train}
     return Learner(
         method_from_config({**METHODS[algo], **(method or {})}),

@@ -269,8 +269,6 @@ class TestLagrangian:
     [
         ({}, [1.0, 0.5]),
         ({"mixing": "convex"}, [0.75, 0.5]),
-        ({"unit_norm": True}, [1.0 / math.sqrt(1.25), 0.5 / math.sqrt(1.25)]),
-        ({"mixing": "convex", "unit_norm": True}, [0.75 / math.sqrt(0.8125), 0.5 / math.sqrt(0.8125)]),
     ],
 )
 def test_how_the_constrained_policy_mixes(method, weights):
@@ -287,7 +285,7 @@ def test_how_the_constrained_policy_mixes(method, weights):
 
 def test_nothing_to_mix_is_nothing():
     """Convex at alpha 0 once lambda is annealed to 0: no advantage at all, not 0 / 0."""
-    learner, buffer, last = fresh("hepo", {"heuristic_weight": 0.0, "mixing": "convex", "unit_norm": True})
+    learner, buffer, last = fresh("hepo", {"heuristic_weight": 0.0, "mixing": "convex"})
     assert (learner.prepare(buffer, last).advantage[0] == 0.0).all()
 
 

@@ -223,7 +223,7 @@ class TestReferences:
 
 
 HEPO = {"objectives": ["constrained", "heuristic"]}
-TURNS = {**METHODS["hepo"], "collection": "alternating"}
+TURNS = {**METHODS["hepo_owner"], "collection": "alternating"}
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ TURNS = {**METHODS["hepo"], "collection": "alternating"}
         ({"constraint": "eipo"}, "constraint=eipo needs two policies"),
         ({**load("eipo"), "collection": "halves"}, "constraint=eipo needs .* collection=alternating"),
         ({**load("eipo"), "share_data": "none"}, "constraint=eipo needs .* share_data=both"),
-        ({"share_data": "both"}, "share_data needs two"),
+        ({"share_data": "pi"}, "share_data needs two"),
         ({"collection": "alternating"}, "collection=alternating needs two"),
         ({**TURNS, "critic_data": "both"}, "collection=alternating needs critic_data=own"),
         ({**TURNS, "minibatch_order": "contiguous"}, "collection=alternating needs .* minibatch_order=stratified"),
@@ -252,10 +252,13 @@ TURNS = {**METHODS["hepo"], "collection": "alternating"}
         ({"whitening": "critic"}, "whitening=critic needs two policies"),
         ({"whitening": "joint"}, "whitening=joint needs two policies"),
         ({"critic_data": "both"}, "critic_data=both needs two policies and share_data"),
-        ({**HEPO, "critic_data": "both"}, "critic_data=both needs two policies and share_data"),
+        ({**HEPO, "share_data": "none", "critic_data": "both"}, "critic_data=both needs two policies and share_data"),
         ({"frozen_reference": "x.pt"}, "frozen_reference needs two policies"),
         ({**TURNS, "frozen_reference": "x.pt"}, "frozen_reference needs collection=halves"),
-        ({**HEPO, "minibatch_order": "interleaved"}, "minibatch_order=interleaved needs share_data=both"),
+        (
+            {**HEPO, "share_data": "none", "minibatch_order": "interleaved"},
+            "minibatch_order=interleaved needs share_data=both",
+        ),
         ({"shaping": {"kind": "sum"}}, "shaping goes with the objective sum alone"),
         ({**HEPO, "shaping": {"kind": "potential"}}, "shaping goes with the objective sum alone"),
         ({"off_policy_fraction": 0.0}, r"off_policy_fraction must be in \(0, 1\], got 0.0"),

@@ -19,7 +19,7 @@ ORDERS = {
     "alone": {**METHODS["hepo"], "share_data": "none"},
     "contiguous": {**METHODS["hepo"], "minibatch_order": "contiguous", "critic_data": "both"},
     "interleaved": {**METHODS["hepo"], "minibatch_order": "interleaved", "critic_data": "both"},
-    "alternating": {**METHODS["hepo"], "collection": "alternating"},
+    "alternating": {**METHODS["hepo_owner"], "collection": "alternating"},
 }
 
 

@@ -148,11 +148,18 @@ def test_doctor_survives_a_probe_that_breaks(monkeypatch):
     assert states["torch"].state == doctor.OK
 
 
+def findings(monkeypatch, *names):
+    """What doctor says under each of ``names``, which may be the beginning of several; films are not tried."""
+    monkeypatch.setattr(doctor, "_video", lambda: doctor.Finding("video", doctor.OK, "skipped"))
+    return [f for f in doctor.examine() if f.name.startswith(names)]
+
+
 def test_doctor_names_the_command_for_what_is_missing(monkeypatch):
     monkeypatch.setattr(doctor, "version", lambda package: None)
-    assert "[cuda]" in doctor._warp().mend
-    assert doctor._package("torch", "").state == doctor.BAD
-    assert doctor._package("wandb", "wandb").state == doctor.NOTE
+    found = {f.name: f for f in findings(monkeypatch, "MuJoCo Warp", "torch", "wandb")}
+    assert "[cuda]" in found["MuJoCo Warp"].mend
+    assert found["torch"].state == doctor.BAD
+    assert found["wandb"].state == doctor.NOTE
 
 
 @pytest.fixture
@@ -161,9 +168,12 @@ def python38(monkeypatch):
     monkeypatch.setattr(doctor.sys, "version_info", (3, 8, 18, "final", 0))
 
 
+GYM = ("Isaac Gym", "NVIDIA's assets")
+
+
 def test_doctor_has_one_line_for_an_isaacgym_that_is_not_there(monkeypatch):
     monkeypatch.setattr(isaacgym_install, "package_folder", lambda: None)
-    (found,) = doctor._isaacgym()
+    (found,) = findings(monkeypatch, *GYM)
     assert found.state == doctor.NOTE
     assert "developer.nvidia.com/isaac-gym" in found.mend
 
@@ -173,7 +183,7 @@ def test_doctor_names_all_that_isaacgym_lacks_where_nothing_else_runs(monkeypatc
     monkeypatch.setattr(isaacgym_install, "_driver_loads", lambda: False)
     monkeypatch.setattr(isaacgym_install, "_torch_version", lambda: "1.13.1")
     monkeypatch.setattr(isaacgym_install.shutil, "which", lambda tool: None)
-    found = {f.name: f for f in doctor._isaacgym()}
+    found = {f.name: f for f in findings(monkeypatch, *GYM)}
     for name in ("package", "torch", "driver", "ninja", "g++"):
         assert found["Isaac Gym: " + name].state == doctor.BAD
         assert found["Isaac Gym: " + name].mend
@@ -184,26 +194,28 @@ def test_doctor_finds_isaacgym_and_nvidias_assets(monkeypatch, tmp_path):
     monkeypatch.setattr(isaacgym_install, "package_folder", lambda: tmp_path)
     monkeypatch.setattr(isaacgym_install, "nvidia_assets", lambda: tmp_path)
     monkeypatch.setattr(doctor, "_asset_files", lambda: ["mjcf/nv_ant.xml"])
-    gym, assets = doctor._isaacgym()
+    gym, assets = findings(monkeypatch, *GYM)
     assert gym.state == doctor.OK
     assert (assets.state, "lacks mjcf/nv_ant.xml" in assets.text) == (doctor.NOTE, True)
     (tmp_path / "mjcf").mkdir()
     (tmp_path / "mjcf/nv_ant.xml").write_text("")
-    assert doctor._isaacgym()[1].state == doctor.OK
+    assert findings(monkeypatch, *GYM)[1].state == doctor.OK
     no_gpu = isaacgym_install.Problem("CUDA", "no GPU", "use device=cpu")
     monkeypatch.setattr(isaacgym_install, "problems", lambda: [no_gpu])
-    assert [f.state for f in doctor._isaacgym()] == [doctor.OK, doctor.NOTE, doctor.OK]
+    assert [f.state for f in findings(monkeypatch, *GYM)] == [doctor.OK, doctor.NOTE, doctor.OK]
     monkeypatch.setattr(isaacgym_install, "problems", list)
     monkeypatch.setattr(isaacgym_install, "nvidia_assets", lambda: None)
-    assert "sim.assets" in doctor._isaacgym()[1].mend
+    assert "sim.assets" in findings(monkeypatch, *GYM)[1].mend
 
 
-def test_doctor_says_what_runs_on_python_38(python38):
-    assert "sim=isaacgym" in doctor._engine().text
-    assert doctor._engine().state == doctor.NOTE
-    assert "Python 3.11" in doctor._mujoco().text
-    assert "Python 3.11" in doctor._warp().text
-    assert "constraints-py38.txt" in doctor._install("")
+def test_doctor_says_what_runs_on_python_38(monkeypatch, python38):
+    monkeypatch.setattr(doctor, "version", lambda package: "1.0" if package == "mujoco" else None)
+    found = {f.name: f for f in findings(monkeypatch, "sim=auto", "mujoco", "MuJoCo Warp", "torch")}
+    assert "sim=isaacgym" in found["sim=auto"].text
+    assert found["sim=auto"].state == doctor.NOTE
+    assert "Python 3.11" in found["mujoco"].text
+    assert "Python 3.11" in found["MuJoCo Warp"].text
+    assert "constraints-py38.txt" in found["torch"].mend
 
 
 def test_resume_takes_only_harmless_settings():

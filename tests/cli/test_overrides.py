@@ -58,12 +58,16 @@ def test_refused(override, names):
         assert name in message
 
 
-def test_a_key_of_one_algo_is_not_a_key_of_another():
-    check_overrides(["algo=hepo", "algo.multiplier.lr=0.1"])
-    with pytest.raises(UserError, match="unknown setting"):
-        check_overrides(["algo=ppo_h", "algo.multiplier.lr=0.1"])
-    with pytest.raises(UserError, match="unknown setting"):
-        check_overrides(["algo=hepo,ppo_h", "algo.multiplier.lr=0.1"])
+def test_a_key_of_one_algo_is_a_key_of_all():
+    check_overrides(["algo=hepo,ppo_h", "algo.multiplier.lr=0.1"])
+    with pytest.raises(UserError, match="unknown setting 'algo.multiplier.rate'"):
+        check_overrides(["algo=hepo,ppo_h", "algo.multiplier.rate=0.1"])
+
+
+def test_a_key_that_there_is_takes_no_plus():
+    check_overrides(["+new.key=1", "++algo.reference_noise=0.1"])
+    with pytest.raises(UserError, match=r"takes no plus: algo\.reference_noise=<value>"):
+        check_overrides(["+algo.reference_noise=0.1"])
 
 
 def test_every_setting_is_known_by_its_dotted_name():

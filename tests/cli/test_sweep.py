@@ -405,7 +405,7 @@ def test_a_sweep_file_names_only_what_exists(path):
 
 def test_the_check_of_sweep_files_finds_what_it_is_for():
     spec = {"program": "train.py", "command": ["${args_no_hyphens}"]}
-    for point in ({"algo": "ppo_hh"}, {"algo": "ppo_h", "algo.multiplier.lr": 0.1}, {"sede": 1}):
+    for point in ({"algo": "ppo_hh"}, {"algo": "ppo_h", "algo.multiplier.rate": 0.1}, {"sede": 1}):
         with pytest.raises(UserError):
             check_overrides(agents_command(spec, point))
 

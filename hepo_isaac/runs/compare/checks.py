@@ -11,9 +11,8 @@ import numpy as np
 from hepo_isaac.runs.compare import stats
 from hepo_isaac.runs.compare.table import DUPLICATE, NO_SCORE, Run, RunTable
 
-# Settings that say how a run is recorded, not what it computes.
-INCIDENTAL: Tuple[str, ...] = ("seed", "run_root", "resume", "test", "checkpoint", "checkpoint_every", "budget")
-INCIDENTAL += ("keep_checkpoints", "video", "tensorboard", "wandb", "torch_threads", "hydra")
+# Of what makes a run another one: what tells the repeats of an arm apart, and what has a note of its own.
+REPEATS: Tuple[str, ...] = ("seed", "seeds", "budget")
 BUDGET: Tuple[str, ...] = ("num_envs", "train.max_iterations")
 SHOWN = 6  # settings named in one note
 
@@ -163,7 +162,7 @@ def _by_key(runs: Iterable[Run]) -> Dict[str, Set[str]]:
     """Setting -> its values among ``runs``."""
     out: Dict[str, Set[str]] = {}
     runs = list(runs)
-    for key in sorted({k for r in runs for k in r.config if not _under(k, INCIDENTAL)}):
+    for key in sorted({k for r in runs for k in r.config if not _under(k, REPEATS)}):
         out[key] = {str(r.config.get(key, "–")) for r in runs}
     return out
 

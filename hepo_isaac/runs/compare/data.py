@@ -12,11 +12,13 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from hepo_isaac.errors import UserError
+from hepo_isaac.older import completed
 from hepo_isaac.runs.compare.table import DUPLICATE, NO_SUMMARY, UNREADABLE, Excluded, Run, RunTable, exclude
 from hepo_isaac.runs.record.files import read_json
 from hepo_isaac.runs.record.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 from hepo_isaac.runs.record.metrics_csv import read_metrics
 from hepo_isaac.runs.record.plots import smooth
+from hepo_isaac.settings import identifying
 
 KEY, HEURISTIC_KEY = "return_task/pi", "return_heuristic/pi"
 
@@ -116,7 +118,7 @@ def _read(folder: RunFolder) -> Union[Run, Excluded]:
         steps,
         curve,
         int(_number(summary.get("env_steps"), 0.0)),
-        flatten(config),
+        flatten(identifying(config)),
         _task_scores(config),
         tuple(_commit(part) for part in [about] + list(about.get("resumes", []))),
         str(about.get("started", "")),
@@ -150,8 +152,9 @@ def _config(path: Path) -> Any:
 
     try:
         # the C loader is ten times faster, and there are hundreds of these; not every PyYAML has it
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, ValueError, yaml.YAMLError):
+        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return completed(loaded) if isinstance(loaded, dict) else None
+    except (OSError, ValueError, UserError, yaml.YAMLError):
         return None
 
 

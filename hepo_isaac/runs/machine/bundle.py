@@ -27,6 +27,7 @@ from hepo_isaac.runs.machine import fatbin, kernels, packages, parts, project, s
 from hepo_isaac.runs.machine.ticker import Ticker
 from hepo_isaac.runs.record.metadata import git_state, now
 from hepo_isaac.runs.train.progress import duration
+from hepo_isaac.sim.engines import CUDA_ENGINE, ENGINES
 
 WARP_LIBRARY = "site/warp/bin/warp.so"
 ROOM = 2 << 30  # bytes of disk while a bundle is made: wheels, packages as they come, kernels, parts
@@ -107,7 +108,7 @@ def warp_library() -> Path:
     Raises:
         UserError: Warp, or MuJoCo Warp, is not installed.
     """
-    for module in ("mujoco_warp", "warp"):
+    for module in ENGINES[CUDA_ENGINE].modules:
         spec = importlib.util.find_spec(module)
         if spec is None or spec.origin is None:
             raise UserError(

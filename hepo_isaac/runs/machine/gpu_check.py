@@ -20,11 +20,17 @@ from hepo_isaac.runs.machine.jobs import VERDICTS, Job, Result, Runner
 from hepo_isaac.runs.machine.task_checks import Plan, learning_job, size_job, task_job
 from hepo_isaac.runs.machine.update_checks import cpu_job, update_job
 from hepo_isaac.runs.record import metadata
+from hepo_isaac.sim.engines import CUDA_ENGINE, ENGINES
 
 # The tasks that most depends on come first; those not named here follow in alphabetical order.
 ORDER = ("FrankaCabinet", "Ant", "ShadowHand", "Humanoid", "Anymal", "AllegroHand", "FrankaCubeStack")
 METHODS_FIRST = ("hepo", "ppo_h", "eipo", "hepo_alternating", "hepo_release2", "pbrs", "hurl")
-PRELOAD = ("hepo_isaac.runs.machine.task_checks", "hepo_isaac.agents.register", "hepo_isaac.envs.make", "mujoco_warp")
+PRELOAD = (
+    "hepo_isaac.runs.machine.task_checks",
+    "hepo_isaac.agents.register",
+    "hepo_isaac.envs.make",
+    ENGINES[CUDA_ENGINE].modules[0],
+)
 # What says nothing where no kernel runs.
 NEEDS_KERNELS = ("Warp equals MuJoCo C", "resets", "training", "speed", "profile")
 STUBS = "stubs"  # a rehearsal's kernels: empty files
@@ -102,7 +108,7 @@ def _device(args: argparse.Namespace) -> str:
             known = ", ".join("sm_%d" % a for a in ARCHITECTURES)
             raise UserError("--arch %s cannot be imitated; expected one of: %s" % (args.arch, known))
     wanted = WARP_CPU if args.fake or args.device == "cpu" else str(args.device)
-    return str(resolve_engine("mujoco_warp", wanted)[1])
+    return str(resolve_engine(CUDA_ENGINE, wanted)[1])
 
 
 def _jobs(args: argparse.Namespace, device: str, out: str) -> List[Job]:

@@ -94,11 +94,12 @@ def make_environments(task: str, num_envs: int) -> Any:
     from hepo_isaac.envs.make import make_env
     from hepo_isaac.overrides import compose
     from hepo_isaac.runs.launch import prepare
+    from hepo_isaac.sim.engines import CPU_ENGINE, CUDA_ENGINE
 
     overrides = ["task=" + task, "algo=hepo", "budget=paper", "num_envs=%d" % num_envs]
     # checked for the CPU's engine: the machine's own checks would ask for a GPU that torch sees
-    cfg: Dict[str, Any] = prepare(compose([*overrides, "sim=mujoco_batch", "device=cpu"]), overrides)
-    return make_env({**cfg, "sim": {"name": "mujoco_warp"}, "device": "cpu"}, random_start=False)
+    cfg: Dict[str, Any] = prepare(compose([*overrides, "sim=" + CPU_ENGINE, "device=cpu"]), overrides)
+    return make_env({**cfg, "sim": {"name": CUDA_ENGINE}, "device": "cpu"}, random_start=False)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:

@@ -11,6 +11,7 @@ from hepo_isaac.envs.rl_games import RlGamesVecEnv
 from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.overrides import compose
 from hepo_isaac.runs.launch import prepare
+from hepo_isaac.sim.engines import CPU_ENGINE, CUDA_ENGINE
 
 
 def settings(task: str, device: str, num_envs: int, algo: str, *overrides: str) -> Dict[str, Any]:
@@ -62,8 +63,8 @@ class Rig:
     def env(self) -> TaskEnv:
         """The environment, built when first asked for."""
         if self._env is None:
-            cfg = settings(self.task, self.device, self.num_envs, "hepo", "sim=mujoco_batch")
-            cfg["sim"] = {"name": "mujoco_warp", "graph": self.graph, "refine": False}
+            cfg = settings(self.task, self.device, self.num_envs, "hepo", "sim=" + CPU_ENGINE)
+            cfg["sim"] = {"name": CUDA_ENGINE, "graph": self.graph, "refine": False}
             self._env = make_env(cfg)
         return self._env
 
@@ -75,11 +76,11 @@ class Rig:
 
     def reference(self) -> TaskEnv:
         """The same task on MuJoCo C."""
-        return make_env(settings(self.task, "cpu", self.num_envs, "hepo", "sim=mujoco_batch"))
+        return make_env(settings(self.task, "cpu", self.num_envs, "hepo", "sim=" + CPU_ENGINE))
 
     def agent(self, algo: str) -> Any:
         """An agent on the one environment; agents that share it may take turns, iteration by iteration."""
-        cfg = settings(self.task, self.device, self.num_envs, algo, "sim=mujoco_batch")
+        cfg = settings(self.task, self.device, self.num_envs, algo, "sim=" + CPU_ENGINE)
         torch.set_float32_matmul_precision("high")  # TF32, as rl-games' Runner sets it
         return make_agent(cfg, self.env)
 

@@ -15,6 +15,7 @@ import torch
 from hepo_isaac.runs.machine.host_waits import HostWaits
 from hepo_isaac.runs.machine.jobs import Outcome, Reporter
 from hepo_isaac.runs.machine.rig import Rig, captured, make_agent, settings
+from hepo_isaac.sim.engines import CPU_ENGINE
 
 TASK = "Maze2D"
 # Captured and eager kernels may sum in another order; three iterations of Adam make little of it.
@@ -31,7 +32,7 @@ def update_job(report: Reporter, device: str, num_envs: int, methods: Sequence[s
 
 def cpu_job(report: Reporter, task: str, num_envs: int) -> None:
     """MuJoCo C on this machine's cores, to compare with."""
-    report.run("mujoco_batch", cpu_speed, task, num_envs)
+    report.run(CPU_ENGINE, cpu_speed, task, num_envs)
 
 
 def machine(device: str) -> Outcome:

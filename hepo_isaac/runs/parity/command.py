@@ -29,6 +29,7 @@ from hepo_isaac.runs.parity.recording import Recording, load, save
 from hepo_isaac.runs.parity.report import page_file, report, show, update_page
 from hepo_isaac.runs.parity.worker import roll_elsewhere
 from hepo_isaac.runs.record.files import write_atomic, write_json
+from hepo_isaac.sim.engines import CPU_ENGINE, CUDA_ENGINE, ENGINES, PHYSX_ENGINE, physics_engines
 
 ACTIONS = ("random", "zero", "run")
 # whole numbers -> (default, least)
@@ -167,10 +168,10 @@ def _sides(given: Dict[str, str], task: Optional[str]) -> Tuple[Tuple[str, ...],
         if against is None and "save" in given:
             return (engine,), None
         return (engine,), against or _recorded(task)
-    if against is None and _installed("mujoco_warp") and _installed("mujoco"):
-        return ("mujoco_batch", "mujoco_warp"), None
-    found = [e for e, package in (("isaacgym", "isaacgym"), ("mujoco_warp", "mujoco_warp")) if _installed(package)]
-    return (found[0] if found else "mujoco_batch",), against or _recorded(task)
+    if against is None and all(_installed(ENGINES[e].modules[0]) for e in (CPU_ENGINE, CUDA_ENGINE)):
+        return (CPU_ENGINE, CUDA_ENGINE), None
+    found = [e for e in (PHYSX_ENGINE, CUDA_ENGINE) if _installed(ENGINES[e].modules[0])]
+    return (found[0] if found else CPU_ENGINE,), against or _recorded(task)
 
 
 def _recorded(task: Optional[str]) -> Path:
@@ -190,7 +191,7 @@ def _installed(package: str) -> bool:
 
 
 def _engine(name: str) -> str:
-    engines = [e for e in group_names("sim") if e not in ("auto", "analytic")]
+    engines = sorted(physics_engines())
     if name not in engines:
         raise unknown("engine", name, engines)
     return name

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from hepo_isaac.runs.parity.recording import PHYSICS, Recording, check_comparable, different, positions
+from hepo_isaac.sim.engines import CPU_ENGINE, CUDA_ENGINE, physics_engines
 
 # quantity -> its unit, in the order of the reports
 QUANTITIES = {
@@ -22,12 +23,8 @@ QUANTITIES = {
     "h": "",
 }
 # name that settings of some engines stand under -> the engines that read them
-READERS = {
-    "isaacgym": ("isaacgym",),
-    "mujoco": ("mujoco_batch", "mujoco_warp"),
-    "mujoco_batch": ("mujoco_batch",),
-    "mujoco_warp": ("mujoco_warp",),
-}
+READERS: Dict[str, Tuple[str, ...]] = {name: (name,) for name in physics_engines()}
+READERS["mujoco"] = (CPU_ENGINE, CUDA_ENGINE)
 Parts = Dict[str, np.ndarray]
 
 

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from hepo_isaac.errors import UserError
 from hepo_isaac.locate import PACKAGE, bundled
+from hepo_isaac.sim.engines import ENGINES, PHYSX_ENGINE
 
 Rows = List[List[str]]
 HEADING = "## Engine comparison"
@@ -163,7 +164,7 @@ def body(found: Mapping[str, Any], command: str) -> List[str]:
 
 def _origin(meta: Mapping[str, Any]) -> str:
     """One line: engine, versions, hardware, commit."""
-    packages = {"mujoco_batch": ("mujoco",), "mujoco_warp": ("mujoco_warp", "warp_lang")}.get(meta["engine"], ())
+    packages = ENGINES[meta["engine"]].packages if meta["engine"] in ENGINES else ()
     versions = meta["versions"]
     parts = ["%s %s" % (name, versions.get(name)) for name in (*packages, "torch", "python") if versions.get(name)]
     git = meta.get("git") or {}
@@ -228,8 +229,9 @@ def update_page(text: str, found: Mapping[str, Any], command: str) -> str:
     pairs = _pairs(text)
     title = "### %s and %s" % tuple(pair.split())
     pairs[pair] = "\n".join([title, "", *body(found, command)]).rstrip()
-    ways = "With Isaac Gym Preview 4, in its Python 3.8: `hepo-isaac parity task=%s engine=isaacgym page=true`" % task
-    if not any("isaacgym" in name for name in pairs):
+    ways = "With Isaac Gym Preview 4, in its Python 3.8: `hepo-isaac parity task=%s engine=%s page=true`"
+    ways %= (task, PHYSX_ENGINE)
+    if not any(PHYSX_ENGINE in name for name in pairs):
         ways += " adds PhysX to this section; nobody has run that yet"
     parts = [BEGIN, HEADING, "", *_wrapped(READING), "", *_wrapped(ways + "."), ""]
     for name in sorted(pairs):

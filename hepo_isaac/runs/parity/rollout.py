@@ -22,6 +22,7 @@ from hepo_isaac.overrides import compose
 from hepo_isaac.runs.parity.recording import Recording, positions
 from hepo_isaac.runs.record import metadata
 from hepo_isaac.runs.train.progress import Eta, duration
+from hepo_isaac.sim.engines import CUDA_ENGINE, ENGINES
 from hepo_isaac.sim.registry import WARP_CPU, resolve_engine
 
 MARKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # control steps at which departures are reported
@@ -79,7 +80,7 @@ def settings(engine: str, overrides: Sequence[str], num_envs: int, run: Optional
             another task.
     """
     cuda = cuda_available()
-    on_warp_cpu = engine == "mujoco_warp" and not cuda
+    on_warp_cpu = engine == CUDA_ENGINE and not cuda
     given = [*engine_overrides(engine, overrides), "sim=" + engine, "num_envs=%d" % num_envs]
     if on_warp_cpu:
         resolve_engine(engine, WARP_CPU)  # says what is missing
@@ -106,21 +107,20 @@ def engine_overrides(engine: str, overrides: Sequence[str]) -> List[str]:
         key = override.partition("=")[0]
         if key.startswith("sim.") and key.split(".")[1] not in options:
             continue
-        if key == "device" and engine == "mujoco_batch":
+        if key == "device" and ENGINES[engine].devices == ("cpu",):
             continue
         kept.append(override)
     return kept
 
 
 def _of_run(run: str, given: Sequence[str], cuda: bool) -> Any:
-    from omegaconf import OmegaConf
-
+    from hepo_isaac.older import read_config
     from hepo_isaac.runs.play.command import locate_checkpoint, run_settings
 
     folder, _ = locate_checkpoint(run)
     if folder is None:
         raise UserError("run=%s lies in no run folder; expected a run folder or a checkpoint in one" % run)
-    of_run = OmegaConf.load(folder.config_file)
+    of_run = read_config(folder.config_file)
     cfg = compose([*given, "algo=" + str(of_run.algo.name)])
     cfg.checkpoint = run
     # budget is settled in a run's configuration
@@ -310,7 +310,7 @@ def roll(job: Mapping[str, Any], reference: Optional[Recording] = None, say: Say
     steps, num_envs, seed = int(job["steps"]), int(job["num_envs"]), int(job["seed"])
     cfg = settings(job["engine"], job["overrides"], num_envs, job["run"])
     device = _device(cfg)
-    slow = ": its kernels compile for minutes the first time" if cfg["sim"]["name"] == "mujoco_warp" else ""
+    slow = ": its kernels compile for minutes the first time" if ENGINES[cfg["sim"]["name"]].compiles else ""
     say("%s on %s, %d environments × %d control steps%s" % (cfg["sim"]["name"], device, num_envs, steps, slow))
     began = time.monotonic()
     marks = sorted({k for k in MARKS if k <= steps} | {steps})
@@ -341,7 +341,7 @@ def evenly(steps: int, count: int) -> List[int]:
 
 
 def _device(cfg: Mapping[str, Any]) -> str:
-    if cfg["sim"]["name"] == "mujoco_warp" and cfg["device"] == "cpu":
+    if cfg["sim"]["name"] == CUDA_ENGINE and cfg["device"] == "cpu":
         return WARP_CPU + " (Warp's kernels without a GPU)"
     return str(cfg["device"])
 

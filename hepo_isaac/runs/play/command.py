@@ -11,8 +11,10 @@ from rich.table import Table
 
 from hepo_isaac.config import check_machine, cuda_available, override_keys, plain, resolve, validate
 from hepo_isaac.errors import UserError
+from hepo_isaac.older import read_config
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
 from hepo_isaac.runs.record.folder import RunFolder
+from hepo_isaac.sim.engines import CPU_ENGINE
 
 RANDOM = "random"  # checkpoint=random: uniformly random actions
 
@@ -31,7 +33,7 @@ def evaluate_command(cfg: DictConfig, overrides: Sequence[str]) -> int:
     if folder is None:
         settled = resolve(cfg, overrides, cuda)
     else:
-        settled = run_settings(OmegaConf.load(folder.config_file), cfg, overrides, cuda)
+        settled = run_settings(read_config(folder.config_file), cfg, overrides, cuda)
     if "num_envs" not in override_keys(overrides):
         settled.num_envs = min(int(settled.eval.episodes), int(settled.num_envs))
     check_machine(settled, cuda)
@@ -158,7 +160,7 @@ def _film_of(env: Any, frames: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
     """What render_trajectory needs, out of the engine's states."""
     scene = getattr(env.sim, "scene", None)
     if scene is None:
-        raise UserError("%s cannot be filmed; play the run with sim=mujoco_batch" % type(env.sim).__name__)
+        raise UserError("%s cannot be filmed; play the run with sim=%s" % (type(env.sim).__name__, CPU_ENGINE))
     import torch
 
     qpos, markers = (torch.stack([f[key] for f in frames]).double().cpu().numpy() for key in ("qpos", "markers"))

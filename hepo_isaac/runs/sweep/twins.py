@@ -1,8 +1,8 @@
 """Runs of the same configuration: find them, leave finished ones alone, go on with interrupted ones, claim new ones.
 
 Two configurations are the same if everything that a result depends on is equal: task, method, heuristic, seed, number
-of environments, training, engine, budget. Where a run is written and how it is recorded does not count. The code is
-not part of it: after a change of the code, skip_finished=false trains anew.
+of environments, training, engine, budget. Where a run is written and how it is recorded does not count
+(hepo_isaac/settings.py). The code is not part of it: after a change of the code, skip_finished=false trains anew.
 """
 
 from __future__ import annotations
@@ -19,27 +19,13 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 from omegaconf import OmegaConf
 
 from hepo_isaac.errors import CheckpointError
+from hepo_isaac.older import as_config
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
 from hepo_isaac.runs.record.files import read_json
 from hepo_isaac.runs.record.folder import FINISHED, INTERRUPTED, RUNNING, RunFolder
 from hepo_isaac.runs.train.seeds import seed_list
+from hepo_isaac.settings import identifying
 
-# Settings that decide where a run goes, how it is recorded and how fast it is, but not what it learns.
-RECORDING = (
-    "checkpoint",
-    "checkpoint_every",
-    "eval",
-    "keep_checkpoints",
-    "plot",
-    "resume",
-    "run_root",
-    "skip_finished",
-    "tensorboard",
-    "test",
-    "torch_threads",
-    "video",
-    "wandb",
-)
 # A run on another machine cannot be asked whether it lives; one that wrote nothing for so many seconds does not.
 SILENT_FOR = 1800.0
 
@@ -48,20 +34,8 @@ Note = Callable[[str, Sequence[Path]], None]
 
 def identity(cfg: Mapping[str, Any]) -> str:
     """The same string for every resolved configuration of one seed that leads to the same result."""
-    kept = {k: v for k, v in cfg.items() if k not in RECORDING}
-    kept["sim"] = {k: v for k, v in kept.get("sim", {}).items() if k != "threads"}
-    kept["device"] = str(kept.get("device")).split(":")[0]
-    text = json.dumps(_without_none(kept), sort_keys=True, default=str)
+    text = json.dumps(identifying(cfg), sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
-
-
-def _without_none(value: Any) -> Any:
-    """A setting that is null is as good as absent: a run made before it existed is still the same."""
-    if isinstance(value, Mapping):
-        return {str(k): _without_none(v) for k, v in value.items() if v is not None}
-    if isinstance(value, (list, tuple)):
-        return [_without_none(v) for v in value]
-    return value
 
 
 def one_per_seed(cfg: Mapping[str, Any]) -> List[Dict[str, Any]]:
@@ -79,10 +53,10 @@ def twins(cfg: Mapping[str, Any]) -> List[RunFolder]:
             # parsing a file takes milliseconds, and a folder may hold hundreds of other seeds
             if "\nseed: %d\n" % cfg["seed"] not in "\n" + text:
                 continue
-            loaded = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
+            loaded = as_config(OmegaConf.create(text))
         except Exception:  # whatever is damaged is not the run that is looked for
             continue
-        if isinstance(loaded, dict) and identity({str(k): v for k, v in loaded.items()}) == wanted:
+        if identity(loaded) == wanted:
             found.append(RunFolder(path.parent))
     return found
 

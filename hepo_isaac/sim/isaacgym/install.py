@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Iterable, List, Optional, Tuple
 
 from hepo_isaac.errors import UserError
+from hepo_isaac.sim.engines import CPU_ENGINE, ENGINES
 
 PYTHON = (3, 8)  # Preview 4 also has bindings for 3.6 and 3.7, which hepo_isaac does not run on
-MUJOCO_PYTHON = (3, 11)  # the oldest for sim=mujoco_batch and sim=mujoco_warp
+MUJOCO_PYTHON = ENGINES[CPU_ENGINE].python
 TORCH_OLDEST, TORCH_NEWEST = (2, 0), (2, 4)  # torch 2.4 is the last for Python 3.8
 TORCH_INSTALL = "run pip install -c constraints-py38.txt torch"
 _BINDINGS = Path("_bindings", "linux-x86_64")
