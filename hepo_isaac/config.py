@@ -208,6 +208,7 @@ def validate(cfg: DictConfig, training: bool = True) -> None:
             "task=%s does not run on sim=%s; it runs on: %s" % (cfg.task.name, cfg.sim.name, ", ".join(engines))
         )
     engine = ENGINES[cfg.sim.name]
+    # without physics there is nothing to draw: film_run says so in a line when the run is saved
     if cfg.get("video") and engine.physics and not engine.films:
         raise UserError(
             "sim=%s makes no films: take video=true out, and film the run's policy on MuJoCo with hepo-isaac play"
@@ -277,6 +278,8 @@ def _check_method(cfg: DictConfig) -> None:
         train_config(OmegaConf.to_container(cfg.train, resolve=True))  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise UserError(str(error)) from error
+    if method.name is None:
+        raise UserError("algo.name is missing: a method's file names it, and its run folders with it, as in name: hepo")
     if method.constraint == "threshold" and method.threshold is None:
         raise UserError(
             "algo=%s needs algo.threshold=<J to reach>, because task=%s has no task.scores to take half way between"

@@ -119,7 +119,12 @@ def test_the_wrong_type_is_still_refused_by_name():
         check_overrides(["algo=ppo_h", "algo.whitning=none"])
 
 
-def test_what_wins_command_line_budget_algo_task_schema(tmp_path):
+def test_a_method_without_a_name_is_refused():
+    with pytest.raises(UserError, match="algo.name is missing"):
+        settle("task=Push2D", "algo=ppo_h", "algo.name=null")
+
+
+def test_what_wins_command_line_budget_algo_task_schema():
     base = defaults()["train"]["max_iterations"]
     plain_cfg = compose(["task=FrankaCabinet"])
     assert plain_cfg.train.max_iterations == 1500 != base  # the task, over the schema
