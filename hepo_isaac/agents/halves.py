@@ -7,11 +7,12 @@ Nothing here reads a tensor's value on the host.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.agents.collection import Collection
 from hepo_isaac.agents.config import TrainConfig
 from hepo_isaac.agents.minibatch import Batch
 from hepo_isaac.agents.policies import Acted, Policies
@@ -46,12 +47,8 @@ class PartnerEstimates:
     values: Tensor
 
 
-class Halves:
-    """Turns rollouts into batches, and tells the multiplier of the gap.
-
-    Args:
-        policies, rewards, multiplier: a learner's.
-    """
+class Halves(Collection):
+    """Every policy in envs of its own. Arguments as Collection's."""
 
     def __init__(
         self,
@@ -61,8 +58,7 @@ class Halves:
         rewards: RewardChannels,
         multiplier: Multiplier,
     ) -> None:
-        self.method, self.train = method, train
-        self.policies, self.rewards, self.multiplier = policies, rewards, multiplier
+        super().__init__(method, train, policies, rewards, multiplier)
         m = method
         by_critics = m.constraint == "reference" and m.contrast != "episode_return"
         # Whether this rollout's rows need the partner's GAE, or only what the partner's networks say of them.
@@ -70,25 +66,15 @@ class Halves:
         self._needs_partner = (
             self._needs_cross_advantages or m.minibatch_order != "stratified" or m.foreign_advantage == "vtrace"
         ) and m.num_policies > 1
-        # (S,) bool: whether this rollout told of the gap, where that depends on episodes; None: it always does.
-        self._recorded: Optional[Tensor] = None
 
     def act(self, obs: Tensor, noise: Tensor) -> Acted:
         """Each block (B, n, .) of envs by its own policy, see Policies.act."""
         return self.policies.act(obs, noise)
 
-    def acting(self) -> Optional[Tensor]:
-        """(S,) index of the policy that acts now, for methods whose policies take turns; None: every block its own."""
-        return None
-
     # -- rows --------------------------------------------------------------------------------------------------
     @torch.no_grad()
     def batch(self, buffer: RolloutBuffer, last_obs: Tensor, facts: IterationFacts) -> Batch:
-        """Advantages, targets and alpha's record of a full rollout; moves the value statistics.
-
-        Args:
-            last_obs: (B, n, O) observation after the last step.
-        """
+        """See Collection.batch."""
         channels = self.rewards.channels(buffer, facts)
         own = self.own_estimates(buffer, last_obs, channels, facts)
         partner = self.partner_estimates(buffer) if self._needs_partner else None
@@ -255,7 +241,7 @@ class Halves:
         return facts.episode_return, facts.episode_count
 
     def record_after_update(self, buffer: RolloutBuffer, last_obs: Tensor, facts: IterationFacts) -> None:
-        """The second release's record: the contrast measured with the critics the update left behind."""
+        """See Collection.record_after_update."""
         channels = self.rewards.channels(buffer, facts)
         own = self.own_estimates(buffer, last_obs, channels, facts, fresh=True)
         partner = self.partner_estimates(buffer)
@@ -293,21 +279,3 @@ class Halves:
         error = self.rewards.advantages(buffer, channels, buffer.values, last, final, gamma, gae_lambda=0.0)
         mean = buffer.rows(error)[..., 0].mean(1).view(-1, 2)
         return (mean[:, 0] - mean[:, 1]) / max(1.0 - gamma, 1e-6)
-
-    # -- between iterations ------------------------------------------------------------------------------------
-    def after_update(self, batch: Batch) -> Optional[Tensor]:
-        """Called between the policy update and the multiplier's; (S,) bool runs whose multiplier may move, or None.
-
-        It stands still in an iteration that says nothing about the gap: no episode ended, or none began.
-        """
-        return self._recorded
-
-    def finish_iteration(self) -> None:
-        """Called last; nothing to do."""
-
-    def state_dict(self) -> Dict[str, Any]:
-        """State kept across iterations: none here."""
-        return {}
-
-    def load_state_dict(self, state: Dict[str, Any]) -> None:
-        """Restore what state_dict returned."""

@@ -7,11 +7,12 @@ Nothing here reads a tensor's value on the host.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Sequence, Union
+from typing import Any, Dict, Optional, Sequence, Type
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.agents.collection import Collection
 from hepo_isaac.agents.config import TrainConfig
 from hepo_isaac.agents.graph import CapturedStep
 from hepo_isaac.agents.halves import Halves
@@ -57,8 +58,8 @@ class Learner:
         self.multiplier = Multiplier(method.multiplier, self.num_runs, device)
         self.potential = self._potential(num_obs, num_actions)
         self.rewards = RewardChannels(method, train, self.multiplier, self.potential)
-        collection = Turns if method.collection == "alternating" else Halves
-        self.collection: Union[Halves, Turns] = collection(method, train, self.policies, self.rewards, self.multiplier)
+        collection: Type[Collection] = Turns if method.collection == "alternating" else Halves
+        self.collection: Collection = collection(method, train, self.policies, self.rewards, self.multiplier)
         critics = torch.tensor(method.critic_channels(), dtype=torch.float32, device=device)
         self._critic_channels = critics.repeat(self.num_runs, 1)
         self._gradient_mask: Optional[Tensor] = None

@@ -37,21 +37,12 @@ class Minibatch:
 
 
 @dataclass
-class Batch:
+class Batch(Minibatch):
     """All rows of a rollout. S runs of R rows each; P policies, each with its own view of all rows of its run.
 
     Fields as in Minibatch; obs, actions and log_prob are (S, R, .), the others (P, R, .). What a policy does not use
     of the other's rows is 0 there.
     """
-
-    obs: Tensor
-    actions: Tensor
-    log_prob: Tensor
-    mean: Tensor
-    old_values: Tensor
-    returns: Tensor
-    advantage: Tensor
-    on_policy: Tensor
 
     @classmethod
     def from_rollout(cls, buffer: RolloutBuffer, policies: Policies, **per_policy: Tensor) -> Batch:

@@ -141,7 +141,7 @@ class RewardChannels:
         rows: List[Tensor] = []
         for objective in m.objectives:
             if objective == "constrained":
-                rows.append(constrained_weights(alpha, lam, m.unit_norm, m.mixing))
+                rows.append(constrained_weights(alpha, lam, m.mixing))
             elif objective == "lagrangian":
                 rows.append(lagrangian_weights(alpha))
             elif objective == "task":

@@ -11,6 +11,7 @@ from typing import Any, Dict, Optional
 import torch
 from torch import Tensor
 
+from hepo_isaac.agents.collection import Collection
 from hepo_isaac.agents.config import TrainConfig
 from hepo_isaac.agents.minibatch import Batch
 from hepo_isaac.agents.policies import Acted, Policies
@@ -24,12 +25,8 @@ from hepo_isaac.methods.method import MethodConfig
 from hepo_isaac.methods.multiplier import Multiplier
 
 
-class Turns:
-    """Turns rollouts into batches, and tells the multiplier of the gap. ``schedule`` says who acts.
-
-    Args:
-        policies, rewards, multiplier: a learner's.
-    """
+class Turns(Collection):
+    """One policy at a time in all envs of its run; ``schedule`` says who. Arguments as Collection's."""
 
     def __init__(
         self,
@@ -39,10 +36,8 @@ class Turns:
         rewards: RewardChannels,
         multiplier: Multiplier,
     ) -> None:
-        self.method, self.train = method, train
-        self.policies, self.rewards, self.multiplier = policies, rewards, multiplier
+        super().__init__(method, train, policies, rewards, multiplier)
         self.schedule = TurnSchedule(method, policies.num_runs, policies.net.flat.device)
-        self._recorded: Optional[Tensor] = None  # (S,) bool, as in Halves
         self._reference_advantage: Optional[Tensor] = None
 
     @torch.no_grad()
@@ -54,13 +49,13 @@ class Turns:
         return actions, log_prob, mean, values
 
     def acting(self) -> Optional[Tensor]:
-        """(S,) index of the policy that acts now."""
+        """See Collection.acting."""
         return self.schedule.acting
 
     # -- rows --------------------------------------------------------------------------------------------------
     @torch.no_grad()
     def batch(self, buffer: RolloutBuffer, last_obs: Tensor, facts: IterationFacts) -> Batch:
-        """See Halves.batch; here there is one block of envs per run."""
+        """See Collection.batch; here there is one block of envs per run."""
         mean, values = self.policies.mean_and_values(self._for_both(buffer.rows(buffer.obs)))
         channels = self.rewards.channels(buffer, facts)
         advantages = self._all_advantages(buffer, last_obs, values, channels, facts)

@@ -109,24 +109,22 @@ def standardize(advantages: Tensor, dim: Tuple[int, ...], correction: int = 0) -
     return torch.where(std > MIN_ADVANTAGE_STD, centred / (std + 1e-8), torch.zeros_like(centred))
 
 
-def constrained_weights(
-    alpha: Tensor, heuristic_weight: float, unit_norm: bool = False, mixing: str = "ratio"
-) -> Tensor:
+def constrained_weights(alpha: Tensor, heuristic_weight: float, mixing: str = "ratio") -> Tensor:
     """Weights (..., 2) of the standardised [r, h] advantages for the policy that maximises (1+alpha) r + lambda h.
 
     "ratio" divides by 1+alpha, so the task reward keeps its scale: [1, lambda / (1 + alpha)]; "convex" is the second
-    released variant, [b, lambda (1 - b)] with b = alpha / (1 + alpha), which starts at h alone. With ``unit_norm``
-    the weights have unit norm, so that a mixture of two uncorrelated unit advantages keeps unit spread.
+    released variant, [b, lambda (1 - b)] with b = alpha / (1 + alpha), which starts at h alone.
+
+    Raises:
+        ValueError: unknown mixing.
     """
     if mixing == "ratio":
         w = heuristic_weight / (1.0 + alpha)
-        weights = torch.stack((torch.ones_like(w), w), -1)
-    elif mixing == "convex":
+        return torch.stack((torch.ones_like(w), w), -1)
+    if mixing == "convex":
         share = alpha / (1.0 + alpha)
-        weights = torch.stack((share, heuristic_weight * (1.0 - share)), -1)
-    else:
-        raise ValueError("unknown mixing %r; valid: ratio, convex" % mixing)
-    return weights / weights.norm(dim=-1, keepdim=True).clamp_min(1e-12) if unit_norm else weights
+        return torch.stack((share, heuristic_weight * (1.0 - share)), -1)
+    raise ValueError("unknown mixing %r; valid: ratio, convex" % mixing)
 
 
 def lagrangian_weights(nu: Tensor) -> Tensor:

@@ -226,11 +226,6 @@ class MethodConfig:
         )
 
     @property
-    def unit_norm(self) -> bool:
-        """Always False; no setting any more. It goes when the agents stop asking for it."""
-        return False
-
-    @property
     def num_policies(self) -> int:
         """Policies per run."""
         return len(self.objectives)
