@@ -16,11 +16,9 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import torch
 
 from hepo_isaac.envs.make import make_env
-from hepo_isaac.envs.rl_games import RlGamesVecEnv
 from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.locate import robot_tasks
-from hepo_isaac.overrides import compose
-from hepo_isaac.runs.launch import prepare
+from hepo_isaac.runs.machine.rig import make_agent, settings
 
 # name -> (bound, whether the ratio must stay above or below it)
 TARGETS: Dict[str, Tuple[float, str]] = {
@@ -57,17 +55,12 @@ def _device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
 
 
-def _settle(task: str, algo: str, num_envs: int) -> Dict[str, Any]:
-    overrides = ["task=%s" % task, "algo=%s" % algo, "num_envs=%d" % num_envs]
-    return prepare(compose(overrides), overrides)
-
-
 # ---- the environment against its engine --------------------------------------------------------------------------
 
 
 def bench_env(task: str, num_envs: int, blocks: int, steps: int = 60) -> Dict[str, Any]:
     """Steps/s of the whole environment step over those of the bare physics step on the same states and controls."""
-    cfg = _settle(task, "hepo", num_envs)
+    cfg = settings(task, num_envs, "hepo")
     torch.set_num_threads(int(cfg["torch_threads"]))  # as in training: more would fight the physics threads
     env = make_env(cfg)
     env.reset()
@@ -154,7 +147,11 @@ def _wait() -> None:
 
 def bench_algorithms(task: str, num_envs: int, blocks: int) -> Dict[str, Any]:
     """Seconds of a HEPO iteration over those of a PPO iteration: same environments, networks and settings."""
-    agents = {algo: _agent(task, algo, num_envs) for algo in ("ppo_h", "hepo")}
+    agents: Dict[str, Any] = {}
+    for algo in ("ppo_h", "hepo"):
+        cfg = settings(task, num_envs, algo)
+        agents[algo] = make_agent(cfg)
+        torch.set_num_threads(int(cfg["torch_threads"]))  # as in training
     times: Dict[str, List[Tuple[float, float]]] = {algo: [] for algo in agents}
     for block in range(blocks + 1):
         for algo, agent in agents.items():
@@ -170,20 +167,6 @@ def bench_algorithms(task: str, num_envs: int, blocks: int) -> Dict[str, Any]:
         "PPO steps/s": _summary([steps / sum(p) for _, p in pairs]),
         "HEPO steps/s": _summary([steps / sum(h) for h, _ in pairs]),
     }
-
-
-def _agent(task: str, algo: str, num_envs: int) -> Any:
-    from rl_games.common.algo_observer import AlgoObserver
-
-    from hepo_isaac.agents.agent import HepoAgent
-    from hepo_isaac.agents.register import register_env, runner_params
-
-    cfg = _settle(task, algo, num_envs)
-    register_env(RlGamesVecEnv(make_env(cfg)))
-    params = runner_params(cfg, [int(cfg["seed"])])
-    params["config"]["features"] = {"observer": AlgoObserver()}
-    torch.set_num_threads(int(cfg["torch_threads"]))
-    return HepoAgent("bench", params)
 
 
 # ---- report -------------------------------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ def unpack(paths, to, manifest):
 
 def main(arguments):
     if len(arguments) < 2:
-        fail("expected the folders of parts and then where to: bash join.sh a b /tmp/hepo")
+        fail("expected the folders of parts and then where to: bash join.sh a b hepo")
     folders, to = arguments[:-1], os.path.abspath(arguments[-1])
     manifests = [manifest_of(f) for f in folders]
     manifest, kept = manifests[0], os.path.join(to, ".parts")

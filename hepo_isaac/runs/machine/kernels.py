@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Set
+from typing import List, Optional, Sequence, Set
 
 from hepo_isaac.errors import UserError, report_errors
 from hepo_isaac.runs.machine.ticker import Ticker
@@ -72,7 +72,10 @@ def touch_everything(task: str, num_envs: int, randomize: bool) -> None:
     """
     import torch
 
-    env = make_environments(task, num_envs)
+    from hepo_isaac.envs.make import make_env
+    from hepo_isaac.runs.machine.rig import warp_settings
+
+    env = make_env(warp_settings(task, "cpu", num_envs), random_start=False)  # "cpu" plays the imitated GPU
     env.reset()
     for _ in range(2):
         env.step(torch.zeros(num_envs, env.num_actions))
@@ -89,19 +92,6 @@ def touch_everything(task: str, num_envs: int, randomize: bool) -> None:
     sim.step()
 
 
-def make_environments(task: str, num_envs: int) -> Any:
-    """The task on Warp, on torch's CPU device, which plays the imitated GPU."""
-    from hepo_isaac.envs.make import make_env
-    from hepo_isaac.overrides import compose
-    from hepo_isaac.runs.launch import prepare
-    from hepo_isaac.sim.engines import CPU_ENGINE, CUDA_ENGINE
-
-    overrides = ["task=" + task, "algo=hepo", "budget=paper", "num_envs=%d" % num_envs]
-    # checked for the CPU's engine: the machine's own checks would ask for a GPU that torch sees
-    cfg: Dict[str, Any] = prepare(compose([*overrides, "sim=" + CPU_ENGINE, "device=cpu"]), overrides)
-    return make_env({**cfg, "sim": {"name": CUDA_ENGINE}, "device": "cpu"}, random_start=False)
-
-
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Compile, and say per task what was compiled and what CUDA would refuse."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -111,9 +101,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     import torch
 
     from hepo_isaac.sim.mujoco import imitated_cuda
+    from hepo_isaac.sim.mujoco.warp_compile import compile_log
 
     torch.set_num_threads(1)  # tensors here only have shapes; a pool of threads would compete with the compiler
     record = imitated_cuda.install(args.arch)
+    compile_log().quiet = True  # the ticker below says how far the whole is
     total = len(args.tasks) * len(NUM_ENVS)
     ticker, said = Ticker("kernels", total, interval=0.0), set()  # type: ignore[var-annotated]
     for index, task in enumerate(args.tasks):

@@ -14,12 +14,25 @@ from hepo_isaac.runs.launch import prepare
 from hepo_isaac.sim.engines import CPU_ENGINE, CUDA_ENGINE
 
 
-def settings(task: str, device: str, num_envs: int, algo: str, *overrides: str) -> Dict[str, Any]:
+def settings(task: str, num_envs: int, algo: str, *overrides: str) -> Dict[str, Any]:
+    """Resolved settings, the rest as this machine chooses it by itself."""
+    given = ["task=" + task, "algo=" + algo, "num_envs=%d" % num_envs, *overrides]
+    return prepare(compose(given), given)
+
+
+def paper_settings(task: str, device: str, num_envs: int, algo: str, *overrides: str) -> Dict[str, Any]:
     """Resolved settings of the full budget on ``device``, whatever this machine would choose by itself."""
-    given = ["task=" + task, "algo=" + algo, "budget=paper", "num_envs=%d" % num_envs, "device=cpu", *overrides]
-    cfg = prepare(compose(given), given)
-    cfg["device"] = device
-    return cfg
+    return {**settings(task, num_envs, algo, "budget=paper", "device=cpu", *overrides), "device": device}
+
+
+def warp_settings(task: str, device: str, num_envs: int, graph: bool = True) -> Dict[str, Any]:
+    """The same on MuJoCo Warp: checked as for the CPU's engine, since this machine's torch may see no GPU.
+
+    Args:
+        graph: sim.graph.
+    """
+    sim = {"name": CUDA_ENGINE, "graph": graph, "refine": False}
+    return {**paper_settings(task, device, num_envs, "hepo", "sim=" + CPU_ENGINE), "sim": sim}
 
 
 def make_agent(cfg: Dict[str, Any], env: Optional[TaskEnv] = None) -> Any:
@@ -63,9 +76,7 @@ class Rig:
     def env(self) -> TaskEnv:
         """The environment, built when first asked for."""
         if self._env is None:
-            cfg = settings(self.task, self.device, self.num_envs, "hepo", "sim=" + CPU_ENGINE)
-            cfg["sim"] = {"name": CUDA_ENGINE, "graph": self.graph, "refine": False}
-            self._env = make_env(cfg)
+            self._env = make_env(warp_settings(self.task, self.device, self.num_envs, self.graph))
         return self._env
 
     def close(self) -> None:
@@ -76,11 +87,11 @@ class Rig:
 
     def reference(self) -> TaskEnv:
         """The same task on MuJoCo C."""
-        return make_env(settings(self.task, "cpu", self.num_envs, "hepo", "sim=" + CPU_ENGINE))
+        return make_env(paper_settings(self.task, "cpu", self.num_envs, "hepo", "sim=" + CPU_ENGINE))
 
     def agent(self, algo: str) -> Any:
         """An agent on the one environment; agents that share it may take turns, iteration by iteration."""
-        cfg = settings(self.task, self.device, self.num_envs, algo, "sim=" + CPU_ENGINE)
+        cfg = paper_settings(self.task, self.device, self.num_envs, algo, "sim=" + CPU_ENGINE)
         torch.set_float32_matmul_precision("high")  # TF32, as rl-games' Runner sets it
         return make_agent(cfg, self.env)
 

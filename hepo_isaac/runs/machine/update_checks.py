@@ -14,7 +14,7 @@ import torch
 
 from hepo_isaac.runs.machine.host_waits import HostWaits
 from hepo_isaac.runs.machine.jobs import Outcome, Reporter
-from hepo_isaac.runs.machine.rig import Rig, captured, make_agent, settings
+from hepo_isaac.runs.machine.rig import Rig, captured, make_agent, paper_settings
 from hepo_isaac.sim.engines import CPU_ENGINE
 
 TASK = "Maze2D"
@@ -74,7 +74,7 @@ def copy_rate(device: str, mebibytes: int = 1024, copies: int = 10) -> float:
 
 def analytic_agent(algo: str, device: str, num_envs: int, graph: bool = True) -> Any:
     """An agent on the analytic task, in four minibatches."""
-    cfg = settings(
+    cfg = paper_settings(
         TASK,
         device,
         num_envs,

@@ -25,10 +25,11 @@ class CompileLog:
 
     Attributes:
         compiled: number of modules that Warp had to compile in this process.
+        quiet: nothing is printed but errors, for programs with a progress display of their own.
     """
 
     def __init__(self, stream: Optional[TextIO] = None) -> None:
-        self.compiled = 0
+        self.compiled, self.quiet = 0, False
         self._stream = stream
         self._began = self._said = 0.0
 
@@ -60,7 +61,8 @@ class CompileLog:
             self._say("  " + progress(self.compiled, now - self._began))
 
     def _say(self, line: str) -> None:
-        print(line, file=self._stream or sys.stdout, flush=True)
+        if not self.quiet:
+            print(line, file=self._stream or sys.stdout, flush=True)
 
 
 def progress(compiled: int, seconds: float) -> str:
