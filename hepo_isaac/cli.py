@@ -124,7 +124,7 @@ def task_rows() -> List[List[str]]:
                 name,
                 "%d/%d" % (cls.num_obs, cls.num_actions),
                 str(cfg.task.episode_length),
-                _shorten(cls.heuristics()),
+                _shorten(list(cls.heuristics)),
                 "\n".join(engines),
                 "\n".join(budgets),
             ]

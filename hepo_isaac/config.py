@@ -47,7 +47,7 @@ def resolve(cfg: DictConfig, user_overrides: Sequence[str], cuda: bool) -> DictC
         # The networks are small: half the cores learn as fast as all of them, and do not fight the physics threads.
         out.torch_threads = max(1, usable_cores() // 2)
     if out.heuristic == "default":
-        out.heuristic = task_class(out.task.name).heuristics()[0]
+        out.heuristic = next(iter(task_class(out.task.name).heuristics))
     _refuse_partner_keys(out, mine)
     _resolve_method(out)
     OmegaConf.set_struct(out, True)
@@ -314,12 +314,7 @@ def _check_batch(cfg: DictConfig) -> None:
 
 def check_heuristic(task: str, name: str) -> None:
     """Refuse a heuristic that the task does not have or that cannot be imported."""
-    from hepo_isaac.envs.heuristic import resolve_heuristic
-
-    if ":" not in name and name not in task_class(task).heuristics():
-        raise unknown("heuristic of %s" % task, name, [*task_class(task).heuristics(), "package.module:function"])
-    if ":" in name:
-        resolve_heuristic(task_class(task), name)
+    task_class(task).find_heuristic(name)
 
 
 def check_machine(cfg: DictConfig, cuda: bool) -> None:

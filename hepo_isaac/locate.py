@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -29,9 +28,9 @@ def cfg_dir() -> Path:
     return folder
 
 
-def tasks_dir() -> Path:
-    """Folder of the tasks' files, with assets/ and recordings/."""
-    return (PACKAGE if bundled() else PACKAGE.parent) / "tasks"
+def robots_dir() -> Path:
+    """Folder of the tasks on physics engines, with assets/ and recordings/."""
+    return (PACKAGE if bundled() else PACKAGE.parent) / "tasks" / "robots"
 
 
 def group_names(group: str) -> List[str]:
@@ -60,34 +59,30 @@ def robot_tasks(given: Sequence[str] = ("all",)) -> List[str]:
     return robots if list(given) == ["all"] else list(given)
 
 
-def module_name(task: str) -> str:
-    """Name of the file of a task: FrankaCabinet is in franka_cabinet.py."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", task).lower()
-
-
-def import_task_module(task: str) -> ModuleType:
-    """Import the module of a task by the task's name.
+def tasks_package() -> ModuleType:
+    """The package of the tasks.
 
     Raises:
-        UserError: there is no such task, or the package ``tasks`` that Python finds is somebody else's.
+        UserError: the package ``tasks`` that Python finds is somebody else's.
     """
-    if task not in task_names():
-        raise unknown("task", task, task_names())
-    name = module_name(task)
     if bundled():
-        return importlib.import_module("hepo_isaac.tasks." + name)
+        return importlib.import_module("hepo_isaac.tasks")
     root = str(PACKAGE.parent)
     if root not in sys.path:
         sys.path.insert(0, root)
-    module = importlib.import_module("tasks." + name)
-    if Path(str(module.__file__)).resolve().parent != PACKAGE.parent / "tasks":
-        raise UserError(
-            "task=%s: Python imports another package called tasks, %s; remove it from PYTHONPATH"
-            % (task, module.__file__)
-        )
-    return module
+    package = importlib.import_module("tasks")
+    if Path(str(package.__file__)).resolve().parent != PACKAGE.parent / "tasks":
+        raise UserError("Python imports another package called tasks, %s; remove it from PYTHONPATH" % package.__file__)
+    return package
 
 
 def task_class(task: str) -> Any:
-    """Class of a task by name: its module's ``TASK``."""
-    return import_task_module(task).TASK
+    """Class of a task by name: the ``TASK`` of its module.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    package = tasks_package()
+    if task not in package.MODULES:
+        raise unknown("task", task, task_names())
+    return importlib.import_module("%s.%s" % (package.__name__, package.MODULES[task])).TASK

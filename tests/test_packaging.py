@@ -45,7 +45,11 @@ def test_the_wheel_holds_one_name_and_everything_in_it(wheel):
             if path.is_file() and "__pycache__" not in path.parts:
                 expected.add("%s/%s" % (inside, path.relative_to(ROOT / folder).as_posix()))
     assert ours == expected
-    assert {"hepo_isaac/runs/launch.py", "hepo_isaac/tasks/assets/panda.xml", "hepo_isaac/cfg/config.yaml"} <= ours
+    assert {
+        "hepo_isaac/runs/launch.py",
+        "hepo_isaac/tasks/robots/assets/panda.xml",
+        "hepo_isaac/cfg/config.yaml",
+    } <= ours
 
 
 def test_an_installed_copy_works_away_from_the_checkout(wheel, tmp_path):
@@ -55,7 +59,7 @@ def test_an_installed_copy_works_away_from_the_checkout(wheel, tmp_path):
     code = (
         "import sys; sys.path[:] = [p for p in sys.path if p != %r]; import hepo_isaac.cli as c; "
         "from hepo_isaac import locate; assert locate.bundled(); assert c.__file__.startswith(%r), c.__file__; "
-        "assert locate.task_class('FrankaCabinet').__module__ == 'hepo_isaac.tasks.franka_cabinet'; "
+        "assert locate.task_class('FrankaCabinet').__module__ == 'hepo_isaac.tasks.robots.franka_cabinet'; "
         "sys.exit(c.main(['tasks']))" % (str(ROOT), str(site))
     )
     env = dict(os.environ, PYTHONPATH=str(site))
@@ -64,10 +68,8 @@ def test_an_installed_copy_works_away_from_the_checkout(wheel, tmp_path):
     assert "FrankaCabinet" in done.stdout
 
 
-def test_names_of_tasks_and_their_modules():
-    assert locate.module_name("FrankaCabinet") == "franka_cabinet"
-    assert locate.module_name("Ant") == "ant"
-    assert locate.module_name("HandOverAB") == "hand_over_ab"
+def test_every_task_has_a_yaml_and_every_yaml_a_task():
+    assert sorted(locate.tasks_package().MODULES) == locate.task_names()
     for name in locate.task_names():
         assert locate.task_class(name).name == name
 

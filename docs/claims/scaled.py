@@ -12,7 +12,7 @@ FACTORS = {"hundredth": 0.01, "hundred": 100.0, "thousand": 1000.0}
 
 
 def _scaled(task: str, factor: float) -> Callable[[Any], Dict[str, Tensor]]:
-    function = task_class(task).named_heuristic("default")
+    function = task_class(task).heuristics["default"]
 
     def heuristic(state: Any) -> Dict[str, Tensor]:
         return {name: factor * value for name, value in function(state).items()}

@@ -42,7 +42,7 @@ def load(run: Path, num_envs: int) -> Tuple[TaskEnv, HepoPlayer]:
 
 def neighbours_goal(env: TaskEnv, obs: torch.Tensor) -> torch.Tensor:
     """The observations (N, O), but of the goal that the next environment has: what motion alone reaches."""
-    from tasks.in_hand import with_positive_w
+    from tasks.robots.in_hand import with_positive_w
 
     task: Any = env.task
     goal = task._goal.roll(1, 0)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from hepo_isaac.sim.mujoco.model import compile_scene
 from hepo_isaac.sim.spec import ActorSpec, DriveSpec, SceneSpec
-from tasks.shadow_hand import ASSETS, ShadowHand
+from tasks.robots.shadow_hand import ASSETS, ShadowHand
 from tests.tasks.robots import make, settings
 
 CONTROL_DT = 0.01667
@@ -309,7 +309,7 @@ def plan(gains: Gains, seconds: float = 10.0, seed: int = 0) -> Tuple[int, int]:
                 break
             if bool(state.reached[0]):
                 goals += 1
-                task._new_goals(everyone, 2.0 * task._streams.rand(2) - 1.0)
+                task._new_goals(everyone, 2.0 * task.streams.rand(2) - 1.0)
                 same_goal()
     return goals, drops
 

@@ -62,10 +62,12 @@ class HepoPlayer:
     def run(self) -> None:
         """Leave what play_episodes returns in ``result``."""
         self.result = play_episodes(
-            self._env, self._act, int(self._settings["episodes"]), bool(self._settings["record"])
+            self._env, self.act, int(self._settings["episodes"]), bool(self._settings["record"])
         )
 
-    def _act(self, obs: Tensor) -> Tensor:
+    @torch.no_grad()
+    def act(self, obs: Tensor) -> Tensor:
+        """Actions (N, K) for observations (N, O + S): means, or draws where not deterministic."""
         if self._settings["deterministic"]:
             return self.policies.act_deterministic(obs, self._policy)
         stacked = obs.unsqueeze(0).expand(self.policies.num_policies, -1, -1)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import fields
-from typing import Any, Callable, Dict, Tuple, Type
+from typing import Any, Callable, Dict, Mapping, Tuple, Union
 
 import torch
 from torch import Tensor
 
-from hepo_isaac.envs.task import Task
 from hepo_isaac.errors import UserError, unknown
+
+# The task's state (a dataclass of (N, .) tensors) -> h (N,), or named terms (N,) whose sum is h.
+Heuristic = Callable[[Any], Union[Tensor, Mapping[str, Tensor]]]
 
 
 class HeuristicFunction:
@@ -58,13 +60,20 @@ class HeuristicFunction:
         raise UserError("%sheuristic %s returned %s; expected %s" % (what, self.name, got, expected))
 
 
-def resolve_heuristic(task: Type[Task], name: str) -> HeuristicFunction:
-    """Find a heuristic by name or ``package.module:function``; UserError if there is none."""
+def find_heuristic(name: str, of_task: Mapping[str, Heuristic], task: str) -> HeuristicFunction:
+    """A heuristic by name or ``package.module:function``.
+
+    Args:
+        of_task: the task's own, by name.  task: its name, for the error.
+
+    Raises:
+        UserError: there is none.
+    """
     if ":" in name:
         return HeuristicFunction(name, _import_function(name))
-    if name not in task.heuristics():
-        raise unknown("heuristic of %s" % task.name, name, [*task.heuristics(), "package.module:function"])
-    return HeuristicFunction(name, task.named_heuristic(name))
+    if name not in of_task:
+        raise unknown("heuristic of %s" % task, name, [*of_task, "package.module:function"])
+    return HeuristicFunction(name, of_task[name])
 
 
 def _import_function(path: str) -> Callable[[Any], Any]:

@@ -6,7 +6,6 @@ from typing import Any, Mapping
 
 import torch
 
-from hepo_isaac.envs.heuristic import resolve_heuristic
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.errors import UserError
@@ -41,5 +40,5 @@ def make_env(cfg: Mapping[str, Any], random_start: bool = True) -> TaskEnv:
         raise UserError("task=%s: no scene can be built on %s: %s" % (task_type.name, engine, error)) from error
     generators = [torch.Generator(sim.device).manual_seed(s ^ ENV_STREAM) for s in seeds]
     streams = Streams(generators, num_envs, sim.device, sim.may_select)
-    potential = resolve_heuristic(task_type, cfg["potential"]) if cfg.get("potential") else None
-    return TaskEnv(task_type(cfg["task"], sim, streams), sim, streams, random_start, potential)
+    potential = task_type.find_heuristic(str(cfg["potential"])) if cfg.get("potential") else None
+    return TaskEnv(task_type(cfg["task"], sim, streams), random_start, potential)

@@ -31,7 +31,7 @@ class Streams:
         if num_envs % len(generators):
             raise ValueError("num_envs=%d cannot be split among %d runs" % (num_envs, len(generators)))
         self.generators, self.num_envs, self.device = list(generators), num_envs, device
-        self._block, self._may_select = num_envs // len(generators), may_select
+        self._block, self.may_select = num_envs // len(generators), may_select
 
     def rand(self, *shape: int, mask: Optional[Tensor] = None) -> Tensor:
         """(N, *shape) uniform on [0, 1); rows of unselected blocks are 0."""
@@ -50,7 +50,7 @@ class Streams:
         blocks: List[Tensor] = []
         for run, generator in enumerate(self.generators):
             mine = None if mask is None else mask[run * self._block : (run + 1) * self._block]
-            if mine is None or self._may_select(mine):
+            if mine is None or self.may_select(mine):
                 blocks.append(draw(generator, size))
             else:
                 blocks.append(torch.zeros_like(blocks[0]) if blocks else self._nothing(draw, size))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple
+from typing import Any, ClassVar, Dict, Mapping, Optional, Tuple
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.heuristic import Heuristic, HeuristicFunction, find_heuristic
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.errors import UserError
 from hepo_isaac.sim.base import Simulation
@@ -46,26 +47,43 @@ class Task(ABC):
     Class attributes:
         name: as in ``task=<name>``.  num_obs, num_actions: sizes O and K; an instance may have another num_obs where
             its configuration chooses among observations.
+        heuristics: name -> shaping, what ``heuristic=<name>`` chooses among; the first is the default.
     Instance attributes:
-        sim: the engine.  max_episode_length: control steps until the time limit.
+        sim: the engine.  streams: source of all randomness, drawn with the mask it is used for.
+        heuristic: the shaping of this run, called with ``state()``; returns (h (N,), its terms by name).
+        heuristic_name: its name.  max_episode_length: control steps until the time limit.
         num_states: size S of what only critics see (asymmetric observations), 0 if there is none.
     """
 
     name: ClassVar[str]
     num_obs: int
     num_actions: int
+    heuristics: ClassVar[Mapping[str, Heuristic]]
     num_states: int = 0
-    max_episode_length: int
-    sim: Simulation
 
     @classmethod
     @abstractmethod
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
         """Describe the scene from the task's configuration; ``engine`` picks that engine's drive gains."""
 
-    @abstractmethod
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:
-        """Bind to a built simulation. All randomness comes from ``streams``, drawn with the mask it is used for."""
+        """Bind to a built simulation.
+
+        Args:
+            cfg: the ``task`` group of the configuration; ``episode_length`` and ``heuristic`` are read here.
+
+        Raises:
+            UserError: there is no such heuristic.
+        """
+        self.sim, self.streams = sim, streams
+        self.max_episode_length = int(cfg["episode_length"])
+        self.heuristic: HeuristicFunction = self.find_heuristic(str(cfg["heuristic"]))
+        self.heuristic_name = self.heuristic.name
+
+    @classmethod
+    def find_heuristic(cls, name: str) -> HeuristicFunction:
+        """One of ``heuristics`` by name, or a user's ``package.module:function``; UserError if there is none."""
+        return find_heuristic(name, cls.heuristics, cls.name)
 
     @abstractmethod
     def apply(self, actions: Tensor) -> None:
@@ -83,9 +101,15 @@ class Task(ABC):
     def state(self) -> Any:
         """Dataclass of (N, .) tensors that heuristics and potentials are functions of, of the current instant."""
 
-    @abstractmethod
     def rewards(self) -> Rewards:
-        """Rewards of the step just simulated."""
+        """Rewards of the step just simulated: ``task_reward`` and the heuristic of ``state()``."""
+        state = self.state()
+        heuristic, terms = self.heuristic(state)
+        return Rewards(self.task_reward(state), heuristic, terms)
+
+    def task_reward(self, state: Any) -> Tensor:
+        """(N,) r of the step that ended in ``state``; every task defines it, or ``rewards``."""
+        raise NotImplementedError("%s defines neither task_reward nor rewards" % type(self).__name__)
 
     def terminated(self) -> Tensor:
         """(N,) bool: the episode is over for good (no value is bootstrapped). Default: never."""
@@ -102,18 +126,6 @@ class Task(ABC):
     def marker_poses(self) -> Dict[str, Tensor]:
         """name -> (N, 7) position m and quaternion xyzw of each of the scene's markers; asked for by films alone."""
         return {}
-
-    @classmethod
-    def heuristics(cls) -> List[str]:
-        """Names accepted by ``heuristic=`` besides ``package.module:function``; the first is the default."""
-        return ["default"]
-
-    @classmethod
-    @abstractmethod
-    def named_heuristic(cls, name: str) -> Callable[[Any], Any]:
-        """The function behind a name of heuristics(): state dataclass -> (N,) tensor or dict of named terms."""
-
-    heuristic_name: str = "default"
 
     def get_state(self) -> Dict[str, Any]:
         """State the task itself carries across steps (tensors and numbers), for exact resume."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 import torch
 from torch import Tensor
 
 from hepo_isaac.envs.heuristic import HeuristicFunction
-from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import StepResult, Task
-from hepo_isaac.sim.base import Simulation
 
 OBS_CLIP = 5.0
 
@@ -19,28 +17,26 @@ class TaskEnv:
     """N environments of one task with same-step auto-reset.
 
     Args:
-        task: the task, bound to ``sim``.
+        task: the task, bound to its simulation.
         random_start: let every env's first episode start at a random time, so that resets do not come all at
             once; those first episodes are shorter and ``counted`` is False for them.
-        streams: source of the start phases; the task's too.
         potential: Phi(s), evaluated on the task's state, for shaping that needs one; None leaves it out.
+
+    Attributes:
+        before_reset: called with the (N,) mask of envs whose episode is about to be replaced by a new one, for who
+            wants to see what it ended in; None: nobody.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        sim: Simulation,
-        streams: Streams,
-        random_start: bool = True,
-        potential: Optional[HeuristicFunction] = None,
-    ) -> None:
-        self.task, self.sim = task, sim
+    def __init__(self, task: Task, random_start: bool = True, potential: Optional[HeuristicFunction] = None) -> None:
+        self.task = task
+        self.sim = sim = task.sim
+        self.before_reset: Optional[Callable[[Tensor], None]] = None
         self.num_envs, self.device = sim.num_envs, sim.device
         # Observations carry the critics' states behind them: one tensor through buffers, normalisers and checkpoints.
         self.num_states = task.num_states
         self.num_obs, self.num_actions = task.num_obs + task.num_states, task.num_actions
         self.max_episode_length = task.max_episode_length
-        self._streams, self._random_start, self._potential = streams, random_start, potential
+        self._random_start, self._potential = random_start, potential
         self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         self.counted = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
         self.bad_count = torch.zeros((), dtype=torch.int64, device=self.device)
@@ -49,14 +45,14 @@ class TaskEnv:
     def reset(self, random_start: Optional[bool] = None) -> Tensor:
         """Start every env; returns the first observations (N, O). ``random_start`` overrides the constructor's."""
         everyone = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
-        self.task.reset(everyone)
+        self._start_episodes(everyone)
         self.progress.zero_()
         self.counted.fill_(True)
         if self._random_start if random_start is None else random_start:
-            phase = self._streams.randint(self.max_episode_length)
+            phase = self.task.streams.randint(self.max_episode_length)
             self.progress.copy_(phase)
             self.counted.copy_(phase == 0)
-        return self._observe()
+        return self.observe()
 
     def step(self, actions: Tensor) -> StepResult:
         """Advance one control step with actions (N, K), clamped to [-1, 1].
@@ -81,14 +77,14 @@ class TaskEnv:
             values = values.masked_fill(~finite, 0.0)
         time_out = (self.progress >= self.max_episode_length) & ~terminated
         done = terminated | time_out
-        final_obs = obs = self._observe()
+        final_obs = obs = self.observe()
         final_potential = potential = self.potential()
         counted = self.counted & ~bad
         if self.sim.may_select(done):
-            self.task.reset(done)
+            self._start_episodes(done)
             self.progress.masked_fill_(done, 0)
             self.counted = self.counted | done
-            obs = self._observe()
+            obs = self.observe()
             potential = self.potential()
             final_obs = torch.where(bad.unsqueeze(1), obs, final_obs)
             if final_potential is not None and potential is not None:
@@ -122,7 +118,13 @@ class TaskEnv:
             phi = phi.masked_fill(~finite, 0.0)
         return phi
 
-    def _observe(self) -> Tensor:
+    def _start_episodes(self, mask: Tensor) -> None:
+        if self.before_reset is not None:
+            self.before_reset(mask)
+        self.task.reset(mask)
+
+    def observe(self) -> Tensor:
+        """(N, O + S) observation of the current state, clipped, as step and reset return it."""
         obs = self.task.observe()
         if self.num_states:
             obs = torch.cat((obs, self.task.critic_state()), 1)
@@ -143,7 +145,7 @@ class TaskEnv:
             "progress": self.progress.clone(),
             "counted": self.counted.clone(),
             "bad_count": self.bad_count.clone(),
-            "streams": self._streams.get_state(),
+            "streams": self.task.streams.get_state(),
         }
 
     def load_state(self, state: Dict[str, Any]) -> Tensor:
@@ -153,8 +155,8 @@ class TaskEnv:
         self.progress.copy_(state["progress"])
         self.counted = state["counted"].to(self.device).clone()
         self.bad_count.copy_(state["bad_count"])
-        self._streams.set_state(state["streams"])
-        return self._observe()
+        self.task.streams.set_state(state["streams"])
+        return self.observe()
 
     def close(self) -> None:
         """Free the engine."""

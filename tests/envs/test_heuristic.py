@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
+from hepo_isaac.envs.heuristic import HeuristicFunction
 from hepo_isaac.errors import UserError
-from tasks.franka_cabinet import FrankaCabinet
+from tasks.robots.franka_cabinet import FrankaCabinet
 
 
 @dataclass
@@ -75,10 +75,10 @@ def test_wrong_device_is_named():
 
 
 def test_import_path():
-    assert resolve_heuristic(FrankaCabinet, "tests.envs.test_heuristic:good")(state())[0].shape == (4,)
+    assert FrankaCabinet.find_heuristic("tests.envs.test_heuristic:good")(state())[0].shape == (4,)
     with pytest.raises(UserError, match="cannot be imported.*package.module:function"):
-        resolve_heuristic(FrankaCabinet, "no.such.module:f")
+        FrankaCabinet.find_heuristic("no.such.module:f")
     with pytest.raises(UserError, match="expected a function"):
-        resolve_heuristic(FrankaCabinet, "math:pi")
+        FrankaCabinet.find_heuristic("math:pi")
     with pytest.raises(UserError, match="'defualt': did you mean 'default'"):
-        resolve_heuristic(FrankaCabinet, "defualt")
+        FrankaCabinet.find_heuristic("defualt")

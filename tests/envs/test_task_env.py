@@ -40,8 +40,8 @@ class Counter:
     num_obs, num_actions, num_states, max_episode_length = 2, 1, 0, 5
     heuristic_name = "counter"
 
-    def __init__(self, sim):
-        self.sim = sim
+    def __init__(self, sim, streams):
+        self.sim, self.streams = sim, streams
         self.count = torch.zeros(N)
         self.action = torch.zeros(N)
         self.resets = []
@@ -79,7 +79,7 @@ class Counter:
 def make(random_start=False, seed=0):
     sim = FakeSim()
     streams = Streams([torch.Generator().manual_seed(seed)], sim.num_envs, sim.device, sim.may_select)
-    return TaskEnv(Counter(sim), sim, streams, random_start)
+    return TaskEnv(Counter(sim, streams), random_start)
 
 
 def test_time_limit_and_termination_are_told_apart():
@@ -197,7 +197,7 @@ def test_states_for_critics_travel_behind_the_observation():
     env = make()
     env.task.num_states = 1
     env.task.critic_state = lambda: 3.0 * env.task.count.unsqueeze(1)
-    env = TaskEnv(env.task, env.sim, env._streams, random_start=False)
+    env = TaskEnv(env.task, random_start=False)
     assert env.num_obs == 3 and env.num_states == 1
     info = RlGamesVecEnv(env).get_env_info()
     assert info["state_size"] == 1 and info["observation_space"].shape == (3,)

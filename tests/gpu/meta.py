@@ -24,7 +24,6 @@ from torch.overrides import TorchFunctionMode
 from hepo_isaac.agents.agent import HepoAgent
 from hepo_isaac.agents.register import register_env, runner_params
 from hepo_isaac.config import plain, resolve
-from hepo_isaac.envs.heuristic import resolve_heuristic
 from hepo_isaac.envs.rl_games import RlGamesVecEnv
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task_env import TaskEnv
@@ -150,8 +149,8 @@ def make_agent(cfg: Dict[str, Any], sim: Any) -> HepoAgent:
     """An agent of ``cfg["algo"]`` and its environments on ``sim``."""
     task_type = task_class(cfg["task"]["name"])
     streams = Streams([torch.Generator(META).manual_seed(1)], NUM_ENVS, META, sim.may_select)
-    potential = resolve_heuristic(task_type, cfg["potential"]) if cfg.get("potential") else None
-    env = TaskEnv(task_type(cfg["task"], sim, streams), sim, streams, True, potential)
+    potential = task_type.find_heuristic(cfg["potential"]) if cfg.get("potential") else None
+    env = TaskEnv(task_type(cfg["task"], sim, streams), True, potential)
     register_env(RlGamesVecEnv(env))
     params = runner_params(cfg, [1])
     params["config"]["features"] = {"observer": AlgoObserver()}

@@ -64,5 +64,5 @@ def test_a_first_start_says_what_it_waits_for(monkeypatch):
     first, *later = printed.getvalue().splitlines()
     assert log.compiled == 6
     assert first.startswith("compiling Warp's kernels for cuda:0; they are kept in ")
-    assert later == ["  4 of about 46 modules, 6 s, about 63 s left", "  6 of about 46 modules, 12 s, about 80 s left"]
+    assert later == ["  4 of about 42 modules, 6 s, about 57 s left", "  6 of about 42 modules, 12 s, about 72 s left"]
     assert compiling.progress(50, 60.0) == "50 of about 50 modules, 60 s, almost done"

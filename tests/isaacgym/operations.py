@@ -41,7 +41,7 @@ def count(name, num_envs=16):
     cfg = OmegaConf.to_container(compose(["task=" + name]), resolve=True)
     cfg.update(num_envs=num_envs, seed=1, device="cpu", sim={"name": "isaacgym"})
     env = make_env(cfg)
-    env.sim.may_select = env._streams._may_select = lambda mask: True
+    env.sim.may_select = env.task.streams.may_select = lambda mask: True
     env.reset()
     actions, everyone = torch.zeros(num_envs, env.num_actions), torch.ones(num_envs, dtype=torch.bool)
     counts = []

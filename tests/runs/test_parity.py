@@ -32,7 +32,7 @@ def test_a_changed_parameter_is_seen():
 def test_only_what_comes_before_a_reset_is_compared_where_draws_differ():
     three = trio("Cartpole")
     three._same_draws = False
-    three.warp._streams.rand(5)  # from now on it starts other episodes
+    three.warp.task.streams.rand(5)  # from now on it starts other episodes
     three.reference.reset()
     three.reference.progress[:4] = three.reference.max_episode_length - 1
     three.align()

@@ -166,8 +166,8 @@ class TestEngines:
 
         def draws_more(self, *args):
             result = step(self, *args)
-            self._streams.rand(1)
-            self._streams.randn(3)
+            self.env.task.streams.rand(1)
+            self.env.task.streams.randn(3)
             return result
 
         monkeypatch.setattr(Roller, "_step", draws_more)
@@ -234,8 +234,8 @@ def test_warp_does_in_a_step_what_mujoco_c_does(task, bound):
 @pytest.mark.parametrize("task", robot_tasks())
 def test_the_recording_that_comes_along_is_what_mujoco_batch_does_today(task):
     """Its single steps; free rollouts end elsewhere on a processor that rounds differently."""
-    recorded = load(ROOT / "tasks" / "recordings" / (task + ".npz"))
-    assert (ROOT / "tasks" / "recordings" / (task + ".npz")).stat().st_size < 100_000
+    recorded = load(ROOT / "tasks" / "robots" / "recordings" / (task + ".npz"))
+    assert (ROOT / "tasks" / "robots" / "recordings" / (task + ".npz")).stat().st_size < 100_000
     found = compare(recorded, roll({**job(task), "overrides": recorded.meta["overrides"]}, recorded, quiet))
     assert found["physics"] == []
     for row in found["single"].values():
@@ -510,7 +510,7 @@ class TestCommand:
             (["task=Ant", "engine=mujoco_batch", "python.mujoco_batch=/nowhere"], ["/nowhere cannot be run"]),
             (["task=Ant", "python.mujoco=/nowhere"], ["unknown engine 'mujoco'"]),
             (["task=Ant", "engine=mujoco_batch", "num_envs=5"], ["num_envs=4, which it replays, not num_envs=5"]),
-            (["task=Cartpole", "engine=mujoco_batch", "against=tasks/recordings/Ant.npz"], ["task=Ant"]),
+            (["task=Cartpole", "engine=mujoco_batch", "against=tasks/robots/recordings/Ant.npz"], ["task=Ant"]),
         ],
     )
     def test_a_mistake_is_one_line(self, capfd, monkeypatch, arguments, names):
@@ -581,7 +581,7 @@ class TestCommand:
         monkeypatch.setattr(parity_command, "_installed", lambda package: package in ("mujoco", "isaacgym"))
         request = parity_command.parse(["task=Ant"])
         assert request.engines == ("isaacgym",)
-        assert request.reference == ROOT / "tasks" / "recordings" / "Ant.npz"
+        assert request.reference == ROOT / "tasks" / "robots" / "recordings" / "Ant.npz"
 
     def test_options_of_one_engine_do_not_disturb_another(self):
         kept = parity_rollout.engine_overrides("mujoco_warp", ["task=Ant", "sim.threads=1", "sim.refine=true"])

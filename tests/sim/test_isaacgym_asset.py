@@ -13,7 +13,8 @@ from hepo_isaac.sim.isaacgym.asset import compile_asset
 from hepo_isaac.sim.spec import ActorSpec
 
 ROOT = Path(__file__).resolve().parents[2]
-ASSETS = sorted((ROOT / "tasks" / "assets").glob("*.xml"))
+FOLDER = ROOT / "tasks" / "robots" / "assets"
+ASSETS = sorted(FOLDER.glob("*.xml"))
 PLAIN = {"mujoco", "compiler", "worldbody", "body", "inertial", "joint", "geom", "freejoint"}
 PLAIN |= {"tendon", "fixed", "contact", "pair", "exclude"}
 
@@ -51,13 +52,13 @@ def test_pairs_and_exceptions_make_an_actor_bring_its_own_filter():
 
     assert own(0) == ["shadow_hand"]
     assert own(1) == ["allegro_hand", "shadow_hand"]
-    hand = compile_asset(ActorSpec("x", ROOT / "tasks" / "assets" / "shadow_hand.xml", collision_mask=0)).mjcf
+    hand = compile_asset(ActorSpec("x", FOLDER / "shadow_hand.xml", collision_mask=0)).mjcf
     shapes = list(ElementTree.fromstring(hand).iter("geom"))
     assert {(shape.get("contype"), shape.get("conaffinity")) for shape in shapes} == {("1", "0")}
 
 
 def test_free_actors_float_and_fixed_ones_do_not():
-    path = ROOT / "tasks" / "assets" / "ant.xml"
+    path = FOLDER / "ant.xml"
     assert "freejoint" in compile_asset(ActorSpec("x", path, fixed=False)).mjcf
     assert "freejoint" not in compile_asset(ActorSpec("x", path, fixed=True)).mjcf
 
@@ -75,7 +76,7 @@ def test_a_root_that_turns_hangs_on_a_mount():
 
 def test_feet_that_are_tied_to_the_world_become_anchors():
     """BallBalance's stand 0.4 m from the middle and, with the tray 0.559117 m up, 0.02 m above the ground."""
-    anchors = compile_asset(ActorSpec("x", ROOT / "tasks" / "assets" / "balance_bot.xml", fixed=False)).anchors
+    anchors = compile_asset(ActorSpec("x", FOLDER / "balance_bot.xml", fixed=False)).anchors
     assert [a.body for a in anchors] == ["lower_leg0", "lower_leg1", "lower_leg2"]
     angles = np.radians([0.0, 120.0, 240.0])
     height = np.full(3, 0.02 - 0.559117)

@@ -14,7 +14,9 @@ from hepo_isaac.sim.isaacgym.kinematics import Kinematics
 from hepo_isaac.sim.spec import ActorSpec
 
 ROOT = Path(__file__).resolve().parents[2]
-ASSETS = sorted((ROOT / "tasks" / "assets").glob("*.xml")) + sorted((Path(__file__).parent / "assets").glob("*.xml"))
+ASSETS = sorted((ROOT / "tasks" / "robots" / "assets").glob("*.xml")) + sorted(
+    (Path(__file__).parent / "assets").glob("*.xml")
+)
 MOUNTED = {"arm", "drawer", "pendulum", "slider", "cartpole"}  # a joint of their own, or a root without a mass
 N = 5
 

@@ -13,7 +13,7 @@ from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.locate import cfg_dir
 from hepo_isaac.sim.mujoco.batch import MujocoBatchSimulation
-from tasks.franka_cabinet import DEFAULT_POSE, FrankaCabinet
+from tasks.robots.franka_cabinet import DEFAULT_POSE, FrankaCabinet
 
 
 def config(**physics: Any) -> Dict[str, Any]:
@@ -35,7 +35,7 @@ def make(
     sim = MujocoBatchSimulation(FrankaCabinet.scene(cfg, "mujoco_batch"), num_envs, threads=1)
     generator = torch.Generator().manual_seed(seed)
     streams = Streams([generator], sim.num_envs, sim.device, sim.may_select)
-    return TaskEnv(FrankaCabinet(cfg, sim, streams), sim, streams, random_start)
+    return TaskEnv(FrankaCabinet(cfg, sim, streams), random_start)
 
 
 def pose(num_envs: int, robot: Tuple[float, ...] = DEFAULT_POSE, drawer: float = 0.0) -> torch.Tensor:

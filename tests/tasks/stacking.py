@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hepo_isaac.envs.math import quat_conjugate, quat_mul, quat_rotate
 from hepo_isaac.envs.task_env import TaskEnv
-from tasks.franka_cube_stack import COMMAND_SCALE, SIZE_A, SIZE_B, FrankaCubeStack
+from tasks.robots.franka_cube_stack import COMMAND_SCALE, SIZE_A, SIZE_B, FrankaCubeStack
 
 DOWN = (1.0, 0.0, 0.0, 0.0)  # the hand pointing down, its y axis along -y of the world
 OPEN, CLOSED = 1.0, -1.0

@@ -14,7 +14,7 @@ from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.locate import task_class, task_names
 from hepo_isaac.overrides import compose
 from hepo_isaac.sim.registry import make_simulation
-from tasks.push2_d_heuristics import CLOSED, RADIUS
+from tasks.suite.push2d_heuristics import CLOSED, RADIUS
 
 CPU = torch.device("cpu")
 
@@ -24,7 +24,7 @@ def config(name: str, **settings: Any) -> Dict[str, Any]:
     cfg = plain(compose(["task=" + name]))["task"]
     cfg.update(settings)
     if cfg["heuristic"] == "default":
-        cfg["heuristic"] = task_class(name).heuristics()[0]
+        cfg["heuristic"] = next(iter(task_class(name).heuristics))
     return cfg
 
 
@@ -35,7 +35,7 @@ def make(name: str, num_envs: int, seeds: Sequence[int] = (0,), random_start: bo
     cls, cfg = task_class(name), config(name, **settings)
     sim = make_simulation("analytic", cls.scene(cfg, "analytic"), num_envs, CPU)
     streams = Streams([torch.Generator().manual_seed(s) for s in seeds], num_envs, CPU, sim.may_select)
-    return TaskEnv(cls(cfg, sim, streams), sim, streams, random_start)
+    return TaskEnv(cls(cfg, sim, streams), random_start)
 
 
 def returns(env: TaskEnv, policy: Callable[[Any], Tensor]) -> Tuple[Tensor, Tensor]:

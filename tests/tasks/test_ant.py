@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.ant import Ant, default_heuristic, two_sided_heuristic
+from tasks.robots.ant import Ant, default_heuristic, two_sided_heuristic
 from tests.kolmogorov import ONE_PER_MILLE, uniform_statistic
 from tests.tasks.robots import actions, make
 from tests.tasks.walkers import (
@@ -75,7 +75,7 @@ def test_costs_by_hand(env):
 
 
 def test_names_of_heuristics():
-    assert Ant.heuristics() == ["default", "two_sided"]
+    assert list(Ant.heuristics) == ["default", "two_sided"]
 
 
 # ---- observation -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import torch
 
 from hepo_isaac.envs.heuristic import HeuristicFunction
 from hepo_isaac.errors import UserError
-from tasks.anymal import (
+from tasks.robots.anymal import (
     JOINTS,
     LEGS,
     STANCE,
@@ -141,7 +141,7 @@ class TestRewards:
         assert env.task.state().torque is env.sim.dof_force
 
     def test_names(self):
-        assert Anymal.heuristics() == ["default", "bad", "bad_unclipped"]
+        assert list(Anymal.heuristics) == ["default", "bad", "bad_unclipped"]
         with pytest.raises(UserError, match="'worse'.*bad"):
             make("Anymal", 1, "heuristic=worse")
 

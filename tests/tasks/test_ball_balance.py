@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hepo_isaac.errors import UserError
-from tasks.ball_balance import (
+from tasks.robots.ball_balance import (
     GOAL,
     TRAY_HEIGHT,
     BallState,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hepo_isaac.errors import UserError
-from tasks.cartpole import CartpoleState, default_heuristic, out_of_bounds, task_reward
+from tasks.robots.cartpole import CartpoleState, default_heuristic, out_of_bounds, task_reward
 from tests.kolmogorov import ONE_PERCENT, uniform_statistic
 from tests.tasks.robots import make
 
@@ -112,7 +112,7 @@ def test_observation_layout(env):
     env.reset()
     place(env, 0.1, -0.2, 0.3, 7.0)
     assert env.task.observe()[2].tolist() == pytest.approx([0.1, -0.2, 0.3, 7.0])
-    assert env._observe()[2].tolist() == pytest.approx([0.1, -0.2, 0.3, 5.0])  # clipped to 5
+    assert env.observe()[2].tolist() == pytest.approx([0.1, -0.2, 0.3, 5.0])  # clipped to 5
 
 
 def test_start_is_uniform():

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hepo_isaac.envs.heuristic import HeuristicFunction
 from hepo_isaac.errors import UserError
-from tasks.franka_cabinet import (
+from tasks.robots.franka_cabinet import (
     DEFAULT_POSE,
     CabinetState,
     FrankaCabinet,
@@ -20,7 +20,7 @@ from tasks.franka_cabinet import (
     reset_pose,
     task_reward,
 )
-from tasks.franka_cabinet_heuristics import HUMAN_HEURISTICS
+from tasks.robots.franka_cabinet_heuristics import HUMAN_HEURISTICS
 from tests.kolmogorov import ONE_PERCENT, uniform_statistic
 from tests.tasks.franka import make, place, pose
 
@@ -293,8 +293,8 @@ def test_props_are_none_or_sixteen():
 
 
 def test_heuristic_names():
-    assert FrankaCabinet.heuristics() == ["default"] + ["h%d" % i for i in range(1, 13)]
-    for name in FrankaCabinet.heuristics():
+    assert list(FrankaCabinet.heuristics) == ["default"] + ["h%d" % i for i in range(1, 13)]
+    for name in FrankaCabinet.heuristics:
         env = make(2, heuristic=name)
         env.reset()
         assert env.step(torch.zeros(2, 9)).rewards.shape == (2, 2)
@@ -312,7 +312,7 @@ def test_no_matrix_product_in_a_step():
                 products.append(func)
             return func(*args, **(kwargs or {}))
 
-    for name in FrankaCabinet.heuristics():
+    for name in FrankaCabinet.heuristics:
         env = make(2, heuristic=name)
         env.reset()
         with Products():
@@ -329,7 +329,7 @@ def test_a_users_own_dict_of_terms_is_not_written_to():
         return mine
 
     env = make(2)
-    env.task._heuristic = HeuristicFunction("same_dict", same_dict)
+    env.task.heuristic = HeuristicFunction("same_dict", same_dict)
     env.reset()
     place(env, pose(2, drawer=0.3), torch.zeros(2, 10))
     for _ in range(3):

@@ -11,7 +11,7 @@ import torch
 
 from hepo_isaac.envs.math import quat_rotate
 from hepo_isaac.errors import UserError
-from tasks.franka_cube_stack import (
+from tasks.robots.franka_cube_stack import (
     DEFAULT_POSE,
     MIN_GAP,
     START_TRIES,

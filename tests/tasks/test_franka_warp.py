@@ -7,7 +7,7 @@ import torch
 
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task_env import TaskEnv
-from tasks.franka_cabinet import FrankaCabinet
+from tasks.robots.franka_cabinet import FrankaCabinet
 from tests.host_reads import HostReads
 from tests.tasks.franka import config, make
 
@@ -22,7 +22,7 @@ def make_warp(num_envs, **physics):
     sim = MujocoWarpSimulation(FrankaCabinet.scene(cfg, "mujoco_warp"), num_envs, device="cpu")
     generator = torch.Generator().manual_seed(0)
     streams = Streams([generator], sim.num_envs, sim.device, sim.may_select)
-    return TaskEnv(FrankaCabinet(cfg, sim, streams), sim, streams, random_start=False)
+    return TaskEnv(FrankaCabinet(cfg, sim, streams), random_start=False)
 
 
 @pytest.mark.parametrize("num_props", [0, 16])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.humanoid import JOINTS, Humanoid, default_heuristic
+from tasks.robots.humanoid import JOINTS, Humanoid, default_heuristic
 from tests.kolmogorov import ONE_PER_MILLE, uniform_statistic
 from tests.tasks.robots import actions, make
 from tests.tasks.walkers import (

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hepo_isaac.errors import UserError
-from tasks.in_hand import (
+from tasks.robots.in_hand import (
     InHandState,
     absolute_targets,
     default_heuristic,
@@ -193,7 +193,7 @@ def test_reset_pose_is_a_fifth_of_the_range():
 
 def test_a_reset_uses_its_numbers_as_published(env, monkeypatch):
     u = uniform(64, 24)
-    monkeypatch.setattr(env.task._streams, "rand", lambda *shape, mask=None: 0.5 * (u + 1.0))
+    monkeypatch.setattr(env.task.streams, "rand", lambda *shape, mask=None: 0.5 * (u + 1.0))
     env.task.reset(torch.ones(64, dtype=torch.bool))
     held, sim = env.sim.root_state[:, 1], env.sim
     torch.testing.assert_close(held[:, :3], torch.tensor([0.0, -0.2, 0.56]) + 0.01 * u[:, :3])

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from hepo_isaac.errors import UserError
-from tasks.flight import FlightState
-from tasks.ingenuity import default_heuristic, draw_target, rotor_forces
+from tasks.robots.flight import FlightState
+from tasks.robots.ingenuity import default_heuristic, draw_target, rotor_forces
 from tests.kolmogorov import ONE_PERCENT, uniform_statistic
 from tests.tasks.robots import make
 

@@ -17,7 +17,7 @@ from hepo_isaac.runs.machine.doctor import _asset_files
 from hepo_isaac.sim.isaacgym.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-ASSETS = ROOT / "tasks" / "assets"
+ASSETS = ROOT / "tasks" / "robots" / "assets"
 M = 1024 * 1024
 # task: (dt of one simulate, simulates, substeps, spacing, position and velocity iterations, contact and rest offset,
 #        depenetration velocity, contact pairs, buffer multiplier, contact collection)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hepo_isaac.errors import UserError
-from tasks.locomotion import approach, posture_bonus, wrap
+from tasks.robots.locomotion import approach, posture_bonus, wrap
 from tests.tasks.robots import actions, make, play
 from tests.tasks.walkers import DT, everyone, geometry, put, scatter, speed_to_target
 
@@ -156,7 +156,7 @@ class TestEpisode:
         env.reset()
         state = env.task.state()
         state.height = torch.tensor([threshold, math.nextafter(threshold, 0) - 1e-6] * 8)
-        total = torch.stack(list(env.task.named_heuristic("default")(state).values())).sum(0)
+        total = torch.stack(list(env.task.heuristics["default"](state).values())).sum(0)
         assert env.task.terminated().tolist() == [False, True] * 8
         assert (total[::2] > 0).all() and torch.allclose(total[1::2], torch.tensor(value), atol=1e-6)
 

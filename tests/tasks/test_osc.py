@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.osc import (
+from tasks.robots.osc import (
     REGULARISATION,
     batch_first,
     batch_last,

@@ -11,8 +11,8 @@ import torch
 
 from hepo_isaac.envs.math import quat_matrix
 from hepo_isaac.errors import UserError
-from tasks.flight import FlightState, start_roots, task_reward
-from tasks.quadcopter import (
+from tasks.robots.flight import FlightState, start_roots, task_reward
+from tasks.robots.quadcopter import (
     INERTIA_ACROSS,
     INERTIA_ALONG,
     MAX_THRUST,

@@ -67,7 +67,7 @@ def test_a_saved_environment_goes_on_exactly(task):
     other.reset()
     state = one.get_state()
     obs = other.load_state(state)
-    torch.testing.assert_close(obs, one._observe(), rtol=0, atol=0)
+    torch.testing.assert_close(obs, one.observe(), rtol=0, atol=0)
     expected, seen = play(one, moves[4:]), play(other, moves[4:])
     assert expected["done"].any()
     for name, values in expected.items():
@@ -91,7 +91,7 @@ def test_golden_trajectory(task):
 @pytest.mark.parametrize("task", TASKS)
 def test_every_named_heuristic_is_finite(task):
     kind = task_class(task)
-    for name in kind.heuristics():
+    for name in kind.heuristics:
         env = make(task, 2, "heuristic=" + name)
         env.reset()
         for move in actions(env, 3, 5):

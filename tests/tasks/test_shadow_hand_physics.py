@@ -12,7 +12,7 @@ import torch
 
 from hepo_isaac.sim.mujoco.model import compile_scene
 from hepo_isaac.sim.spec import ActorSpec, SceneSpec
-from tasks.shadow_hand import ASSETS, ShadowHand
+from tasks.robots.shadow_hand import ASSETS, ShadowHand
 from tests.tasks.hands import make
 from tests.tasks.robots import settings
 

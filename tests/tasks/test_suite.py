@@ -8,7 +8,6 @@ import math
 import pytest
 import torch
 
-from hepo_isaac.envs.heuristic import resolve_heuristic
 from hepo_isaac.errors import UserError
 from hepo_isaac.locate import task_class
 from tests.tasks.suite import OPTIMAL, SUITE, config, make, returns, score
@@ -156,7 +155,7 @@ def test_time_limit_and_terminations(name):
 @every_task
 def test_every_heuristic_gives_finite_terms_that_sum_to_h(name):
     cls = task_class(name)
-    for heuristic in cls.heuristics():
+    for heuristic in cls.heuristics:
         env = make(name, 32, heuristic=heuristic)
         env.reset()
         policy = noise(env)
@@ -166,7 +165,7 @@ def test_every_heuristic_gives_finite_terms_that_sum_to_h(name):
             assert torch.allclose(result.terms.sum(1), result.rewards[:, 1], atol=1e-5), heuristic
         assert env.heuristic_nonfinite.item() == 0
     with pytest.raises(UserError, match="unknown heuristic"):
-        resolve_heuristic(cls, "defautl")
+        cls.find_heuristic("defautl")
 
 
 # -- what h alone leads to ----------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from tasks import effort_reach, key_door, maze2_d, mountain_car, park2_d, push2_d, two_peaks
-from tasks.analytic import reach_steps
-from tasks.push2_d_heuristics import NAMED
+from tasks.suite import effort_reach, key_door, maze2d, mountain_car, park2d, push2d, two_peaks
+from tasks.suite.analytic import reach_steps
+from tasks.suite.push2d_heuristics import NAMED
 from tests.tasks.suite import OPTIMAL, config, flee, hover, make, open_drawer, returns
 
 N = 512
@@ -22,7 +22,7 @@ def tensors(*rows):
 
 
 def push_state(pos, gap, opening, actions=(0.0, 0.0, 0.0)):
-    return push2_d.PushState(*tensors([pos], [gap], [opening], [0.7 - opening], [actions]))
+    return push2d.PushState(*tensors([pos], [gap], [opening], [0.7 - opening], [actions]))
 
 
 def total(name, state):
@@ -119,7 +119,7 @@ def test_walls_of_the_maze():
     pos = torch.tensor([[0.25, 0.0], [0.25, 0.45], [0.25, 0.6], [-0.4, 0.45], [0.35, 0.0], [0.2, 0.55]])
     act = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
     moved = [[0.25, 0.0], [0.25, 0.45], [0.4, 0.6], [-0.4, 0.6], [0.35, 0.0], [0.2, 0.55]]
-    assert torch.allclose(maze2_d.move(pos, act), torch.tensor(moved))
+    assert torch.allclose(maze2d.move(pos, act), torch.tensor(moved))
 
 
 # -- optima against searches --------------------------------------------------------------------------------------
@@ -129,8 +129,8 @@ def maze_search(start, spacing=0.025):
     actions = torch.tensor(np.stack(np.meshgrid(moves, moves), -1).reshape(-1, 2), dtype=torch.float32)
     front, seen = torch.tensor([start]), set()
     for step in range(1, 60):
-        moved = maze2_d.move(front.repeat_interleave(len(actions), 0), actions.repeat(len(front), 1))
-        if (maze2_d.distance(moved) < maze2_d.RADIUS).any():
+        moved = maze2d.move(front.repeat_interleave(len(actions), 0), actions.repeat(len(front), 1))
+        if (maze2d.distance(moved) < maze2d.RADIUS).any():
             return step
         keys = ((moved - torch.tensor(start)) / spacing).round().long()
         new = {tuple(k) for k in keys.unique(dim=0).tolist()} - seen
@@ -142,7 +142,7 @@ def maze_search(start, spacing=0.025):
 @pytest.mark.parametrize("start", [(0.0, 0.1), (0.19, -0.05), (-0.15, 0.18)])
 def test_maze_steps_against_breadth_first_search(start):
     u = torch.tensor([start])
-    ours = torch.maximum(maze2_d.steps_past(u[:, 0] + 0.3), maze2_d.steps_past(0.5 - u[:, 1].abs())) + maze2_d.around()
+    ours = torch.maximum(maze2d.steps_past(u[:, 0] + 0.3), maze2d.steps_past(0.5 - u[:, 1].abs())) + maze2d.around()
     found = maze_search(start)
     assert ours.item() <= found <= ours.item() + 1  # the lattice cannot always hug the corner
 
@@ -153,10 +153,10 @@ def test_geodesic_distance_leads_to_the_goal():
     angles = torch.arange(16) * (math.pi / 8)
     directions = torch.stack((torch.cos(angles), torch.sin(angles)), 1)
     for _ in range(40):
-        tried = torch.stack([maze2_d.move(pos, d.expand_as(pos)) for d in directions])
-        best = torch.stack([maze2_d.geodesic_distance(t) for t in tried]).argmin(0)
+        tried = torch.stack([maze2d.move(pos, d.expand_as(pos)) for d in directions])
+        best = torch.stack([maze2d.geodesic_distance(t) for t in tried]).argmin(0)
         pos = tried[best, torch.arange(200)]
-    assert (maze2_d.distance(pos) < maze2_d.RADIUS).all()
+    assert (maze2d.distance(pos) < maze2d.RADIUS).all()
 
 
 def test_two_peaks_against_dynamic_programming():
@@ -192,7 +192,7 @@ def test_car_steps_against_reachable_sets():
 
 
 def test_parking_cost_is_a_bound_that_a_finer_grid_confirms():
-    coarse, fine = park2_d.least_cost(40), park2_d.least_cost(40, 150, 45, 31)
+    coarse, fine = park2d.least_cost(40), park2d.least_cost(40, 150, 45, 31)
     assert coarse.mean().item() == pytest.approx(fine.mean().item(), abs=0.2)  # 0.002 of J
     assert abs(coarse[100].item()) < 1e-4 and (coarse[:95].diff() < 0).all()  # nearer is cheaper
 
@@ -207,7 +207,7 @@ def test_effort_reach_rest_point_minimises_the_cost():
     w, g = 0.5, torch.tensor([[0.6, 0.0]])
     x = torch.linspace(0.0, 1.0, 1001)
     state = effort_reach.ReachState(torch.stack((x, 0 * x), 1), g.expand(1001, 2), torch.stack((0.8 * x, 0 * x), 1))
-    h = sum(effort_reach.EffortReach.named["default"](state).values())
+    h = sum(effort_reach.EffortReach.heuristics["default"](state).values())
     assert x[h.argmax()].item() == pytest.approx(0.6 / (1 + 0.64 * w), abs=1e-3)
 
 

@@ -170,7 +170,7 @@ def _default(task: str) -> str:
     from hepo_isaac.locate import task_class
 
     try:
-        return str(task_class(task).heuristics()[0])
+        return str(next(iter(task_class(task).heuristics)))
     except (UserError, ImportError, AttributeError, IndexError):
         return "default"
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from hepo_isaac.errors import UserError, unknown
-from hepo_isaac.locate import group_names, robot_tasks, tasks_dir
+from hepo_isaac.locate import group_names, robot_tasks, robots_dir
 from hepo_isaac.runs.parity.compare import compare
 from hepo_isaac.runs.parity.plot import plot_rollouts
 from hepo_isaac.runs.parity.recording import Recording, load, save
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def reference_file(task: str) -> Path:
     """The recording of mujoco_batch that comes along, in a wheel too: a partner for an engine without another one."""
-    return tasks_dir() / "recordings" / (task + ".npz")
+    return robots_dir() / "recordings" / (task + ".npz")
 
 
 # ---- the command line ---------------------------------------------------------------------------------------------

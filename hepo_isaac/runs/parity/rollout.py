@@ -175,22 +175,18 @@ class Roller:
         self._seed, self._reference, self._say = seed, reference, say
         self.env = _environments({**cfg, "seed": seed})
         self._streams = StepStreams(seed, self.env.num_envs, self.env.device)
-        if not isinstance(getattr(self.env.task, "_streams", None), Streams):
-            raise UserError("task=%s keeps its Streams elsewhere than in _streams" % cfg["task"]["name"])
-        task: Any = self.env.task
-        self._ordinary = task._streams
-        self.env._streams = task._streams = self._streams
+        self._ordinary = self.env.task.streams
+        self.env.task.streams = self._streams
         self._names = (list(self.env.sim.dof_names), list(self.env.sim.actor_names))
         if reference is not None:
             self._names = (reference.meta["names"]["dof"], reference.meta["names"]["actor"])
         self._last: Any = None
         self._before_reset: Optional[Dict[str, Tensor]] = None
-        self._reset, task.reset = task.reset, self._remember
+        self.env.before_reset = self._remember
 
     def _remember(self, mask: Tensor) -> None:
-        """In place of the task's reset: what an episode ended in would be lost with it."""
+        """What an episode ended in is lost with the task's reset."""
         self._before_reset = {name: getattr(self.env.sim, name).clone() for name in STATE[:3]}
-        self._reset(mask)
 
     def start(self) -> Dict[str, np.ndarray]:
         """Put the start states in place and return them."""
@@ -210,7 +206,7 @@ class Roller:
 
         act: step from 0 and observations (N, O) to actions (N, K).
         """
-        obs = self.env._observe()
+        obs = self.env.observe()
         moves: List[np.ndarray] = []
         seen: Dict[str, List[np.ndarray]] = {}
         states: Dict[str, List[np.ndarray]] = {}
@@ -253,10 +249,9 @@ class Roller:
         return {k: _host(v) for k, v in parts.items()}
 
     def release(self) -> TaskEnv:
-        """The environments with their own random numbers and resets again; no more rollouts."""
-        task: Any = self.env.task
-        self.env._streams = task._streams = self._ordinary
-        task.reset = self._reset
+        """The environments with their own random numbers again; no more rollouts."""
+        self.env.task.streams = self._ordinary
+        self.env.before_reset = None
         return self.env
 
     def names(self) -> Dict[str, List[str]]:
@@ -397,7 +392,7 @@ def _policy(cfg: Mapping[str, Any], job: Mapping[str, Any], env: TaskEnv) -> Cal
     params["config"]["player"] = {"episodes": 1, "deterministic": True, "policy": "pi", "record": False}
     player = HepoPlayer(params, RlGamesVecEnv(env))
     player.set_weights(_checkpoint(cfg, job)["agent"])
-    return torch.no_grad()(player._act)
+    return player.act
 
 
 def _checkpoint(cfg: Mapping[str, Any], job: Mapping[str, Any]) -> Dict[str, Any]:

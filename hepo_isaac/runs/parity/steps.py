@@ -51,7 +51,7 @@ class Trio:
         if self._same_draws:
             # On a GPU nobody may ask whether any world is done; here all three ask, and so draw the same numbers.
             sim: Any = warp.sim
-            sim.may_select = warp._streams._may_select = reference.sim.may_select
+            sim.may_select = warp.task.streams.may_select = reference.sim.may_select
         self._generator = torch.Generator().manual_seed(0)
         for env in (warp, reference, nudged):
             env.reset(random_start=False)
@@ -68,7 +68,7 @@ class Trio:
                 env.task.load_state(_copy(self.reference.task.get_state(), env.device))
                 env.progress.copy_(self.reference.progress)
                 if self._same_draws:
-                    env._streams.set_state(self.reference._streams.get_state())
+                    env.task.streams.set_state(self.reference.task.streams.get_state())
 
     def _signs(self, like: Tensor) -> Tensor:
         return 2.0 * torch.randint(2, like.shape, generator=self._generator) - 1.0

@@ -15,8 +15,8 @@ from hepo_isaac.errors import UserError
 
 # What Warp reports after each module; "(cached)" for one that it found in its kernel cache.
 _COMPILED = re.compile(r"Module (\S+) .*load on device '(\S+)' took \S+ ms\s+\(compiled\)")
-# Modules of a robot task on CUDA: 41 (Cartpole) to 53 (FrankaCubeStack), docs/gpu.md.
-TYPICAL_MODULES = 46
+# Modules that the first steps of a robot task load: 35 (Ingenuity) to 54 (ShadowHand), docs/gpu.md.
+TYPICAL_MODULES = 42
 INTERVAL_S = 5.0
 
 

@@ -56,7 +56,7 @@ class Survival(AnalyticTask):
     num_obs = 2
     num_actions = 2
     num_uniforms = 1
-    named = {"default": default, "still": still, "aligned": aligned}
+    heuristics = {"default": default, "still": still, "aligned": aligned}
 
     def start(self, uniform: Tensor) -> RunnerState:
         return RunnerState(torch.zeros_like(uniform[:, 0]), spread(uniform[:, 0], -LEAN_START, LEAN_START))

@@ -50,7 +50,7 @@ class Honeypot(AnalyticTask):
     name = "Honeypot"
     num_obs = GOAL + 1
     num_actions = 1
-    named = {"default": honeypot, "aligned": aligned}
+    heuristics = {"default": honeypot, "aligned": aligned}
 
     def configure(self, cfg: Mapping[str, Any]) -> None:
         self._honey = float(cfg["honey_reward"])

@@ -15,10 +15,9 @@ from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.math import quat_matrix
 from hepo_isaac.envs.streams import Streams
-from hepo_isaac.envs.task import Rewards, Task
+from hepo_isaac.envs.task import Task
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, DriveSpec, ForceSensorSpec, SceneSpec
 
@@ -152,8 +151,7 @@ class Walker(Task):
         )
 
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:
-        self.sim, self._streams = sim, streams
-        self.max_episode_length = int(cfg["episode_length"])
+        super().__init__(cfg, sim, streams)
         device = sim.device
         self._gear = torch.tensor(list(self.gears()), device=device)
         self._target = torch.tensor([TARGET_X, 0.0], device=device)
@@ -167,8 +165,6 @@ class Walker(Task):
         self._actions = torch.zeros(sim.num_envs, self.num_actions, device=device)
         self._version = -1
         self._state: Optional[WalkerState] = None
-        self._heuristic: HeuristicFunction = resolve_heuristic(type(self), str(cfg["heuristic"]))
-        self.heuristic_name = self._heuristic.name
 
     # -- actions and resets ------------------------------------------------------------------------------------
     def apply(self, actions: Tensor) -> None:
@@ -178,7 +174,7 @@ class Walker(Task):
 
     def reset(self, mask: Tensor) -> None:
         sim = self.sim
-        pose, speed = self._streams.rand(2, self.num_actions, mask=mask).unbind(1)
+        pose, speed = self.streams.rand(2, self.num_actions, mask=mask).unbind(1)
         sim.set_state(
             mask,
             start_pose(self._middle, pose, sim.dof_lower, sim.dof_upper),
@@ -221,10 +217,8 @@ class Walker(Task):
             actions=self._actions,
         )
 
-    def rewards(self) -> Rewards:
-        state = self.state()
-        heuristic, terms = self._heuristic(state)
-        return Rewards(state.progress, heuristic, terms)
+    def task_reward(self, state: WalkerState) -> Tensor:
+        return state.progress
 
     def terminated(self) -> Tensor:
         return self.state().height < self.fall_height

@@ -15,7 +15,6 @@ from typing import Any, Dict, List, Mapping, Tuple
 import torch
 from torch import Tensor
 
-from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.math import quat_conjugate, quat_matrix, quat_mul, quat_rotate
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task, for_engine
@@ -23,6 +22,8 @@ from hepo_isaac.errors import UserError
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.engines import CUDA_ENGINE
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, DriveSpec, SceneSpec
+
+from .franka_cabinet_heuristics import HUMAN_HEURISTICS
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -154,6 +155,7 @@ class FrankaCabinet(Task):
     name = "FrankaCabinet"
     num_obs = 23
     num_actions = 9
+    heuristics = {"default": default_heuristic, **HUMAN_HEURISTICS}
 
     @classmethod
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
@@ -182,8 +184,7 @@ class FrankaCabinet(Task):
         )
 
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:
-        self.sim, self._streams = sim, streams
-        self.max_episode_length = int(cfg["episode_length"])
+        super().__init__(cfg, sim, streams)
         device = sim.device
         # The robot's joints come first, so they are a view; the drawer is one more column.
         first = sim.dof_index(ARM_JOINTS[0])
@@ -204,8 +205,6 @@ class FrankaCabinet(Task):
         self._target = torch.zeros(sim.num_envs, len(sim.dof_names), device=device)
         self._zero_vel = torch.zeros_like(self._target)
         self._start_roots = sim.root_state.clone() if len(sim.actor_names) > 2 else None  # only loose props move
-        self._heuristic: HeuristicFunction = resolve_heuristic(type(self), str(cfg["heuristic"]))
-        self.heuristic_name = self._heuristic.name
 
     # -- actions and resets ------------------------------------------------------------------------------------
     def apply(self, actions: Tensor) -> None:
@@ -217,7 +216,7 @@ class FrankaCabinet(Task):
         self.sim.set_dof_target_pos(self._target)
 
     def reset(self, mask: Tensor) -> None:
-        uniform = self._streams.rand(9, mask=mask)
+        uniform = self.streams.rand(9, mask=mask)
         pose = torch.zeros_like(self._target)
         pose[:, self._robot] = reset_pose(self._default, uniform, self._lower, self._upper)
         self.sim.set_state(mask, pose, self._zero_vel, root_state=self._start_roots, dof_target_pos=pose)
@@ -264,26 +263,13 @@ class FrankaCabinet(Task):
 
     def rewards(self) -> Rewards:
         state = self.state()
-        heuristic, terms = self._heuristic(state)
+        heuristic, terms = self.heuristic(state)
         terms = {**terms, "drawer_opening": state.drawer_opening / self.max_episode_length}
         return Rewards(task_reward(state.drawer_opening, self.max_episode_length), heuristic, terms)
 
     def metrics(self) -> Dict[str, Tensor]:
         opening = self.sim.dof_pos[:, self._drawer]
         return {"drawer_open": opening > OPEN, "final_opening": opening}
-
-    @classmethod
-    def heuristics(cls) -> List[str]:
-        return ["default", *("h%d" % i for i in range(1, 13))]
-
-    @classmethod
-    def named_heuristic(cls, name: str) -> Any:
-        """The function behind a name in heuristics()."""
-        if name == "default":
-            return default_heuristic
-        from .franka_cabinet_heuristics import HUMAN_HEURISTICS
-
-        return HUMAN_HEURISTICS[name]
 
 
 # -- scene pieces ------------------------------------------------------------------------------------------------

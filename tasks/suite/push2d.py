@@ -5,7 +5,7 @@ handle is at (0.7 W - o, 0). A gripper that was within RADIUS of it with f < CLO
 clamped to [0, 0.4]. Start: p uniform on the left half of the room, f uniform, o = 0.
 
 r = 1[o > 0.35] / T: share of the episode with the drawer open. h: ``default`` (aligned), and the 12 human heuristics
-of FrankaCabinet restated for the plane (tasks/push2_d_heuristics.py): h9 and h12 have the wrong sign, so the optimum
+of FrankaCabinet restated for the plane (push2d_heuristics.py): h9 and h12 have the wrong sign, so the optimum
 of h flees from the handle and J(pi_H) = 0; h10 only reaches; h11's success term is dead.
 
 Optimum: reach, while the fingers close, in n steps (reach_steps), drag in m = floor(0.35 / SPEED) + 1 more steps,
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .analytic import AnalyticTask, indicator, midpoints, reach_steps, spread
-from .push2_d_heuristics import CLOSED, NAMED, OPEN, RADIUS
+from .push2d_heuristics import CLOSED, NAMED, OPEN, RADIUS
 
 SPEED = 0.1  # per step and axis
 FINGER_SPEED = 0.02
@@ -58,7 +58,7 @@ class Push2D(AnalyticTask):
     num_obs = 6
     num_actions = 3
     num_uniforms = 3
-    named = NAMED
+    heuristics = NAMED
 
     def configure(self, cfg: Mapping[str, Any]) -> None:
         self._room = float(cfg["room"])

@@ -77,7 +77,7 @@ class MountainCar(AnalyticTask):
     num_obs = 2
     num_actions = 1
     num_uniforms = 1
-    named = {"default": default, "height": height, "speed": speed}
+    heuristics = {"default": default, "height": height, "speed": speed}
 
     def start(self, uniform: Tensor) -> CarState:
         return CarState(spread(uniform[:, 0], *START), torch.zeros_like(uniform[:, 0]))

@@ -7,7 +7,7 @@ a shaped heuristic h. What differs from PhysX, and why: docs/parity/Ant.md.
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import Any, Dict, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -71,6 +71,7 @@ class Ant(Walker):
     name = "Ant"
     num_obs = 60
     num_actions = 8
+    heuristics = {"default": default_heuristic, "two_sided": two_sided_heuristic}
     actor = "ant"
     feet = ("front_left_foot", "front_right_foot", "left_back_foot", "right_back_foot")
     start_height = 0.44
@@ -116,14 +117,6 @@ class Ant(Walker):
             s.actions,
         )
         return torch.cat(columns, 1) * self._obs_scale
-
-    @classmethod
-    def heuristics(cls) -> List[str]:
-        return ["default", "two_sided"]
-
-    @classmethod
-    def named_heuristic(cls, name: str) -> Callable[[WalkerState], Dict[str, Tensor]]:
-        return {"default": default_heuristic, "two_sided": two_sided_heuristic}[name]
 
 
 TASK = Ant

@@ -16,10 +16,9 @@ from typing import Any, Dict, Mapping, Tuple
 import torch
 from torch import Tensor
 
-from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.math import quat_matrix
 from hepo_isaac.envs.streams import Streams
-from hepo_isaac.envs.task import Rewards, Task, for_engine
+from hepo_isaac.envs.task import Task, for_engine
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, DriveSpec, SceneSpec
 
@@ -114,6 +113,7 @@ class BallBalance(Task):
     name = "BallBalance"
     num_obs = 24
     num_actions = 3
+    heuristics = {"default": default_heuristic}
 
     @classmethod
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
@@ -160,16 +160,13 @@ class BallBalance(Task):
 
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:
         assert sim.dof_names == JOINTS and sim.actor_names == ["robot", "ball"]  # columns and rows count on this
-        self.sim, self._streams = sim, streams
-        self.max_episode_length = int(cfg["episode_length"])
+        super().__init__(cfg, sim, streams)
         self._turn = TARGET_SPEED * sim.spec.control_dt  # rad per step at action 1
         self._range = float(sim.dof_lower[1]), float(sim.dof_upper[1])
         self._target = torch.zeros(sim.num_envs, 6, device=sim.device)
         self._rest = torch.zeros_like(self._target)
         self._start_roots = sim.root_state.clone()
         self._fallen_version, self._fallen = -1, torch.empty(0)
-        self._heuristic: HeuristicFunction = resolve_heuristic(type(self), str(cfg["heuristic"]))
-        self.heuristic_name = self._heuristic.name
 
     # -- actions and resets ------------------------------------------------------------------------------------
     def apply(self, actions: Tensor) -> None:
@@ -180,7 +177,7 @@ class BallBalance(Task):
 
     def reset(self, mask: Tensor) -> None:
         roots = self._start_roots.clone()
-        roots[:, 1] = ball_start(self._streams.rand(4, mask=mask), roots[:, 1])
+        roots[:, 1] = ball_start(self.streams.rand(4, mask=mask), roots[:, 1])
         self.sim.set_state(mask, self._rest, self._rest, root_state=roots, dof_target_pos=self._rest)
 
     # -- observations and rewards ------------------------------------------------------------------------------
@@ -198,9 +195,8 @@ class BallBalance(Task):
             (sim.dof_pos[:, LOWER], sim.dof_vel[:, LOWER], ball[:, :3], ball[:, 7:10], WRENCH_SCALE * wrench), 1
         )
 
-    def rewards(self) -> Rewards:
-        heuristic, terms = self._heuristic(self.state())
-        return Rewards(task_reward(self.terminated(), self.max_episode_length), heuristic, terms)
+    def task_reward(self, state: BallState) -> Tensor:
+        return task_reward(self.terminated(), self.max_episode_length)
 
     def terminated(self) -> Tensor:
         if self._fallen_version != self.sim.version:
@@ -210,11 +206,6 @@ class BallBalance(Task):
 
     def metrics(self) -> Dict[str, Tensor]:
         return {"survived": ~self.terminated()}
-
-    @classmethod
-    def named_heuristic(cls, name: str) -> Any:
-        """The function behind a name in heuristics()."""
-        return default_heuristic
 
 
 TASK = BallBalance

@@ -89,7 +89,7 @@ class Maze2D(AnalyticTask):
     num_obs = 2
     num_actions = 2
     num_uniforms = 2
-    named = {"default": straight, "geodesic": geodesic}
+    heuristics = {"default": straight, "geodesic": geodesic}
 
     def start(self, uniform: Tensor) -> MazeState:
         pos = spread(uniform, -START, START)

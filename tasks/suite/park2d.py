@@ -61,7 +61,7 @@ class Park2D(AnalyticTask):
     num_obs = 4
     num_actions = 2
     num_uniforms = 2
-    named = {"default": default, "fast": fast, "sparse": sparse}
+    heuristics = {"default": default, "fast": fast, "sparse": sparse}
 
     def start(self, uniform: Tensor) -> ParkState:
         return ParkState(spread(uniform, -1.0, 1.0), torch.zeros_like(uniform))

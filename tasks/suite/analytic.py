@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import fields
-from typing import Any, Callable, ClassVar, Dict, List, Mapping
+from typing import Any, Callable, ClassVar, Dict, Mapping
 
 import torch
 from torch import Tensor
 
-from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.streams import Streams
-from hepo_isaac.envs.task import Rewards, Task
+from hepo_isaac.envs.task import Task
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import SceneSpec
 
@@ -28,23 +27,18 @@ class AnalyticTask(Task):
 
     Class attributes:
         num_uniforms: uniform numbers that one start state is made of.
-        named: heuristics by name, the default first.
     """
 
     num_uniforms: ClassVar[int] = 0
-    named: ClassVar[Dict[str, Heuristic]]
 
     @classmethod
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
         return SceneSpec(actors=(), control_dt=1.0, substeps=1)
 
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:
-        self.sim, self._streams = sim, streams
-        self.max_episode_length = int(cfg["episode_length"])
+        super().__init__(cfg, sim, streams)
         self.configure(cfg)
         self._state = self.start(torch.zeros(sim.num_envs, self.num_uniforms, device=sim.device))
-        self._heuristic: HeuristicFunction = resolve_heuristic(type(self), str(cfg["heuristic"]))
-        self.heuristic_name = self._heuristic.name
 
     # -- what a task of the suite defines ----------------------------------------------------------------------
     def configure(self, cfg: Mapping[str, Any]) -> None:  # noqa: B027
@@ -61,10 +55,6 @@ class AnalyticTask(Task):
     @abstractmethod
     def observation(self, state: Any) -> Tensor:
         """(N, O) within +-5, Markov."""
-
-    @abstractmethod
-    def task_reward(self, state: Any) -> Tensor:
-        """(N,) r of the step that ended in ``state``."""
 
     @abstractmethod
     def success(self, state: Any) -> Tensor:
@@ -89,10 +79,6 @@ class AnalyticTask(Task):
     def observe(self) -> Tensor:
         return self.observation(self._state)
 
-    def rewards(self) -> Rewards:
-        heuristic, terms = self._heuristic(self._state)
-        return Rewards(self.task_reward(self._state), heuristic, terms)
-
     def terminated(self) -> Tensor:
         return self.over(self._state)
 
@@ -100,21 +86,12 @@ class AnalyticTask(Task):
         return {"success": self.success(self._state)}
 
     def reset(self, mask: Tensor) -> None:
-        fresh = self.start(self._streams.rand(self.num_uniforms, mask=mask))
+        fresh = self.start(self.streams.rand(self.num_uniforms, mask=mask))
         chosen = {}
         for f in fields(fresh):
             new, old = getattr(fresh, f.name), getattr(self._state, f.name)
             chosen[f.name] = torch.where(mask.view(-1, *[1] * (new.dim() - 1)), new, old)
         self._state = type(fresh)(**chosen)
-
-    @classmethod
-    def heuristics(cls) -> List[str]:
-        return list(cls.named)
-
-    @classmethod
-    def named_heuristic(cls, name: str) -> Heuristic:
-        """The function behind a name in heuristics()."""
-        return cls.named[name]
 
     def get_state(self) -> Dict[str, Any]:
         return {f.name: getattr(self._state, f.name).clone() for f in fields(self._state)}

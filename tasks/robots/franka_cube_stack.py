@@ -12,15 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, Mapping, Tuple
 
 import torch
 from torch import Tensor
 
-from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.math import quat_matrix, quat_mul
 from hepo_isaac.envs.streams import Streams
-from hepo_isaac.envs.task import Rewards, Task, for_engine
+from hepo_isaac.envs.task import Task, for_engine
 from hepo_isaac.errors import unknown
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, DriveSpec, SceneSpec
@@ -162,6 +161,7 @@ class FrankaCubeStack(Task):
     """See the module docstring. cfg: the ``task`` group (cfg/task/FrankaCubeStack.yaml)."""
 
     name = "FrankaCubeStack"
+    heuristics = {"default": default_heuristic}
     num_obs, num_actions = OBS_ACTIONS["osc"]
 
     @classmethod
@@ -187,8 +187,7 @@ class FrankaCubeStack(Task):
         )
 
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:
-        self.sim, self._streams = sim, streams
-        self.max_episode_length = int(cfg["episode_length"])
+        super().__init__(cfg, sim, streams)
         sizes = _choice(OBS_ACTIONS, "control_type", cfg)
         self.num_obs, self.num_actions = sizes
         self._osc = cfg["control_type"] == "osc"
@@ -208,8 +207,6 @@ class FrankaCubeStack(Task):
         self._actions = torch.zeros(n, self.num_actions, device=device)
         self._effort, self._target, self._zero_vel = (torch.zeros(n, 9, device=device) for _ in range(3))
         self._hand_version, self._hand = -1, (torch.empty(0), torch.empty(0), torch.empty(0))
-        self._heuristic: HeuristicFunction = resolve_heuristic(type(self), str(cfg["heuristic"]))
-        self.heuristic_name = self._heuristic.name
 
     # -- actions and resets ------------------------------------------------------------------------------------
     def apply(self, actions: Tensor) -> None:
@@ -239,7 +236,7 @@ class FrankaCubeStack(Task):
         return operational_space_torque(inertia, jacobian, acceleration, posture)
 
     def reset(self, mask: Tensor) -> None:
-        places, yaw, arm = self._streams.rand(sum(self._draws), mask=mask).split(self._draws, 1)
+        places, yaw, arm = self.streams.rand(sum(self._draws), mask=mask).split(self._draws, 1)
         roots = self._start_roots.clone()
         half = MAX_YAW * (yaw - 0.5)  # half of an angle in +-0.785
         for cube, place, angle in zip((self._a, self._b), start_places(places), half.unbind(1)):
@@ -284,24 +281,13 @@ class FrankaCubeStack(Task):
         quat, _, points = self._hand_frame()
         return torch.cat((a[:, 3:7], a[:, :3], b[:, :3] - a[:, :3], points[:, 0], quat, joints), 1)
 
-    def rewards(self) -> Rewards:
-        state = self.state()
-        heuristic, terms = self._heuristic(state)
-        return Rewards(task_reward(stacked(state), self.max_episode_length), heuristic, terms)
+    def task_reward(self, state: CubeStackState) -> Tensor:
+        return task_reward(stacked(state), self.max_episode_length)
 
     def metrics(self) -> Dict[str, Tensor]:
         state = self.state()
         distance = (state.cube_a_pos - state.grip_pos).norm(dim=-1)
         return {"stacked": stacked(state), "lifted": lifted(state), "grip_distance": distance}
-
-    @classmethod
-    def heuristics(cls) -> List[str]:
-        return ["default"]
-
-    @classmethod
-    def named_heuristic(cls, name: str) -> Any:
-        """The function behind a name in heuristics()."""
-        return {"default": default_heuristic}[name]
 
 
 # -- scene pieces ------------------------------------------------------------------------------------------------

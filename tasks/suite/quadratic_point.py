@@ -41,7 +41,7 @@ class QuadraticPoint(AnalyticTask):
     name = "QuadraticPoint"
     num_obs = 1
     num_actions = 1
-    named = {
+    heuristics = {
         "default": parabola(1.0, 3.0),
         "strong": parabola(10.0, 3.0),
         "opposite": parabola(1.0, -3.0),

@@ -59,7 +59,7 @@ class RingRace(AnalyticTask):
     name = "RingRace"
     num_obs = 5
     num_actions = 1
-    named = {"default": default, "aligned": aligned}
+    heuristics = {"default": default, "aligned": aligned}
 
     def start(self, uniform: Tensor) -> RingState:
         zero = torch.zeros(self.sim.num_envs, device=self.sim.device)

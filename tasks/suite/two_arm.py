@@ -43,7 +43,7 @@ class TwoArm(AnalyticTask):
     name = "TwoArm"
     num_obs = 1
     num_actions = 1
-    named = {"default": paying_second(2.0), "half": paying_second(0.5), "aligned": aligned}
+    heuristics = {"default": paying_second(2.0), "half": paying_second(0.5), "aligned": aligned}
 
     def start(self, uniform: Tensor) -> ArmState:
         return ArmState(torch.zeros(self.sim.num_envs, device=self.sim.device))

@@ -7,7 +7,7 @@ and a shaped heuristic h. What differs from PhysX, and why: docs/parity/Humanoid
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
+from typing import Any, Dict, Mapping, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -97,6 +97,7 @@ class Humanoid(Walker):
     name = "Humanoid"
     num_obs = 108
     num_actions = 21
+    heuristics = {"default": default_heuristic}
     actor = "humanoid"
     feet = ("right_foot", "left_foot")
     start_height = 1.34
@@ -146,10 +147,6 @@ class Humanoid(Walker):
             s.actions,
         )
         return torch.cat(columns, 1) * self._obs_scale
-
-    @classmethod
-    def named_heuristic(cls, name: str) -> Callable[[WalkerState], Dict[str, Tensor]]:
-        return {"default": default_heuristic}[name]
 
 
 TASK = Humanoid

@@ -8,7 +8,7 @@ PhysX: docs/parity/Quadcopter.md.
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional
 
 import torch
 from torch import Tensor
@@ -61,6 +61,7 @@ class Quadcopter(HoverTask):
     name = "Quadcopter"
     num_obs = 21
     num_actions = 12
+    heuristics = {"default": default_heuristic, "bad": bad_heuristic}
     num_rotors = 4
     max_distance = 3.0
     min_height = 0.3
@@ -127,19 +128,10 @@ class Quadcopter(HoverTask):
         return self._torque
 
     def reset(self, mask: Tensor) -> None:
-        uniform = self._streams.rand(11, mask=mask)
+        uniform = self.streams.rand(11, mask=mask)
         joints = (2.0 * JOINT_NOISE) * (uniform[:, 3:] - 0.5)
         self._thrust = self._thrust.masked_fill(mask.unsqueeze(1), 0.0)
         self.sim.set_state(mask, joints, self._at_rest, start_roots(uniform[:, :3]), dof_target_pos=joints)
-
-    @classmethod
-    def heuristics(cls) -> List[str]:
-        return ["default", "bad"]
-
-    @classmethod
-    def named_heuristic(cls, name: str) -> Callable[[FlightState], Dict[str, Tensor]]:
-        """The function behind a name in heuristics()."""
-        return {"default": default_heuristic, "bad": bad_heuristic}[name]
 
 
 TASK = Quadcopter

@@ -13,12 +13,11 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Callable, ClassVar, Dict, Mapping, NamedTuple, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
 
-from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.math import quat_conjugate, quat_mul, quat_rotate
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task
@@ -200,6 +199,7 @@ class InHandTask(Task):
     object_start: ClassVar[Tuple[float, float, float]]
     actuated: ClassVar[Tuple[str, ...]]
     fingertips: ClassVar[Tuple[str, ...]] = ()
+    heuristics = {"default": default_heuristic}
     observation_types: ClassVar[Dict[str, Tuple[str, ...]]]
 
     @classmethod
@@ -248,7 +248,7 @@ class InHandTask(Task):
         return mine + (cls.observation_types["full_state"] if cfg["asymmetric_observations"] else ())
 
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:
-        self.sim, self._streams = sim, streams
+        super().__init__(cfg, sim, streams)
         self._episode_length = int(cfg["episode_length"])
         self._cap = int(cfg["max_consecutive_successes"])
         # With a cap every goal restarts the clock, so only the cap bounds an episode.
@@ -261,8 +261,6 @@ class InHandTask(Task):
         self._sim_dt = float(cfg["physics"]["sim_dt"])
         self._force_scale = float(cfg["force_scale"]) * held.mass
         self._bind(held)
-        self._heuristic: HeuristicFunction = resolve_heuristic(type(self), str(cfg["heuristic"]))
-        self.heuristic_name = self._heuristic.name
         parts = self.parts(cfg)
         self._observe = Observation([parts[name] for name in self.observation_types[cfg["observation_type"]]])
         self.num_obs = self._observe.size
@@ -306,7 +304,7 @@ class InHandTask(Task):
     # -- actions and resets ------------------------------------------------------------------------------------
     def apply(self, actions: Tensor) -> None:
         if self.sim.may_select(self._reached):
-            self._new_goals(self._reached, 2.0 * self._streams.rand(2, mask=self._reached) - 1.0)
+            self._new_goals(self._reached, 2.0 * self.streams.rand(2, mask=self._reached) - 1.0)
         self._since_goal += 1.0
         self._actions.copy_(actions)
         previous = self.sim.dof_target_pos[:, self._columns]
@@ -327,14 +325,14 @@ class InHandTask(Task):
     def _apply_pushes(self) -> None:
         """Random forces on the object that fade; each starts as N(0, 1) mass force_scale, in the object's frame."""
         self._push *= FORCE_DECAY ** (self._sim_dt / FORCE_DECAY_INTERVAL)
-        new = self._streams.rand(1) < self._push_probability
-        self._push = torch.where(new, self._streams.randn(3) * self._force_scale, self._push)
+        new = self.streams.rand(1) < self._push_probability
+        self._push = torch.where(new, self.streams.randn(3) * self._force_scale, self._push)
         self._forces[:, 0] = quat_rotate(self.sim.root_state[:, self._object_row, 3:7], self._push)
         self.sim.apply_body_force(self._forces)
 
     def reset(self, mask: Tensor) -> None:
         dofs = self._target.shape[1]
-        u = 2.0 * self._streams.rand(8 + dofs, mask=mask) - 1.0
+        u = 2.0 * self.streams.rand(8 + dofs, mask=mask) - 1.0
         chosen = mask.unsqueeze(1)
         held = self._roots[:, self._object_row]
         held[:, :3] = self._start_pos + POSITION_NOISE * u[:, :3]
@@ -425,7 +423,7 @@ class InHandTask(Task):
             self._reached = state.reached
             self._successes += state.reached
             self._since_goal.masked_fill_(state.reached, 0.0)
-        heuristic, terms = self._heuristic(state)
+        heuristic, terms = self.heuristic(state)
         return Rewards(task_reward(state.reached, self._episode_length), heuristic, terms)
 
     def terminated(self) -> Tensor:
@@ -441,15 +439,6 @@ class InHandTask(Task):
 
     def metrics(self) -> Dict[str, Tensor]:
         return {"goal_reached": self._successes > 0, "goals": self._successes, "dropped": self.state().fallen}
-
-    @classmethod
-    def heuristics(cls) -> List[str]:
-        return ["default"]
-
-    @classmethod
-    def named_heuristic(cls, name: str) -> Any:
-        """The function behind a name in heuristics()."""
-        return default_heuristic
 
     # -- checkpoints -------------------------------------------------------------------------------------------
     _SAVED = ("_goal", "_actions", "_reached", "_successes", "_since_goal", "_push", "_push_probability")

@@ -1,6 +1,6 @@
 """Heuristics of Push2D: an aligned default, FrankaCabinet's 12 human ones in the plane, and graded bad ones.
 
-h1-h12 keep the shape, scales and mistakes of tasks/franka_cabinet_heuristics.py; orientation terms, constant or noise
+h1-h12 keep the shape, scales and mistakes of robots/franka_cabinet_heuristics.py; orientation terms, constant or noise
 there, are left out. d = |dp|, dp = gripper - handle, o the opening, s = 1[o > OPEN], f the finger gap.
 
 q0 ... q10: h = q good + (1 - q) bad for q = 0, 0.1, ... 1 with good = default and bad = 3 d. Both signs are known:

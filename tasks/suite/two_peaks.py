@@ -51,7 +51,7 @@ class TwoPeaks(AnalyticTask):
     num_obs = 1
     num_actions = 1
     num_uniforms = 1
-    named = {"default": towards(NEAR), "far": towards(FAR), "between": towards(0.1)}
+    heuristics = {"default": towards(NEAR), "far": towards(FAR), "between": towards(0.1)}
 
     def start(self, uniform: Tensor) -> PeakState:
         return PeakState(spread(uniform[:, 0], *START))

@@ -8,7 +8,7 @@ from PhysX: docs/parity/Ingenuity.md.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Callable, Dict, Mapping, Tuple
+from typing import Any, Dict, Mapping, Tuple
 
 import torch
 from torch import Tensor
@@ -63,6 +63,7 @@ class Ingenuity(HoverTask):
     name = "Ingenuity"
     num_obs = 13
     num_actions = 6
+    heuristics = {"default": default_heuristic}
     num_rotors = 2
     max_distance = 8.0
     min_height = 0.5
@@ -94,7 +95,7 @@ class Ingenuity(HoverTask):
         self._actions.copy_(actions)
         redraw = self._clock % TARGET_PERIOD == 0
         if self.sim.may_select(redraw):
-            target = draw_target(self._streams.rand(3, mask=redraw))
+            target = draw_target(self.streams.rand(3, mask=redraw))
             self._target = torch.where(redraw.unsqueeze(1), target, self._target)
         self._clock += 1
         forces = rotor_forces(actions)
@@ -102,7 +103,7 @@ class Ingenuity(HoverTask):
         self.sim.apply_body_force(quat_rotate(self.sim.root_state[:, :, 3:7], forces))  # rotors are fixed to the root
 
     def reset(self, mask: Tensor) -> None:
-        uniform, column = self._streams.rand(6, mask=mask), mask.unsqueeze(1)
+        uniform, column = self.streams.rand(6, mask=mask), mask.unsqueeze(1)
         self._target = torch.where(column, draw_target(uniform[:, 3:]), self._target)
         self._thrust = self._thrust.masked_fill(column, 0.0)
         self._clock.masked_fill_(mask, 1)
@@ -115,11 +116,6 @@ class Ingenuity(HoverTask):
         super().load_state(state)
         self._target = state["target"].to(self.sim.device).clone()
         self._clock.copy_(state["clock"])
-
-    @classmethod
-    def named_heuristic(cls, name: str) -> Callable[[FlightState], Dict[str, Tensor]]:
-        """The function behind a name in heuristics()."""
-        return {"default": default_heuristic}[name]
 
 
 TASK = Ingenuity

@@ -11,12 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from typing import Any, Dict, Mapping, Tuple
 
 import torch
 from torch import Tensor
 
-from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.math import quat_matrix
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task, for_engine
@@ -102,13 +101,6 @@ def bad_heuristic(s: AnymalState) -> Tensor:
     return sum(bad_unclipped_heuristic(s).values(), torch.zeros_like(s.linear_error)).clamp(min=0.0)
 
 
-HEURISTICS: Dict[str, Callable[[AnymalState], Any]] = {
-    "default": default_heuristic,
-    "bad": bad_heuristic,
-    "bad_unclipped": bad_unclipped_heuristic,
-}
-
-
 @lru_cache(maxsize=None)
 def _constants(device: torch.device) -> Tuple[Tensor, Tensor]:
     """(3, 1) weights of the default and the bad heuristic on the device, made once: copying them to a GPU in every step
@@ -135,6 +127,11 @@ class Anymal(Task):
     name = "Anymal"
     num_obs = 48
     num_actions = 12
+    heuristics = {
+        "default": default_heuristic,
+        "bad": bad_heuristic,
+        "bad_unclipped": bad_unclipped_heuristic,
+    }
 
     @classmethod
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
@@ -170,8 +167,7 @@ class Anymal(Task):
         )
 
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:
-        self.sim, self._streams = sim, streams
-        self.max_episode_length = int(cfg["episode_length"])
+        super().__init__(cfg, sim, streams)
         self._alive_bonus = float(cfg["alive_bonus"])
         gravity = str(cfg["projected_gravity"])
         if gravity not in ("published", "corrected"):
@@ -188,8 +184,6 @@ class Anymal(Task):
         # Sum of e_v + e_w and number of steps of the running episode.
         self._error_sum, self._steps = torch.zeros(n, device=device), torch.zeros(n, device=device)
         self._version, self._motion = -1, (torch.empty(0), torch.empty(0))
-        self._heuristic: HeuristicFunction = resolve_heuristic(type(self), str(cfg["heuristic"]))
-        self.heuristic_name = self._heuristic.name
 
     # -- actions and resets ------------------------------------------------------------------------------------
     def apply(self, actions: Tensor) -> None:
@@ -197,7 +191,7 @@ class Anymal(Task):
         self.sim.set_dof_target_pos(torch.add(self._stance, actions, alpha=ACTION_SCALE))
 
     def reset(self, mask: Tensor) -> None:
-        pose, velocity, commands = start_state(self._streams.rand(27, mask=mask), self._stance)
+        pose, velocity, commands = start_state(self.streams.rand(27, mask=mask), self._stance)
         rows = mask.unsqueeze(1)
         torch.where(rows, commands, self._commands, out=self._commands)
         self._actions.masked_fill_(rows, 0.0)  # those of the former episode are none of the new one's business
@@ -243,7 +237,7 @@ class Anymal(Task):
 
     def rewards(self) -> Rewards:
         state = self.state()
-        heuristic, terms = self._heuristic(state)
+        heuristic, terms = self.heuristic(state)
         reward = task_reward(state.linear_error, state.angular_error, self._alive_bonus)
         self._error_sum += state.linear_error + state.angular_error
         self._steps += 1.0
@@ -259,15 +253,6 @@ class Anymal(Task):
         error below 0.25, h's own width (standing still manages that for one command in thirty)."""
         error, survived = self._error_sum / self._steps, ~self.terminated()
         return {"tracked": survived & (error < TRACKED_ERROR), "survived": survived, "tracking_error": error}
-
-    @classmethod
-    def heuristics(cls) -> List[str]:
-        return list(HEURISTICS)
-
-    @classmethod
-    def named_heuristic(cls, name: str) -> Callable[[AnymalState], Any]:
-        """The function behind a name in heuristics()."""
-        return HEURISTICS[name]
 
     # -- checkpoints -------------------------------------------------------------------------------------------
     _SAVED = ("actions", "commands", "error_sum", "steps")

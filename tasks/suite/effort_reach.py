@@ -60,7 +60,7 @@ class EffortReach(AnalyticTask):
     num_obs = 4
     num_actions = 2
     num_uniforms = 2
-    named = {"default": priced(0.5), "aligned": priced(0.01), "lazy": priced(10.0)}
+    heuristics = {"default": priced(0.5), "aligned": priced(0.01), "lazy": priced(10.0)}
 
     def start(self, uniform: Tensor) -> ReachState:
         zero = torch.zeros_like(uniform)

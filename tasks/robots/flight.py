@@ -14,9 +14,8 @@ from typing import Any, ClassVar, Dict, Mapping, Tuple
 import torch
 from torch import Tensor
 
-from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.streams import Streams
-from hepo_isaac.envs.task import Rewards, Task
+from hepo_isaac.envs.task import Task
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import MarkerSpec
 
@@ -98,16 +97,13 @@ class HoverTask(Task):
     hover_radius: ClassVar[float]
 
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:
-        self.sim, self._streams = sim, streams
-        self.max_episode_length = int(cfg["episode_length"])
+        super().__init__(cfg, sim, streams)
         n, device = sim.num_envs, sim.device
         self._target = torch.tensor([HOVER_POINT], device=device).repeat(n, 1)
         self._thrust = torch.zeros(n, self.num_rotors, device=device)
         self._actions = torch.zeros(n, self.num_actions, device=device)
         scale = OBS_SCALE + (1.0,) * (self.num_obs - len(OBS_SCALE))
         self._obs_scale = torch.tensor(scale, device=device)
-        self._heuristic: HeuristicFunction = resolve_heuristic(type(self), str(cfg["heuristic"]))
-        self.heuristic_name = self._heuristic.name
         self._version = -1
         self._state: FlightState
 
@@ -140,10 +136,8 @@ class HoverTask(Task):
         level[:, 3] = 1.0
         return {TARGET_MARKER.name: torch.cat((self._target, level), 1)}
 
-    def rewards(self) -> Rewards:
-        state = self.state()
-        heuristic, terms = self._heuristic(state)
-        return Rewards(task_reward(state.distance2), heuristic, terms)
+    def task_reward(self, state: FlightState) -> Tensor:
+        return task_reward(state.distance2)
 
     def terminated(self) -> Tensor:
         state = self.state()

@@ -15,9 +15,8 @@ from typing import Any, Dict, Mapping
 import torch
 from torch import Tensor
 
-from hepo_isaac.envs.heuristic import HeuristicFunction, resolve_heuristic
 from hepo_isaac.envs.streams import Streams
-from hepo_isaac.envs.task import Rewards, Task
+from hepo_isaac.envs.task import Task
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, DriveSpec, SceneSpec
 
@@ -79,6 +78,7 @@ class Cartpole(Task):
     name = "Cartpole"
     num_obs = 4
     num_actions = 1
+    heuristics = {"default": default_heuristic}
 
     @classmethod
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
@@ -98,14 +98,11 @@ class Cartpole(Task):
 
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:
         assert sim.dof_names == JOINTS  # observations and resets count on this order
-        self.sim, self._streams = sim, streams
-        self.max_episode_length = int(cfg["episode_length"])
+        super().__init__(cfg, sim, streams)
         self._effort = torch.zeros(sim.num_envs, 2, device=sim.device)
         noise = [POSITION_NOISE] * 2 + [VELOCITY_NOISE] * 2
         self._noise = torch.tensor(noise, device=sim.device)
         self._lost_version, self._lost = -1, torch.empty(0)
-        self._heuristic: HeuristicFunction = resolve_heuristic(type(self), str(cfg["heuristic"]))
-        self.heuristic_name = self._heuristic.name
 
     # -- actions and resets ------------------------------------------------------------------------------------
     def apply(self, actions: Tensor) -> None:
@@ -113,7 +110,7 @@ class Cartpole(Task):
         self.sim.set_dof_effort(self._effort)
 
     def reset(self, mask: Tensor) -> None:
-        start = (2.0 * self._streams.rand(4, mask=mask) - 1.0) * self._noise
+        start = (2.0 * self.streams.rand(4, mask=mask) - 1.0) * self._noise
         self.sim.set_state(mask, start[:, :2], start[:, 2:])
 
     # -- observations and rewards ------------------------------------------------------------------------------
@@ -126,9 +123,8 @@ class Cartpole(Task):
         """Cart position and velocity, pole angle and velocity; not scaled."""
         return torch.stack((self.sim.dof_pos, self.sim.dof_vel), 2).flatten(1)
 
-    def rewards(self) -> Rewards:
-        heuristic, terms = self._heuristic(self.state())
-        return Rewards(task_reward(self.terminated(), self.max_episode_length), heuristic, terms)
+    def task_reward(self, state: CartpoleState) -> Tensor:
+        return task_reward(self.terminated(), self.max_episode_length)
 
     def terminated(self) -> Tensor:
         if self._lost_version != self.sim.version:
@@ -138,11 +134,6 @@ class Cartpole(Task):
 
     def metrics(self) -> Dict[str, Tensor]:
         return {"survived": ~self.terminated()}
-
-    @classmethod
-    def named_heuristic(cls, name: str) -> Any:
-        """The function behind a name in heuristics()."""
-        return default_heuristic
 
 
 TASK = Cartpole

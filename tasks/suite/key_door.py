@@ -75,7 +75,7 @@ class KeyDoor(AnalyticTask):
     num_obs = 5
     num_actions = 2
     num_uniforms = 2
-    named = {"default": default, "key": key_only, "door": door_only}
+    heuristics = {"default": default, "key": key_only, "door": door_only}
 
     def configure(self, cfg: Mapping[str, Any]) -> None:
         self._key = torch.tensor(KEY, device=self.sim.device)
