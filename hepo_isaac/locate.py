@@ -76,6 +76,11 @@ def tasks_package() -> ModuleType:
     return package
 
 
+def tasks_module(name: str) -> ModuleType:
+    """A module of the tasks' package, as ``robots.in_hand``."""
+    return importlib.import_module("%s.%s" % (tasks_package().__name__, name))
+
+
 def task_class(task: str) -> Any:
     """Class of a task by name: the ``TASK`` of its module.
 
@@ -85,4 +90,4 @@ def task_class(task: str) -> Any:
     package = tasks_package()
     if task not in package.MODULES:
         raise unknown("task", task, task_names())
-    return importlib.import_module("%s.%s" % (package.__name__, package.MODULES[task])).TASK
+    return tasks_module(package.MODULES[task]).TASK

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import sys
 from pathlib import Path
 from typing import Any, Dict, Iterable, List
 
@@ -13,13 +12,12 @@ import numpy as np
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-pytest.importorskip("rliable")
-sys.path.insert(0, str(ROOT))
-
-from docs.claims import alpha_claims, claims, collecting, figures, page, presets, taskcode, training  # noqa: E402
-from docs.claims.collecting import _gap  # noqa: E402
-from docs.claims.experiments import (  # noqa: E402
+from hepo_isaac.config import validate
+from hepo_isaac.overrides import check_overrides, compose
+from hepo_isaac.runs.compare import stats
+from hepo_isaac.studies.claims import alpha_claims, claims, collecting, figures, page, presets, taskcode, training
+from hepo_isaac.studies.claims.collecting import _gap
+from hepo_isaac.studies.claims.experiments import (
     ARMS,
     EXPERIMENTS,
     GROUPS,
@@ -30,11 +28,11 @@ from docs.claims.experiments import (  # noqa: E402
     QUALITY,
     SUITE,
 )
-from docs.claims.result import FAILS, HOLDS, NOT_TESTED, REGISTRY, TOO_FEW, Result, judge, share  # noqa: E402
-from docs.claims.table import Table, scale  # noqa: E402
-from hepo_isaac.config import validate  # noqa: E402
-from hepo_isaac.overrides import check_overrides, compose  # noqa: E402
-from hepo_isaac.runs.compare import stats  # noqa: E402
+from hepo_isaac.studies.claims.result import FAILS, HOLDS, NOT_TESTED, REGISTRY, TOO_FEW, Result, judge, share
+from hepo_isaac.studies.claims.table import Table, scale
+from hepo_isaac.studies.places import DOCS
+
+pytest.importorskip("rliable")
 
 COLUMNS = ("J", "J_se", "H", "J_ref", "J_se_ref", "H_ref", "auc", "alpha", "alpha_max", "alpha_step_var", "ess")
 COLUMNS += ("clip_foreign", "violation", "ahead", "ahead_agree", "ahead_rise", "behind", "behind_agree", "behind_rise")
@@ -157,15 +155,15 @@ class TestTaskCode:
     def test_a_task_is_what_it_was_until_its_code_changes(self, monkeypatch):
         now = taskcode.code("TwoArm")
         assert taskcode.code("TwoArm", "no such commit") == now
-        source = taskcode._now("tasks/two_arm.py")
-        monkeypatch.setattr(taskcode, "_before", lambda file, commit: taskcode._meaning(source))
+        source = taskcode.now("tasks/suite/two_arm.py")
+        monkeypatch.setattr(taskcode, "before", lambda file, commit: taskcode.meaning(source))
         assert taskcode.code("TwoArm", "earlier") == now
-        monkeypatch.setattr(taskcode, "_before", lambda file, commit: taskcode._meaning(source + "\nmore = 1\n"))
+        monkeypatch.setattr(taskcode, "before", lambda file, commit: taskcode.meaning(source + "\nmore = 1\n"))
         assert taskcode.code("TwoArm", "earlier") != now
 
     def test_comments_and_docstrings_do_not_count(self):
-        assert taskcode._meaning('"""A."""\nx = 1  # one\n') == taskcode._meaning("x = 1")
-        assert taskcode._meaning("x = 1") != taskcode._meaning("x = 2")
+        assert taskcode.meaning('"""A."""\nx = 1  # one\n') == taskcode.meaning("x = 1")
+        assert taskcode.meaning("x = 1") != taskcode.meaning("x = 2")
 
 
 # ---- the committed files ------------------------------------------------------------------------------------------
@@ -270,7 +268,7 @@ class TestCommitted:
         assert set(training.index([old])) == {(training.key(config, version=1), 1)}
 
     def test_every_committed_row_is_of_a_run_and_has_a_key(self):
-        file = ROOT / "docs" / "claims" / "runs.csv"
+        file = DOCS / "claims" / "runs.csv"
         with open(file, encoding="utf-8") as lines:
             assert len(collecting.committed(file)) == len(lines.readlines()) - 1
 

@@ -89,6 +89,8 @@ class HoverTask(Task):
     Class attributes:
         num_rotors: R.  max_distance, min_height: an episode ends further from the target or lower than these, m.
         hover_radius: the metric ``hovering`` is 1 within this distance of the target, m.
+    Instance attributes:
+        target: (N, 3) m.  thrust: (N, R) N, of the last control step.
     """
 
     num_rotors: ClassVar[int]
@@ -99,8 +101,8 @@ class HoverTask(Task):
     def __init__(self, cfg: Mapping[str, Any], sim: Simulation, streams: Streams) -> None:
         super().__init__(cfg, sim, streams)
         n, device = sim.num_envs, sim.device
-        self._target = torch.tensor([HOVER_POINT], device=device).repeat(n, 1)
-        self._thrust = torch.zeros(n, self.num_rotors, device=device)
+        self.target = torch.tensor([HOVER_POINT], device=device).repeat(n, 1)
+        self.thrust = torch.zeros(n, self.num_rotors, device=device)
         self._actions = torch.zeros(n, self.num_actions, device=device)
         scale = OBS_SCALE + (1.0,) * (self.num_obs - len(OBS_SCALE))
         self._obs_scale = torch.tensor(scale, device=device)
@@ -112,7 +114,7 @@ class HoverTask(Task):
         if self._version != self.sim.version:
             root = self.sim.root_state[:, 0]
             pos = root[:, :3]
-            to_target = self._target - pos
+            to_target = self.target - pos
             self._state = FlightState(
                 to_target=to_target,
                 distance2=to_target.square().sum(1),
@@ -121,7 +123,7 @@ class HoverTask(Task):
                 lin_vel=root[:, 7:10],
                 ang_vel=root[:, 10:],
                 joints=self.sim.dof_pos,
-                thrust=self._thrust,
+                thrust=self.thrust,
                 actions=self._actions,
             )
             self._version = self.sim.version
@@ -134,7 +136,7 @@ class HoverTask(Task):
     def marker_poses(self) -> Dict[str, Tensor]:
         level = torch.zeros_like(self.sim.root_state[:, 0, 3:7])
         level[:, 3] = 1.0
-        return {TARGET_MARKER.name: torch.cat((self._target, level), 1)}
+        return {TARGET_MARKER.name: torch.cat((self.target, level), 1)}
 
     def task_reward(self, state: FlightState) -> Tensor:
         return task_reward(state.distance2)
@@ -148,8 +150,8 @@ class HoverTask(Task):
         return {"hovering": distance2 < self.hover_radius**2, "final_distance": distance2.sqrt()}
 
     def get_state(self) -> Dict[str, Any]:
-        return {"thrust": self._thrust.clone()}
+        return {"thrust": self.thrust.clone()}
 
     def load_state(self, state: Dict[str, Any]) -> None:
-        self._thrust = state["thrust"].to(self.sim.device).clone()
+        self.thrust = state["thrust"].to(self.sim.device).clone()
         self._version = -1

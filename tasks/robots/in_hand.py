@@ -193,6 +193,10 @@ class InHandTask(Task):
             a critic sees if observations are asymmetric.
     Instance attributes:
         num_obs: size of the chosen observation type.  num_states: size of critic_state(), 0 if symmetric.
+        goal: (N, 7) position m and quaternion xyzw.  reached: (N,) bool, whether the last step reached it.
+        successes: (N,) goals reached in the running episode.  columns: the hand's joints among the simulation's.
+        push: (N, 3) N, random force on the object, in its frame.  push_probability: (N, 1) of a new one per step.
+        object_row: of the object in root_state.  fall_distance: m from the goal's place at which it is dropped.
     """
 
     objects: ClassVar[Dict[str, InHandObject]]
@@ -255,7 +259,7 @@ class InHandTask(Task):
         self.max_episode_length = self._episode_length * max(1, self._cap)
         held = self._object(cfg)
         self._tolerance = float(cfg["success_tolerance"]) * held.tolerance
-        self._fall_distance, self._fall_penalty = float(cfg["fall_distance"]), float(cfg["fall_penalty"])
+        self.fall_distance, self._fall_penalty = float(cfg["fall_distance"]), float(cfg["fall_penalty"])
         self._relative, self._average = bool(cfg["use_relative_control"]), float(cfg["actions_moving_average"])
         # Published oddity: relative control and the decay of pushes use PhysX's step, not the control step.
         self._sim_dt = float(cfg["physics"]["sim_dt"])
@@ -276,74 +280,80 @@ class InHandTask(Task):
         columns = [sim.dof_index(name) for name in self.actuated]
         consecutive = columns == list(range(columns[0], columns[0] + len(columns)))
         # A slice is a view; an index gathers.
-        self._columns: Any = (
+        self.columns: Any = (
             slice(columns[0], columns[0] + len(columns)) if consecutive else sim.dof_indices(self.actuated)
         )
-        self._lower, self._upper = sim.dof_lower[self._columns], sim.dof_upper[self._columns]
-        self._object_row = sim.actor_index("object")
+        self._lower, self._upper = sim.dof_lower[self.columns], sim.dof_upper[self.columns]
+        self.object_row = sim.actor_index("object")
         self._tips = slice(1, 1 + len(self.fingertips))
         assert sim.body_names == [OBJECT_BODY, *self.fingertips]
         self._rotation = pen_rotation if held.is_pen else random_rotation
         self._start_pos = torch.tensor(self._start(held), device=device)
         self._roots = sim.root_state.clone()
-        self._roots[:, self._object_row, 7:] = 0.0
-        self._goal = torch.zeros(n, 7, device=device)
-        self._goal[:, :3] = self._start_pos
-        self._goal[:, 2] -= GOAL_BELOW_START
-        self._goal[:, 6] = 1.0
+        self._roots[:, self.object_row, 7:] = 0.0
+        self.goal = torch.zeros(n, 7, device=device)
+        self.goal[:, :3] = self._start_pos
+        self.goal[:, 2] -= GOAL_BELOW_START
+        self.goal[:, 6] = 1.0
         self._actions = torch.zeros(n, len(columns), device=device)
         self._target, self._zero_vel = torch.zeros(n, d, device=device), torch.zeros(n, d, device=device)
-        self._reached = torch.zeros(n, dtype=torch.bool, device=device)
-        self._successes = torch.zeros(n, device=device)
+        self.reached = torch.zeros(n, dtype=torch.bool, device=device)
+        self.successes = torch.zeros(n, device=device)
         self._since_goal = torch.zeros(n, device=device)
-        self._push = torch.zeros(n, 3, device=device)  # N, in the object's frame
-        self._push_probability = torch.zeros(n, 1, device=device)
+        self.push = torch.zeros(n, 3, device=device)  # N, in the object's frame
+        self.push_probability = torch.zeros(n, 1, device=device)
         self._forces = torch.zeros(n, len(sim.body_names), 3, device=device)
         self._version, self._counted_version = -1, -1
 
     # -- actions and resets ------------------------------------------------------------------------------------
     def apply(self, actions: Tensor) -> None:
-        if self.sim.may_select(self._reached):
-            self._new_goals(self._reached, 2.0 * self.streams.rand(2, mask=self._reached) - 1.0)
+        if self.sim.may_select(self.reached):
+            self.new_goals(self.reached, 2.0 * self.streams.rand(2, mask=self.reached) - 1.0)
         self._since_goal += 1.0
         self._actions.copy_(actions)
-        previous = self.sim.dof_target_pos[:, self._columns]
+        previous = self.sim.dof_target_pos[:, self.columns]
         if self._relative:
             target = relative_targets(actions, previous, self._sim_dt, self._lower, self._upper)
         else:
             target = absolute_targets(actions, previous, self._average, self._lower, self._upper)
-        self._target[:, self._columns] = target
+        self._target[:, self.columns] = target
         self.sim.set_dof_target_pos(self._target)
         if self._force_scale > 0.0:
             self._apply_pushes()
 
-    def _new_goals(self, mask: Tensor, u: Tensor) -> None:
-        self._goal[:, 3:] = torch.where(mask.unsqueeze(1), random_rotation(u), self._goal[:, 3:])
-        self._reached = self._reached & ~mask
+    def set_goal(self, quat: Tensor) -> None:
+        """Turn every env's goal to the rotation ``quat`` (N, 4) or (4,), xyzw."""
+        self.goal[:, 3:] = quat
+        self._version = -1
+
+    def new_goals(self, mask: Tensor, u: Tensor) -> None:
+        """Turn the goals of ``mask`` (N,) to rotations made of ``u`` (N, 2) on [-1, 1)."""
+        self.goal[:, 3:] = torch.where(mask.unsqueeze(1), random_rotation(u), self.goal[:, 3:])
+        self.reached = self.reached & ~mask
         self._version = -1
 
     def _apply_pushes(self) -> None:
         """Random forces on the object that fade; each starts as N(0, 1) mass force_scale, in the object's frame."""
-        self._push *= FORCE_DECAY ** (self._sim_dt / FORCE_DECAY_INTERVAL)
-        new = self.streams.rand(1) < self._push_probability
-        self._push = torch.where(new, self.streams.randn(3) * self._force_scale, self._push)
-        self._forces[:, 0] = quat_rotate(self.sim.root_state[:, self._object_row, 3:7], self._push)
+        self.push *= FORCE_DECAY ** (self._sim_dt / FORCE_DECAY_INTERVAL)
+        new = self.streams.rand(1) < self.push_probability
+        self.push = torch.where(new, self.streams.randn(3) * self._force_scale, self.push)
+        self._forces[:, 0] = quat_rotate(self.sim.root_state[:, self.object_row, 3:7], self.push)
         self.sim.apply_body_force(self._forces)
 
     def reset(self, mask: Tensor) -> None:
         dofs = self._target.shape[1]
         u = 2.0 * self.streams.rand(8 + dofs, mask=mask) - 1.0
         chosen = mask.unsqueeze(1)
-        held = self._roots[:, self._object_row]
+        held = self._roots[:, self.object_row]
         held[:, :3] = self._start_pos + POSITION_NOISE * u[:, :3]
         held[:, 3:7] = self._rotation(u[:, 3:5])
-        self._new_goals(mask, u[:, 5:7])
+        self.new_goals(mask, u[:, 5:7])
         low, high = FORCE_PROBABILITIES
         probability = torch.exp((0.5 * (u[:, 7:8] + 1.0)) * math.log(low / high) + math.log(high))
-        self._push_probability = torch.where(chosen, probability, self._push_probability)
-        for counter in (self._successes, self._since_goal):
+        self.push_probability = torch.where(chosen, probability, self.push_probability)
+        for counter in (self.successes, self._since_goal):
             counter.masked_fill_(mask, 0.0)
-        for buffer in (self._actions, self._push):
+        for buffer in (self._actions, self.push):
             buffer.masked_fill_(chosen, 0.0)
         pose = reset_pose(u[:, 8:], self.sim.dof_lower, self.sim.dof_upper)
         self.sim.set_state(mask, pose, self._zero_vel, root_state=self._roots, dof_target_pos=pose)
@@ -356,10 +366,10 @@ class InHandTask(Task):
         return self._state
 
     def _read_state(self) -> InHandState:
-        held, goal = self.sim.root_state[:, self._object_row], self._goal
+        held, goal = self.sim.root_state[:, self.object_row], self.goal
         relative = quat_mul(held[:, 3:7], quat_conjugate(goal[:, 3:]))
         distance, angle = (held[:, :3] - goal[:, :3]).norm(dim=-1), rotation_angle(relative)
-        reached, fallen = angle <= self._tolerance, distance >= self._fall_distance
+        reached, fallen = angle <= self._tolerance, distance >= self.fall_distance
         penalty = self._fall_penalty * fallen
         if self._cap:
             penalty = penalty + (0.5 * self._fall_penalty) * (self._late() & ~reached)
@@ -386,7 +396,7 @@ class InHandTask(Task):
 
     def parts(self, cfg: Mapping[str, Any]) -> Dict[str, Part]:
         """Every part an observation may have, by name."""
-        sim, row, tips = self.sim, self._object_row, self._tips
+        sim, row, tips = self.sim, self.object_row, self._tips
         width = sim.dof_upper - sim.dof_lower
         spin = torch.tensor([1.0] * 3 + [VELOCITY_SCALE] * 3, device=sim.device)
         force = (lambda: sim.dof_force) if cfg["observe_joint_force"] else (lambda: self._zero_vel)
@@ -402,7 +412,7 @@ class InHandTask(Task):
             "object_pos": Part(lambda: sim.root_state[:, row, :3]),
             "object_pose": Part(lambda: sim.root_state[:, row, :7]),
             "object_vel": Part(lambda: sim.root_state[:, row, 7:], spin),
-            "goal_pose": Part(lambda: self._goal),
+            "goal_pose": Part(lambda: self.goal),
             "relative_quat": Part(lambda: with_positive_w(relative()) if one_sign else relative()),
             "fingertip_pos": Part(lambda: sim.body_state[:, tips, :3].flatten(1)),
             "fingertip_state": Part(lambda: sim.body_state[:, tips].flatten(1)),
@@ -420,8 +430,8 @@ class InHandTask(Task):
         state = self.state()
         if self._counted_version != self.sim.version:  # a second call counts nothing twice
             self._counted_version = self.sim.version
-            self._reached = state.reached
-            self._successes += state.reached
+            self.reached = state.reached
+            self.successes += state.reached
             self._since_goal.masked_fill_(state.reached, 0.0)
         heuristic, terms = self.heuristic(state)
         return Rewards(task_reward(state.reached, self._episode_length), heuristic, terms)
@@ -429,19 +439,19 @@ class InHandTask(Task):
     def terminated(self) -> Tensor:
         state = self.state()
         if self._cap:
-            return state.fallen | (self._successes >= self._cap) | self._late()
+            return state.fallen | (self.successes >= self._cap) | self._late()
         return state.fallen
 
     def marker_poses(self) -> Dict[str, Tensor]:
-        shown = self._goal.clone()
+        shown = self.goal.clone()
         shown[:, :3] += torch.tensor(GOAL_SHOWN_AT, device=shown.device)
         return {"goal": shown}
 
     def metrics(self) -> Dict[str, Tensor]:
-        return {"goal_reached": self._successes > 0, "goals": self._successes, "dropped": self.state().fallen}
+        return {"goal_reached": self.successes > 0, "goals": self.successes, "dropped": self.state().fallen}
 
     # -- checkpoints -------------------------------------------------------------------------------------------
-    _SAVED = ("_goal", "_actions", "_reached", "_successes", "_since_goal", "_push", "_push_probability")
+    _SAVED = ("goal", "_actions", "reached", "successes", "_since_goal", "push", "push_probability")
 
     def get_state(self) -> Dict[str, Any]:
         return {name.strip("_"): getattr(self, name).clone() for name in self._SAVED}

@@ -58,7 +58,12 @@ def draw_target(uniform: Tensor) -> Tensor:
 
 
 class Ingenuity(HoverTask):
-    """See the module docstring. cfg: the ``task`` group (cfg/task/Ingenuity.yaml)."""
+    """See the module docstring. cfg: the ``task`` group (cfg/task/Ingenuity.yaml).
+
+    Instance attributes:
+        clock: (N,) int64, control steps since the reset, from 1; a new target is drawn whenever it is a multiple of
+            TARGET_PERIOD.
+    """
 
     name = "Ingenuity"
     num_obs = 13
@@ -88,34 +93,34 @@ class Ingenuity(HoverTask):
         super().__init__(cfg, sim, streams)
         assert sim.body_names == list(ROTORS)
         # The published step counter: a new episode starts at 1, since its first step (a reset) is left out.
-        self._clock = torch.ones(sim.num_envs, dtype=torch.int64, device=sim.device)
+        self.clock = torch.ones(sim.num_envs, dtype=torch.int64, device=sim.device)
 
     def apply(self, actions: Tensor) -> None:
         """Push the rotors; where a period is over, draw a new target first (as published: unseen by this action)."""
         self._actions.copy_(actions)
-        redraw = self._clock % TARGET_PERIOD == 0
+        redraw = self.clock % TARGET_PERIOD == 0
         if self.sim.may_select(redraw):
             target = draw_target(self.streams.rand(3, mask=redraw))
-            self._target = torch.where(redraw.unsqueeze(1), target, self._target)
-        self._clock += 1
+            self.target = torch.where(redraw.unsqueeze(1), target, self.target)
+        self.clock += 1
         forces = rotor_forces(actions)
-        self._thrust = forces[..., 2]
+        self.thrust = forces[..., 2]
         self.sim.apply_body_force(quat_rotate(self.sim.root_state[:, :, 3:7], forces))  # rotors are fixed to the root
 
     def reset(self, mask: Tensor) -> None:
         uniform, column = self.streams.rand(6, mask=mask), mask.unsqueeze(1)
-        self._target = torch.where(column, draw_target(uniform[:, 3:]), self._target)
-        self._thrust = self._thrust.masked_fill(column, 0.0)
-        self._clock.masked_fill_(mask, 1)
+        self.target = torch.where(column, draw_target(uniform[:, 3:]), self.target)
+        self.thrust = self.thrust.masked_fill(column, 0.0)
+        self.clock.masked_fill_(mask, 1)
         self.sim.set_state(mask, root_state=start_roots(uniform[:, :3]))
 
     def get_state(self) -> Dict[str, Any]:
-        return {**super().get_state(), "target": self._target.clone(), "clock": self._clock.clone()}
+        return {**super().get_state(), "target": self.target.clone(), "clock": self.clock.clone()}
 
     def load_state(self, state: Dict[str, Any]) -> None:
         super().load_state(state)
-        self._target = state["target"].to(self.sim.device).clone()
-        self._clock.copy_(state["clock"])
+        self.target = state["target"].to(self.sim.device).clone()
+        self.clock.copy_(state["clock"])
 
 
 TASK = Ingenuity

@@ -114,9 +114,9 @@ class Quadcopter(HoverTask):
         sim = self.sim
         targets = torch.add(sim.dof_target_pos, actions[:, :8], alpha=self._joint_step)
         sim.set_dof_target_pos(targets.clamp(sim.dof_lower, sim.dof_upper))
-        self._thrust = torch.add(self._thrust, actions[:, 8:], alpha=self._thrust_step).clamp(0.0, MAX_THRUST)
+        self.thrust = torch.add(self.thrust, actions[:, 8:], alpha=self._thrust_step).clamp(0.0, MAX_THRUST)
         axes = z_axis(sim.body_state[..., 3:7])  # (N, 5, 3) of chassis and rotors, in the world
-        torch.mul(axes[:, 1:], self._thrust.unsqueeze(-1), out=self._force[:, 1:])
+        torch.mul(axes[:, 1:], self.thrust.unsqueeze(-1), out=self._force[:, 1:])
         sim.apply_body_force(self._force, self._brake(axes[:, 0]))
 
     def _brake(self, axis: Tensor) -> Optional[Tensor]:
@@ -130,7 +130,7 @@ class Quadcopter(HoverTask):
     def reset(self, mask: Tensor) -> None:
         uniform = self.streams.rand(11, mask=mask)
         joints = (2.0 * JOINT_NOISE) * (uniform[:, 3:] - 0.5)
-        self._thrust = self._thrust.masked_fill(mask.unsqueeze(1), 0.0)
+        self.thrust = self.thrust.masked_fill(mask.unsqueeze(1), 0.0)
         self.sim.set_state(mask, joints, self._at_rest, start_roots(uniform[:, :3]), dof_target_pos=joints)
 
 

@@ -122,7 +122,7 @@ def test_observation_layout(kind, size, force):
     sim, task = env.sim, env.task
     lower, upper, held = sim.dof_lower, sim.dof_upper, sim.root_state[:, 1]
     x, y, z, w = (held[:, i].double() for i in range(3, 7))
-    gx, gy, gz, gw = (v.double() for v in task._goal[:, 3:].unbind(1))
+    gx, gy, gz, gw = (v.double() for v in task.goal[:, 3:].unbind(1))
     relative = torch.stack(  # Q_obj conj(Q_goal), Hamilton's product written out
         (
             -w * gx + x * gw - y * gz + z * gy,
@@ -138,7 +138,7 @@ def test_observation_layout(kind, size, force):
         "force": 10.0 * sim.dof_force if force else torch.zeros(3, 16),
         "pose": held[:, :7],
         "vel": torch.cat((held[:, 7:10], 0.2 * held[:, 10:]), 1),
-        "goal": torch.cat((torch.tensor([[0.0, -0.2, 0.52]]).repeat(3, 1), task._goal[:, 3:]), 1),
+        "goal": torch.cat((torch.tensor([[0.0, -0.2, 0.52]]).repeat(3, 1), task.goal[:, 3:]), 1),
         "relative": relative,
         "action": action,
     }
@@ -152,7 +152,7 @@ def test_observation_layout(kind, size, force):
 @pytest.fixture
 def empty_hand(env, monkeypatch):
     """The object is out of the way, and no episode ends because of that."""
-    monkeypatch.setattr(env.task, "_fall_distance", math.inf)
+    monkeypatch.setattr(env.task, "fall_distance", math.inf)
     env.reset()
     place_object(env, (0.0, 1.0, 0.2))
     return env

@@ -66,8 +66,7 @@ def place_object(env, pos=None, quat=None, vel=None):
 
 
 def set_goal(env, quat):
-    env.task._goal[:, 3:] = torch.as_tensor(quat)
-    env.task._version = -1
+    env.task.set_goal(torch.as_tensor(quat))
 
 
 def hold(env):
@@ -206,7 +205,7 @@ def test_a_reset_uses_its_numbers_as_published(env, monkeypatch):
     torch.testing.assert_close(sim.dof_pos, expected)
     torch.testing.assert_close(sim.dof_target_pos, expected)
     # log-uniform between 0.1 (u = -1) and 0.001 (u = 1)
-    torch.testing.assert_close(env.task._push_probability, 10.0 ** (-1.0 - (u[:, 7:8] + 1.0)))
+    torch.testing.assert_close(env.task.push_probability, 10.0 ** (-1.0 - (u[:, 7:8] + 1.0)))
 
 
 def test_a_first_observation_has_no_action(env):
@@ -219,14 +218,14 @@ def test_a_first_observation_has_no_action(env):
 class TestGoals:
     def _reach(self, env, where=slice(None), off=0.0):
         """Let the objects of ``where`` fall, turned by ``off`` from a goal that was just drawn."""
-        env.task._reached = torch.zeros(env.num_envs, dtype=torch.bool)
+        env.task.reached = torch.zeros(env.num_envs, dtype=torch.bool)
         place_object(env, (0.0, -0.2, 0.66), (0.0, 0.0, 0.0, 1.0))
         set_goal(env, (math.sin(1.0), 0.0, 0.0, math.cos(1.0)))
-        env.task._goal[where, 3:] = torch.tensor([math.sin(off / 2), 0.0, 0.0, math.cos(off / 2)])
+        env.task.goal[where, 3:] = torch.tensor([math.sin(off / 2), 0.0, 0.0, math.cos(off / 2)])
 
     def test_a_reached_goal_pays_and_is_replaced_one_step_later(self, env):
         self._reach(env, slice(0, 2))
-        goals = env.task._goal.clone()
+        goals = env.task.goal.clone()
         before = env.progress.clone()
         result = env.step(hold(env))
         assert result.rewards[:, 0].tolist() == pytest.approx([1 / 599] * 2 + [0.0] * 62)
@@ -235,9 +234,9 @@ class TestGoals:
         assert not result.done.any()
         pos = env.sim.root_state[:, 1].clone()
         result = env.step(hold(env))
-        changed = (env.task._goal != goals).any(1)
+        changed = (env.task.goal != goals).any(1)
         assert changed[:2].all() and not changed[2:].any()
-        assert torch.equal(env.task._goal[:, :3], goals[:, :3])
+        assert torch.equal(env.task.goal[:, :3], goals[:, :3])
         assert result.rewards[:, 0].abs().max() == 0.0
         assert torch.equal(env.progress, before + 2)  # the clock runs on, the object falls on
         assert (env.sim.root_state[:, 1, 2] < pos[:, 2]).all()
@@ -250,8 +249,8 @@ class TestGoals:
             result = env.step(hold(env))
             assert result.metrics[:, result.metric_names.index("goals")].tolist() == [count] * 64
         env.task.reset(torch.arange(64) < 8)
-        assert env.task._successes.tolist() == [0.0] * 8 + [3.0] * 56
-        assert env.task._reached.tolist() == [False] * 8 + [True] * 56
+        assert env.task.successes.tolist() == [0.0] * 8 + [3.0] * 56
+        assert env.task.reached.tolist() == [False] * 8 + [True] * 56
 
     def test_every_hit_draws_a_goal_of_its_own(self, env):
         seen = []
@@ -259,7 +258,7 @@ class TestGoals:
             self._reach(env)
             env.step(hold(env))
             env.step(hold(env))
-            seen.append(env.task._goal[:, 3:].clone())
+            seen.append(env.task.goal[:, 3:].clone())
         goals = torch.cat(seen)
         assert len(goals.unique(dim=0)) == 128
         # Rx(pi u1) Ry(pi u2): x/w = tan(pi u1 / 2), y/w = tan(pi u2 / 2)
@@ -271,7 +270,7 @@ class TestGoals:
         self._reach(env)
         env.step(hold(env))
         env.task.rewards()
-        assert env.task._successes.tolist() == [1.0] * 64
+        assert env.task.successes.tolist() == [1.0] * 64
 
     @pytest.mark.parametrize("kind, tolerance", [("block", 0.1), ("egg", 0.1), ("pen", 0.2)])
     def test_tolerance(self, kind, tolerance):
@@ -292,9 +291,9 @@ class TestGoals:
         axes = [matrix(q)[:, 2] for q in env.sim.root_state[:, 1, 3:7]]
         assert max(abs(a[2]) for a in axes) <= math.sin(0.3) + 1e-5
         assert env.sim.root_state[:, 1, 2].tolist() == pytest.approx([0.52] * 256, abs=0.0101)
-        tilt = [abs(matrix(q)[2, 2]) for q in env.task._goal[:, 3:]]
+        tilt = [abs(matrix(q)[2, 2]) for q in env.task.goal[:, 3:]]
         assert max(tilt) > 0.9 and min(tilt) < 0.1
-        assert env.task._goal[:, 2].tolist() == pytest.approx([0.48] * 256)
+        assert env.task.goal[:, 2].tolist() == pytest.approx([0.48] * 256)
 
     def test_a_saved_hit_still_gets_its_new_goal(self):
         one, other = make(TASK, 2), make(TASK, 2, seed=7)
@@ -391,44 +390,44 @@ def test_moving_average_starts_from_the_pose():
 class TestPushes:
     def test_there_are_none_by_default(self, env):
         env.step(hold(env))
-        assert env.task._push.abs().max() == 0.0
+        assert env.task.push.abs().max() == 0.0
 
     def test_a_push_moves_the_object_in_its_own_frame_and_fades(self):
         env = make(TASK, 2, "task.force_scale=1.0e-9")
         env.reset()
         place_object(env, (0.0, -0.2, 0.65), (0.0, 0.0, math.sqrt(0.5), math.sqrt(0.5)))
-        env.task._push_probability.zero_()
-        env.task._push[0] = torch.tensor([0.2, 0.0, 0.0])  # N along its x, which is the world's y
+        env.task.push_probability.zero_()
+        env.task.push[0] = torch.tensor([0.2, 0.0, 0.0])  # N along its x, which is the world's y
         env.step(hold(env))
         fade = 0.99 ** (SIM_DT / 0.08)
         velocity = env.sim.root_state[:, 1, 7:10]
         assert velocity[0, 1].item() == pytest.approx(0.2 * fade / 0.10985 * DT, rel=1e-3)
         assert velocity[1, :2].abs().max() < 1e-6 and abs(velocity[0, 0].item()) < 1e-4
-        assert env.task._push[0].tolist() == pytest.approx([0.2 * fade, 0.0, 0.0])
+        assert env.task.push[0].tolist() == pytest.approx([0.2 * fade, 0.0, 0.0])
 
     def test_new_pushes_are_normal_and_proportional_to_mass(self):
         env = make(TASK, 200, "task.force_scale=2.0")
         env.reset()
-        env.task._push_probability.fill_(1.0)
+        env.task.push_probability.fill_(1.0)
         draws = []
         for _ in range(10):
             env.task._apply_pushes()
-            draws.append(env.task._push.clone())
+            draws.append(env.task.push.clone())
         scaled = torch.cat(draws).flatten() / (2.0 * 0.10985)
         cdf = 0.5 * (1.0 + torch.erf(scaled / math.sqrt(2.0)))
         assert uniform_statistic(cdf) < ONE_PERCENT
-        env.task._push_probability.fill_(0.1)
+        env.task.push_probability.fill_(0.1)
         env.task._apply_pushes()
-        fresh = (env.task._push != draws[-1] * 0.99 ** (SIM_DT / 0.08)).any(1).float().mean().item()
+        fresh = (env.task.push != draws[-1] * 0.99 ** (SIM_DT / 0.08)).any(1).float().mean().item()
         assert fresh == pytest.approx(0.1, abs=0.07)
 
     def test_a_reset_takes_them_away(self):
         env = make(TASK, 2, "task.force_scale=1.0")
         env.reset()
-        env.task._push.fill_(1.0)
+        env.task.push.fill_(1.0)
         env.task.reset(torch.tensor([True, False]))
-        assert env.task._push.tolist() == [[0.0] * 3, [1.0] * 3]
-        assert ((env.task._push_probability >= 0.001) & (env.task._push_probability <= 0.1)).all()
+        assert env.task.push.tolist() == [[0.0] * 3, [1.0] * 3]
+        assert ((env.task.push_probability >= 0.001) & (env.task.push_probability <= 0.1)).all()
 
 
 # ---- choices ---------------------------------------------------------------------------------------------------------

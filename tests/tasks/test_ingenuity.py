@@ -30,7 +30,7 @@ def place(env, pos=(0.0, 0.0, 1.0), quat=LEVEL, vel=(0.0,) * 3, spin=(0.0,) * 3,
     """The same state and target in every env, at the beginning of an episode."""
     everyone = torch.ones(env.num_envs, dtype=torch.bool)
     env.task.reset(everyone)
-    env.task._target = torch.tensor(target).repeat(env.num_envs, 1)
+    env.task.target = torch.tensor(target).repeat(env.num_envs, 1)
     env.sim.set_state(everyone, root_state=torch.tensor([*pos, *quat, *vel, *spin]).repeat(env.num_envs, 1, 1))
     env.progress.zero_()
 
@@ -94,9 +94,9 @@ class TestTargets:
         env.reset()
         seen = []
         for _ in range(79):
-            env.task._clock.fill_(1000)
+            env.task.clock.fill_(1000)
             env.task.apply(torch.zeros(128, 6))
-            seen.append(env.task._target.clone())
+            seen.append(env.task.target.clone())
         share = (torch.cat(seen)[:10_000] - torch.tensor([-5.0, -5.0, 1.0])) / torch.tensor([10.0, 10.0, 1.0])
         assert uniform_statistic(share) < ONE_PERCENT
         assert share.min() >= 0.0 and share.max() <= 1.0
@@ -112,7 +112,7 @@ class TestTargets:
         seen = []
         for _ in range(79):
             env.task.reset(everyone)
-            seen.append(torch.cat((env.sim.root_state[:, 0], env.task._target), 1))
+            seen.append(torch.cat((env.sim.root_state[:, 0], env.task.target), 1))
         values = torch.cat(seen)[:10_000]
         low, high = torch.tensor([[-1.5, -1.5, 0.8, -5.0, -5.0, 1.0], [1.5, 1.5, 2.5, 5.0, 5.0, 2.0]])
         share = (values[:, [0, 1, 2, 13, 14, 15]] - low) / (high - low)
@@ -125,21 +125,21 @@ class TestTargets:
         place(env)
         changed = []
         for step in range(1, 1999):
-            before = env.task._target.clone()
+            before = env.task.target.clone()
             env.task.apply(torch.zeros(4, 6))
-            if not torch.equal(env.task._target, before):
-                assert (env.task._target != before).any(1).all()
+            if not torch.equal(env.task.target, before):
+                assert (env.task.target != before).any(1).all()
                 changed.append(step)
         assert changed == [500, 1000, 1500] and env.max_episode_length == 1998
 
     def test_only_due_envs_draw(self, env):
         place(env)
-        env.task._clock += torch.tensor([498, 499, 500, 999])
-        before = env.task._target.clone()
+        env.task.clock += torch.tensor([498, 499, 500, 999])
+        before = env.task.target.clone()
         result = env.step(torch.full((4, 6), HOVER))
-        assert (env.task._target != before).any(1).tolist() == [False, True, False, True]
+        assert (env.task.target != before).any(1).tolist() == [False, True, False, True]
         # Rewards of that step belong to the new target, unseen by the action.
-        distance = (env.task._target - env.sim.root_state[:, 0, :3]).norm(dim=1)
+        distance = (env.task.target - env.sim.root_state[:, 0, :3]).norm(dim=1)
         alive = ~result.done
         assert alive[[0, 2]].all()
         torch.testing.assert_close(result.rewards[alive, 0], 1 / (1 + distance[alive] ** 2))
@@ -147,22 +147,22 @@ class TestTargets:
 
     def test_a_reset_starts_the_clock_and_the_target_anew(self, env):
         place(env)
-        env.task._clock.fill_(300)
-        before, mask = env.task._target.clone(), torch.tensor([False, True, True, False])
+        env.task.clock.fill_(300)
+        before, mask = env.task.target.clone(), torch.tensor([False, True, True, False])
         env.task.reset(mask)
-        assert env.task._clock.tolist() == [300, 1, 1, 300]
-        assert torch.equal((env.task._target != before).any(1), mask)
+        assert env.task.clock.tolist() == [300, 1, 1, 300]
+        assert torch.equal((env.task.target != before).any(1), mask)
 
     def test_target_and_clock_are_saved(self, env):
         place(env, target=(1.0, 2.0, 1.5))
-        env.task._clock.fill_(497)
+        env.task.clock.fill_(497)
         other = make("Ingenuity", 4, seed=3)
         other.reset()
         obs = other.load_state(env.get_state())
         assert torch.equal(obs, env.task.observe().clamp(-5.0, 5.0))
         action = push((0.1, 0.0, HOVER), (0.0, 0.1, HOVER))
         torch.testing.assert_close(fly(other, action, 8), fly(env, action, 8), rtol=0, atol=0)
-        assert torch.equal(other.task._target, env.task._target) and (env.task._target[:, 0] != 1.0).all()
+        assert torch.equal(other.task.target, env.task.target) and (env.task.target[:, 0] != 1.0).all()
 
 
 class TestTermination:

@@ -40,7 +40,7 @@ def place(env, pos=(0.0, 0.0, 1.0), quat=LEVEL, vel=(0.0,) * 3, spin=(0.0,) * 3,
     q = torch.tensor(joints).repeat(n, 1)
     env.task.reset(torch.ones(n, dtype=torch.bool))
     env.sim.set_state(torch.ones(n, dtype=torch.bool), q, torch.zeros(n, 8), root, dof_target_pos=q)
-    env.task._thrust = torch.full((n, 4), thrust)
+    env.task.thrust = torch.full((n, 4), thrust)
     env.progress.zero_()
 
 
@@ -155,7 +155,7 @@ class TestReset:
         fly(env, [0.3] * 8 + [0.1] * 4, 2)
         targets, mask = env.sim.dof_target_pos.clone(), torch.tensor([True, False, False, True])
         env.task.reset(mask)
-        assert (env.task._thrust[mask] == 0.0).all() and (env.task._thrust[~mask] == pytest.approx(1.1, abs=1e-5))
+        assert (env.task.thrust[mask] == 0.0).all() and (env.task.thrust[~mask] == pytest.approx(1.1, abs=1e-5))
         assert torch.equal(env.sim.dof_target_pos[~mask], targets[~mask])
         assert torch.equal(env.sim.dof_target_pos[mask], env.sim.dof_pos[mask])
 
@@ -186,7 +186,7 @@ class TestTermination:
         result = env.step(torch.zeros(4, 12))
         assert env.max_episode_length == 498
         assert result.time_out.tolist() == [True, True, False, False] and not result.terminated.any()
-        assert env.task._thrust[:2].abs().max() == 0.0 and env.task._thrust[2:].min() > 0.6
+        assert env.task.thrust[:2].abs().max() == 0.0 and env.task.thrust[2:].min() > 0.6
 
     def test_hovering_counts_within_twenty_centimetres(self, env):
         for x, hovering in ((0.19, True), (0.21, False)):
@@ -209,7 +209,7 @@ class TestActions:
         seen = []
         for a in (0.25, 0.25, 1.0, -0.1, -1.0):
             fly(env, [0.0] * 8 + [a, 0.0, 0.0, -a], 1)
-            seen.append(env.task._thrust[0].tolist())
+            seen.append(env.task.thrust[0].tolist())
         assert [row[0] for row in seen] == pytest.approx([0.5, 1.0, 2.0, 1.8, 0.0], abs=1e-6)
         assert [row[3] for row in seen] == pytest.approx([0.0, 0.0, 0.0, 0.2, 2.0], abs=1e-6)
 

@@ -88,7 +88,7 @@ def test_distal_joints_follow_no_target(env):
 def test_relative_control_moves_a_target_by_a_third_of_a_radian_at_most():
     env = make(TASK, 2, "task.use_relative_control=true")
     env.reset()
-    start, columns = env.sim.dof_pos.clone(), env.task._columns
+    start, columns = env.sim.dof_pos.clone(), env.task.columns
     env.step(torch.full((2, 20), 0.2))
     expected = torch.minimum(start + 20 * DT * 0.2, env.sim.dof_upper)
     torch.testing.assert_close(env.sim.dof_target_pos[:, columns], expected[:, columns])
@@ -101,7 +101,7 @@ def test_start_and_goal_position(kind, height):
     env.reset()
     offset = env.sim.root_state[:, 1, :3] - torch.tensor([0.0, -0.39, height])
     assert offset.abs().max() <= 0.01 and offset.abs().max() > 0.005
-    torch.testing.assert_close(env.task._goal[:, :3], torch.tensor([[0.0, -0.39, height - 0.04]]).expand(32, 3))
+    torch.testing.assert_close(env.task.goal[:, :3], torch.tensor([[0.0, -0.39, height - 0.04]]).expand(32, 3))
 
 
 def test_start_pose_is_uniform_on_a_fifth_of_each_range():
@@ -124,7 +124,7 @@ def _expected(env, action):
     for i in range(env.num_envs):
         q, lower, upper = (x.double().numpy() for x in (sim.dof_pos[i], sim.dof_lower, sim.dof_upper))
         obj = sim.root_state[i, sim.actor_index("object")].double().numpy()
-        goal = env.task._goal[i].double().numpy()
+        goal = env.task.goal[i].double().numpy()
         ax, ay, az, aw = obj[3:7]
         bx, by, bz, bw = goal[3:7] * [-1, -1, -1, 1]
         relative = [
@@ -233,14 +233,12 @@ def test_rewards_where_an_episode_starts(env):
     root = env.sim.root_state.clone()
     root[:, 1, :7] = torch.tensor([0.0, -0.39, 0.6, 0.0, 0.0, 0.0, 1.0])
     env.sim.set_state(torch.ones(4, dtype=torch.bool), root_state=root)
-    env.task._goal[:, 3:] = torch.tensor([math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5)])
     env.task._actions.zero_()
-    env.task._version = -1
+    env.task.set_goal(torch.tensor([math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5)]))
     rewards = env.task.rewards()
     assert rewards.heuristic.tolist() == pytest.approx([-0.4 + 1.0 / (math.pi / 2 + 0.1)] * 4, rel=1e-5)
     assert rewards.task.tolist() == [0.0] * 4
-    env.task._goal[:, 3:] = torch.tensor([0.0, 0.0, math.sin(0.049), math.cos(0.049)])
-    env.task._version = -1
+    env.task.set_goal(torch.tensor([0.0, 0.0, math.sin(0.049), math.cos(0.049)]))
     rewards = env.task.rewards()
     assert rewards.task.tolist() == pytest.approx([1 / 599] * 4)
     assert rewards.heuristic.tolist() == pytest.approx([-0.4 + 1.0 / (0.098 + 0.1) + 250.0] * 4, rel=1e-4)
@@ -255,7 +253,6 @@ def test_scores_are_counts_of_goals(env):
     """Thirty goals in an episode are J = 30 / 599."""
     total = 0.0
     for _ in range(30):
-        env.task._goal[:, 3:] = env.sim.root_state[:, 1, 3:7]
-        env.task._version = -1
+        env.task.set_goal(env.sim.root_state[:, 1, 3:7])
         total += env.task.rewards().task[0].item()
     assert total == pytest.approx(0.0501, abs=1e-4)

@@ -1,9 +1,9 @@
 """Film every robot task without a display: random actions on the left, a trained policy on the right.
 
-    python docs/clips/make.py                          # all tasks, policies from runs/reference where there are any
-    python docs/clips/make.py --tasks Ant Humanoid
+    python -m hepo_isaac.studies.clips                    # all tasks, policies from runs/reference where there are any
+    python -m hepo_isaac.studies.clips --tasks Ant Humanoid
 
-The policy is the newest run's of ``--root`` (docs/reference/reproduce.py trains them), acting with its mean.
+The policy is the newest run's of ``--root`` (hepo_isaac.studies.reference trains them), acting with its mean.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from hepo_isaac.runs.play.command import movie
 from hepo_isaac.runs.play.video import render_trajectory
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
 from hepo_isaac.runs.record.folder import RunFolder
+from hepo_isaac.studies.places import CHECKOUT, DOCS, require_checkout
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 SECONDS, FPS = 6.0, 12.5
 WIDTH, HEIGHT, QUALITY = 320, 240, 45
 
@@ -69,7 +68,7 @@ def clip(task: str, root: Path) -> None:
     count = max(len(side) for side in sides)
     held = [side + [side[-1]] * (count - len(side)) for side in sides]  # an episode that ended earlier stands still
     first, *rest = [Image.fromarray(np.concatenate(row, 1)) for row in zip(*held)]
-    out = HERE / (task + ".webp")
+    out = DOCS / "clips" / (task + ".webp")
     first.save(out, save_all=True, append_images=rest, duration=int(1000 / FPS), loop=0, quality=QUALITY, method=4)
     print(
         "%s: %d frames, %d kB, %s" % (out.name, count, out.stat().st_size // 1000, run.path if run else "random only")
@@ -79,9 +78,10 @@ def clip(task: str, root: Path) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=ROOT / "runs" / "reference")
+    parser.add_argument("--root", type=Path, default=CHECKOUT / "runs" / "reference")
     parser.add_argument("--tasks", nargs="+", default=robot_tasks())
     args = parser.parse_args()
+    require_checkout()
     for task in args.tasks:
         clip(task, args.root)
 

@@ -1,11 +1,11 @@
-"""Re-make the reference runs of this folder: train what is missing, resume what was cut, collect everything.
+"""Re-make the reference runs of docs/reference: train what is missing, resume what was cut, collect everything.
 
-    python docs/reference/reproduce.py --jobs 2                     # train, then collect
-    python docs/reference/reproduce.py --tasks Ant --seeds 1        # one task, one seed
-    python docs/reference/reproduce.py --collect                    # only gather what finished runs left
+    python -m hepo_isaac.studies.reference --jobs 2                     # train, then collect
+    python -m hepo_isaac.studies.reference --tasks Ant --seeds 1        # one task, one seed
+    python -m hepo_isaac.studies.reference --collect                    # only gather what finished runs left
 
 Runs go to runs/reference/; a run that is finished there is not trained again. A task with no finished run keeps what
-its folder here holds.
+its folder there holds.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, Dict, List, Optional, Tuple
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT))
+from hepo_isaac.studies.places import CHECKOUT, DOCS, require_checkout
+
+HERE = DOCS / "reference"
 # task -> arm (algo, or algo and what is set besides) -> settings; and its seeds.
 ARMS: Dict[str, Dict[str, List[str]]] = {
     "FrankaCabinet": {"hepo": [], "ppo_h": [], "ppo_j": []},
@@ -121,7 +121,7 @@ def train(root: Path, budget: str, workers: int, jobs: List[Job]) -> None:
             with open(root / ("%s_%s_seed%d.log" % job), "a") as log:
                 code = subprocess.call(
                     command(root, budget, job),
-                    cwd=ROOT,
+                    cwd=CHECKOUT,
                     stdout=log,
                     stderr=log,
                     env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -218,11 +218,12 @@ def main() -> None:
     parser.add_argument("--budget", default="cpu", help="cpu or paper (the published length, for a GPU)")
     parser.add_argument("--collect", action="store_true", help="do not train")
     parser.add_argument("--partial", action="store_true", help="collect runs that were stopped, too")
-    parser.add_argument("--root", type=Path, default=ROOT / "runs" / "reference")
+    parser.add_argument("--root", type=Path, default=CHECKOUT / "runs" / "reference")
     parser.add_argument("--tasks", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--algos", nargs="+", help="of those a task has; all by default")
     parser.add_argument("--seeds", nargs="+", type=int)
     args = parser.parse_args()
+    require_checkout()
     jobs = {
         task: [
             (task, algo, seed)

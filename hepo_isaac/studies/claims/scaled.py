@@ -1,4 +1,4 @@
-"""A task's own heuristic times a constant, as a user would write it: heuristic=docs.claims.scaled:push2d_hundred."""
+"""A task's own heuristic times a constant: heuristic=hepo_isaac.studies.claims.scaled:push2d_hundred."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ from typing import Callable, Dict, List, Tuple
 
 import numpy as np
 
-from docs.claims.table import Scores, Table, TooFewError
 from hepo_isaac.runs.compare import stats
 from hepo_isaac.runs.compare.stats import Interval
+from hepo_isaac.studies.claims.table import Scores, Table, TooFewError
 
 HOLDS, FAILS, TOO_FEW, NOT_TESTED, NO_RULE = "holds", "does not hold", "too few", "not tested", "no rule"
 VERDICTS = (HOLDS, FAILS, TOO_FEW, NOT_TESTED, NO_RULE)

@@ -1,7 +1,7 @@
 """The study behind ShadowHand's drive gains (docs/parity/ShadowHand.md).
 
-``python docs/parity/shadow_hand_drives.py [step] [push] [hold] [turn]`` prints one table per part (all by default) and
-draws shadow_hand_drives.png from the first. One thread; parts take seconds, ``turn`` minutes.
+``python -m hepo_isaac.studies.shadow_hand_drives [step] [push] [hold] [turn]`` prints one table per part (all by
+default) and draws shadow_hand_drives.png from the first. One thread; parts take seconds, ``turn`` minutes.
 
 PhysX's drive, for one joint: TGS splits a physics step of h = 1/120 s into 8 position iterations of d = h/8 and in each
 adds the impulse that makes the joint's motion an implicit PD step of length d
@@ -16,18 +16,21 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple, cast
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 import mujoco
 import numpy as np
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.make import make_env
+from hepo_isaac.envs.task_env import TaskEnv
+from hepo_isaac.locate import robots_dir, tasks_module
+from hepo_isaac.runs.machine.rig import settings
+from hepo_isaac.sim.engines import CPU_ENGINE
 from hepo_isaac.sim.mujoco.model import compile_scene
 from hepo_isaac.sim.spec import ActorSpec, DriveSpec, SceneSpec
-from tasks.robots.shadow_hand import ASSETS, ShadowHand
-from tests.tasks.robots import make, settings
+from hepo_isaac.studies.places import DOCS, require_checkout
 
 CONTROL_DT = 0.01667
 PHYSX_STEP, PHYSX_ITERATIONS = CONTROL_DT / 2, 8
@@ -57,8 +60,19 @@ class Gains(NamedTuple):
 
     def hand(self) -> ActorSpec:
         """The robot alone."""
-        cfg = settings("ShadowHand", "mujoco_batch", *self.overrides())["task"]
-        return ShadowHand.hand(cfg, "mujoco_batch")
+        cfg = settings("ShadowHand", 1, "hepo", "sim=" + CPU_ENGINE, *self.overrides())["task"]
+        return tasks_module("robots.shadow_hand").ShadowHand.hand(cfg, CPU_ENGINE)
+
+
+def make(num_envs: int, gains: Gains, seed: int = 0) -> TaskEnv:
+    """The task on MuJoCo C, one thread, episodes from their start."""
+    given = ["sim=" + CPU_ENGINE, "device=cpu", "sim.threads=1", "seed=%d" % seed, *gains.overrides()]
+    return make_env(settings("ShadowHand", num_envs, "hepo", *given), random_start=False)
+
+
+def task_of(env: TaskEnv) -> Any:
+    """The hand, whose class lives where a checkout or a wheel has it."""
+    return env.task
 
 
 # -- step: the response of one joint in the air ------------------------------------------------------------------
@@ -158,7 +172,7 @@ def _draw() -> None:
         axis.set(title=title, xlabel="time [s]")
         axis.legend(fontsize=7)
     axes[0].set_ylabel("joint angle [rad]")
-    figure.savefig(Path(__file__).with_suffix(".png"), dpi=110)
+    figure.savefig(DOCS / "parity" / "shadow_hand_drives.png", dpi=110)
 
 
 # -- push: a fingertip against something fixed -------------------------------------------------------------------
@@ -172,7 +186,11 @@ def push() -> None:
         for scale in (1.0, 5.0, 20.0, 50.0)
     ]:
         block = ActorSpec(
-            "block", ASSETS / "in_hand_block.xml", (-0.033, -0.46, 0.534), collision_group=2, collision_mask=1
+            "block",
+            robots_dir() / "assets" / "in_hand_block.xml",
+            (-0.033, -0.46, 0.534),
+            collision_group=2,
+            collision_mask=1,
         )
         scene = SceneSpec((gains.hand(), block), CONTROL_DT, gains.substeps, contact_bodies=("block/object",))
         model = compile_scene(scene).model
@@ -219,7 +237,7 @@ def hold() -> None:
         *(Gains(scale, armature, 0.1, n) for n in (2, 4, 8) for armature in (0.001, 0.005) for scale in (1, 5, 20, 50)),
         *(Gains(scale, 0.001, 0.01, 4) for scale in (1, 5, 20)),
     ]:
-        env = make("ShadowHand", 1, *gains.overrides())
+        env = make(1, gains)
         pose = torch.tensor([[CRADLE.get(name.split("/")[1], 0.0) for name in env.sim.dof_names]])
         root = env.sim.root_state.clone()
         root[:, 1] = torch.tensor([-0.005, -0.37, 0.535, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0])
@@ -232,7 +250,7 @@ def hold() -> None:
             speeds.append(env.sim.dof_vel.abs().max().item())
         height = env.sim.root_state[0, 1, 2].item()
         still = height if still is None else still
-        bend = (env.sim.dof_pos - pose)[0, cast(ShadowHand, env.task)._columns].abs()
+        bend = (env.sim.dof_pos - pose)[0, task_of(env).columns].abs()
         print(
             "%4g  %7g %7g %5d | %9.1f          %9.2f      %8.4f"
             % (*gains, 1e3 * bend.max().item(), 1e3 * (still - height), max(speeds))
@@ -242,9 +260,9 @@ def hold() -> None:
 # -- turn: what a hand can do with the block ---------------------------------------------------------------------
 def flail(gains: Gains, envs: int = 32, steps: int = 240) -> Tuple[float, float]:
     """New random targets every quarter of a second: share of blocks still held after 4 s, and rad/s they turned."""
-    env = make("ShadowHand", envs, *gains.overrides())
-    task = cast(ShadowHand, env.task)
-    task._fall_distance = float("inf")  # a dropped block stays down
+    env = make(envs, gains)
+    task = task_of(env)
+    task.fall_distance = float("inf")  # a dropped block stays down
     env.reset()
     generator = torch.Generator().manual_seed(0)
     held, turned, time = torch.ones(envs, dtype=torch.bool), 0.0, 0
@@ -264,8 +282,8 @@ def plan(gains: Gains, seconds: float = 10.0, seed: int = 0) -> Tuple[int, int]:
     """Goals and drops in ``seconds`` of predictive sampling: every 8 control steps the best of 32 constant actions over
     the next 24 steps, by the published distance and rotation terms, drawn around the present one."""
     samples, horizon, each = 32, 24, 8
-    env = make("ShadowHand", samples, *gains.overrides(), seed=seed)
-    task, sim = cast(ShadowHand, env.task), env.sim
+    env = make(samples, gains, seed=seed)
+    task, sim = task_of(env), env.sim
     generator = torch.Generator().manual_seed(seed)
     everyone = torch.ones(samples, dtype=torch.bool)
     env.reset()
@@ -287,8 +305,7 @@ def plan(gains: Gains, seconds: float = 10.0, seed: int = 0) -> Tuple[int, int]:
         return value
 
     def same_goal() -> None:
-        task._goal.copy_(task._goal[:1].expand_as(task._goal).clone())
-        task._version = -1
+        task.set_goal(task.goal[:1, 3:].expand(samples, -1).clone())
 
     same_goal()
     for _ in range(int(seconds / CONTROL_DT / each)):
@@ -309,7 +326,7 @@ def plan(gains: Gains, seconds: float = 10.0, seed: int = 0) -> Tuple[int, int]:
                 break
             if bool(state.reached[0]):
                 goals += 1
-                task._new_goals(everyone, 2.0 * task.streams.rand(2) - 1.0)
+                task.new_goals(everyone, 2.0 * task.streams.rand(2) - 1.0)
                 same_goal()
     return goals, drops
 
@@ -334,6 +351,7 @@ def turn() -> None:
 
 
 if __name__ == "__main__":
+    require_checkout()
     parts = {"step": step, "push": push, "hold": hold, "turn": turn}
     for name in sys.argv[1:] or parts:
         print("\n" + name)

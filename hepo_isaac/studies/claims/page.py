@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import List, Sequence
 
-from docs.claims import alpha_claims, presets, training
-from docs.claims import claims as _claims  # noqa: F401 (registers its tests)
-from docs.claims.collecting import CURVES, HERE, RUNS, by_key, committed, current, drawn
-from docs.claims.experiments import ARMS, EXPERIMENTS, GROUPS, SUITE
-from docs.claims.figures import all_figures, bands
-from docs.claims.notes import CHOICE, NOTES
-from docs.claims.result import TOO_FEW, Result, judge
-from docs.claims.table import Table
+from hepo_isaac.studies.claims import alpha_claims, presets, training
+from hepo_isaac.studies.claims import claims as _claims  # noqa: F401 (registers its tests)
+from hepo_isaac.studies.claims.collecting import CURVES, HERE, RUNS, by_key, committed, current, drawn
+from hepo_isaac.studies.claims.experiments import ARMS, EXPERIMENTS, GROUPS, SUITE
+from hepo_isaac.studies.claims.figures import all_figures, bands
+from hepo_isaac.studies.claims.notes import CHOICE, NOTES
+from hepo_isaac.studies.claims.result import TOO_FEW, Result, judge
+from hepo_isaac.studies.claims.table import Table
 
 PAGE = HERE.parent / "claims.md"
 FIGURES = HERE / "figures"
@@ -29,13 +29,13 @@ CAPTIONS = {
 INTRO = """# Claims
 
 What is said about HEPO (arXiv 2507.05328), as statements that can fail, and what our runs say. This page is written by
-`docs/claims/reproduce.py`: every verdict is computed from [claims/runs.csv](claims/runs.csv) by a rule fixed in
-advance (docs/claims/claims.py, alpha_claims.py), none is written by hand.
+`hepo_isaac/studies/claims`: every verdict is computed from [claims/runs.csv](claims/runs.csv) by a rule fixed in
+advance (claims.py and alpha_claims.py there), none is written by hand.
 
 ```
-python docs/claims/reproduce.py --jobs 2                 # train what claims/runs.csv lacks, add it, then this page
-python docs/claims/reproduce.py --jobs 2 --only C1       # the runs of one claim
-python docs/claims/reproduce.py --from-csv               # this page from the committed runs, without training
+python -m hepo_isaac.studies.claims --jobs 2            # train what claims/runs.csv lacks, add it, then this page
+python -m hepo_isaac.studies.claims --jobs 2 --only C1  # the runs of one claim
+python -m hepo_isaac.studies.claims --from-csv          # this page from the committed runs, without training
 ```
 """
 READING = """J and H are means over 128 evaluation episodes after training. Averages over problems are of normalised J:
@@ -108,8 +108,8 @@ def command(name: str) -> str:
     """What trains the runs of a claim."""
     short = name.split()[0]
     if name == "C15":
-        return "`python docs/claims/reproduce.py --timing`"
-    return "`python docs/claims/reproduce.py --only %s`" % short
+        return "`python -m hepo_isaac.studies.claims --timing`"
+    return "`python -m hepo_isaac.studies.claims --only %s`" % short
 
 
 def notes(results: Sequence[Result]) -> str:
@@ -156,8 +156,8 @@ def franka_section(table: Table) -> str:
         return ""
     text = (
         "## FrankaCabinet\n\n5.2 M steps (640 iterations × 512 envs × 16; the published length is 98 M), J of the last "
-        "100 training episodes: the share of the episode with the drawer open. `python docs/claims/reproduce.py --only "
-        "franka`.\n\n"
+        "100 training episodes: the share of the episode with the drawer open. "
+        "`python -m hepo_isaac.studies.claims --only franka`.\n\n"
     )
     return text + _markdown_table(("arm", "seeds", "mean J (each)", "IQM", "PI over ppo_h", "commit"), rows)
 

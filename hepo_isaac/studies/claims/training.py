@@ -16,16 +16,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Container, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
-from docs.claims.experiments import ARMS, EXPERIMENTS, LEARNER_VERSION, PROBLEMS, SETTINGS, Arm, Experiment, Problem
-from docs.claims.taskcode import code
 from hepo_isaac.agents.config import train_config
 from hepo_isaac.config import plain, resolve
 from hepo_isaac.errors import UserError
 from hepo_isaac.methods.method import method_from_config
 from hepo_isaac.older import BEFORE, GIVEN, completed
 from hepo_isaac.overrides import compose
+from hepo_isaac.studies.claims.experiments import (
+    ARMS,
+    EXPERIMENTS,
+    LEARNER_VERSION,
+    PROBLEMS,
+    SETTINGS,
+    Arm,
+    Experiment,
+    Problem,
+)
+from hepo_isaac.studies.claims.taskcode import code
+from hepo_isaac.studies.places import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[2]
 # Of a task: what describes or judges it, and changes nothing that is learned.
 DESCRIPTION = ("scores", "group", "camera", "success", "engines", "budgets", "heuristic")
 KEPT = "kept-"  # begins the key of a run that was given by --franka-runs
@@ -108,7 +117,7 @@ def _renamed(algo: Dict[str, Any]) -> Dict[str, Any]:
     return algo
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def settled(arm: Arm, problem: Problem) -> Dict[str, Any]:
     """The resolved configuration that ``arm`` has on ``problem`` now."""
     given = overrides(arm, problem)
@@ -242,11 +251,11 @@ class Trainer:
                 self._report(job, code, time.time() - start)
 
     def _train(self, job: Job) -> int:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
         with open(self._root / "train.log", "a") as log:
             log.write("\n$ %s\n" % " ".join(command(job, self._root)))
             log.flush()
-            return subprocess.call(command(job, self._root), cwd=ROOT, stdout=log, stderr=log, env=environment)
+            return subprocess.call(command(job, self._root), cwd=CHECKOUT, stdout=log, stderr=log, env=environment)
 
     def _report(self, job: Job, code: int, seconds: float) -> None:
         self._finished += 1

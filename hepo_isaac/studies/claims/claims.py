@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Dict, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 import torch
 
-from docs.claims.experiments import (
+from hepo_isaac.methods.advantages import gae
+from hepo_isaac.methods.shaping import state_potential
+from hepo_isaac.runs.compare import stats
+from hepo_isaac.runs.compare.stats import Interval
+from hepo_isaac.studies.claims.experiments import (
     DENSE_REVERSED,
     GROUPS,
     HUMAN,
@@ -17,7 +21,7 @@ from docs.claims.experiments import (
     SPARSE_REVERSED,
     SUITE,
 )
-from docs.claims.result import (
+from hepo_isaac.studies.claims.result import (
     FAILS,
     HOLDS,
     NO_RULE,
@@ -31,11 +35,7 @@ from docs.claims.result import (
     versus,
     whether,
 )
-from docs.claims.table import Scores, Table, TooFewError
-from hepo_isaac.methods.advantages import gae
-from hepo_isaac.methods.shaping import state_potential
-from hepo_isaac.runs.compare import stats
-from hepo_isaac.runs.compare.stats import Interval
+from hepo_isaac.studies.claims.table import Scores, Table, TooFewError
 
 Found = Tuple[str, str, str]
 LEARNED = 0.2  # J-only has learned a task if it is that far between the untrained policy and the optimum
@@ -300,5 +300,5 @@ def c18(table: Table) -> Found:
     return counted(found, len(seeds)), value, complete(found, SUITE, NO_RULE)
 
 
-def _three(table: Table, found: list[str], seeds: list[int]) -> Dict[str, Scores]:
+def _three(table: Table, found: List[str], seeds: List[int]) -> Dict[str, Scores]:
     return {arm: table.scores(arm, found, seeds) for arm in ("hepo", "ppo_h", "ppo_j")}

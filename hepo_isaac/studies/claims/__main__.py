@@ -1,10 +1,10 @@
 """Test every claim about HEPO: train what is missing, then write docs/claims.md.
 
-    python docs/claims/reproduce.py --jobs 2                    # everything but FrankaCabinet
-    python docs/claims/reproduce.py --jobs 2 --only C1,C4       # the runs of two claims; the page has all there is
-    python docs/claims/reproduce.py --jobs 2 --only franka      # FrankaCabinet: hours
-    python docs/claims/reproduce.py --collect-only              # no training: from the runs there are
-    python docs/claims/reproduce.py --from-csv                  # no runs either: from the committed CSV files
+    python -m hepo_isaac.studies.claims --jobs 2              # everything but FrankaCabinet
+    python -m hepo_isaac.studies.claims --jobs 2 --only C1,C4 # the runs of two claims; the page has all there is
+    python -m hepo_isaac.studies.claims --jobs 2 --only franka# FrankaCabinet: hours
+    python -m hepo_isaac.studies.claims --collect-only        # no training: from the runs there are
+    python -m hepo_isaac.studies.claims --from-csv            # no runs either: from the committed CSV files
 
 Runs go to runs/claims/, and one row of each to docs/claims/runs.csv. A run that is there, in a folder or in that file,
 with the settings, the task's code and the version of the learner (experiments.py) it would have now is never trained
@@ -17,10 +17,9 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from docs.claims import training  # noqa: E402
+from hepo_isaac.errors import report_errors
+from hepo_isaac.studies.claims import training
+from hepo_isaac.studies.places import CHECKOUT, require_checkout
 
 
 def main() -> int:
@@ -29,7 +28,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes side by side, one thread each")
     parser.add_argument("--only", help="claims or experiments, with commas between them")
     parser.add_argument("--limit-minutes", type=float, help="start no job after this time")
-    parser.add_argument("--root", type=Path, default=ROOT / "runs" / "claims", help="where the runs are")
+    parser.add_argument("--root", type=Path, default=CHECKOUT / "runs" / "claims", help="where the runs are")
     parser.add_argument(
         "--franka-runs",
         type=Path,
@@ -42,11 +41,12 @@ def main() -> int:
     parser.add_argument("--timing", action="store_true", help="measure C15, then write the page")
     parser.add_argument("--from-csv", action="store_true", help="write the page from docs/claims/*.csv")
     args = parser.parse_args()
-    from docs.claims import collecting, page
+    require_checkout()
+    from hepo_isaac.studies.claims import collecting, page
 
     failed = []
     if args.timing:
-        from docs.claims import timing
+        from hepo_isaac.studies.claims import timing
 
         timing.measure()
     if not (args.collect_only or args.from_csv or args.timing):
@@ -74,4 +74,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report_errors(main))

@@ -116,7 +116,7 @@ def _problems() -> List[Problem]:
     ]
     # a user's heuristic: c times the task's own (scaled.py)
     scaled = [
-        Problem("%s*%s" % (t, c), t, "docs.claims.scaled:%s_%s" % (t.lower(), word))
+        Problem("%s*%s" % (t, c), t, "hepo_isaac.studies.claims.scaled:%s_%s" % (t.lower(), word))
         for t in SCALE_TASKS
         for c, word in SCALES.items()
     ]

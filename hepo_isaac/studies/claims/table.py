@@ -8,10 +8,10 @@ from typing import Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 import numpy as np
 import yaml
 
-from docs.claims.experiments import PROBLEMS
 from hepo_isaac.locate import cfg_dir
 from hepo_isaac.runs.compare import stats
 from hepo_isaac.runs.compare.scale import Scale
+from hepo_isaac.studies.claims.experiments import PROBLEMS
 
 Scores = Dict[str, np.ndarray]
 

@@ -7,14 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
-from typing import Dict
+from typing import Dict, List
 
 from hepo_isaac.runs.machine.bench import bench_algorithms
 from hepo_isaac.runs.record.metadata import collect
+from hepo_isaac.studies.places import CHECKOUT, DOCS
 
-FILE = Path(__file__).resolve().parent / "timing.json"
-ROOT = FILE.parents[2]
+FILE = DOCS / "claims" / "timing.json"
 TASKS = {"Push2D": 128, "FrankaCabinet": 512}  # task: environments
 TURNS = 15
 MEMORY_TASK, MEMORY_ENVS = "FrankaCabinet", 4096  # the published batch
@@ -47,10 +46,10 @@ def peak_memory() -> Dict[str, float]:
     return found
 
 
-def _peak(command: list[str]) -> float:
+def _peak(command: List[str]) -> float:
     """ru_maxrss of a child, which Linux gives in kB."""
     with open(os.devnull, "w") as nothing:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=nothing, stderr=nothing)
+        process = subprocess.Popen(command, cwd=CHECKOUT, stdout=nothing, stderr=nothing)
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise RuntimeError("%s failed with status %d" % (" ".join(command), status))

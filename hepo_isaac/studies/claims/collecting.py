@@ -14,13 +14,14 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from docs.claims import training
-from docs.claims.experiments import ARMS, EXPERIMENTS, HACKABLE, SUITE
 from hepo_isaac.runs.compare.data import auc
 from hepo_isaac.runs.record.metrics_csv import read_metrics
 from hepo_isaac.runs.record.plots import smooth
+from hepo_isaac.studies.claims import training
+from hepo_isaac.studies.claims.experiments import ARMS, EXPERIMENTS, HACKABLE, SUITE
+from hepo_isaac.studies.places import DOCS
 
-HERE = Path(__file__).resolve().parent
+HERE = DOCS / "claims"
 RUNS, CURVES = HERE / "runs.csv", HERE / "curves.csv"
 WINDOW = 10  # iterations in which the sign of the gap is looked at
 POINTS = 40  # of a committed curve

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
-from docs.claims.experiments import ARMS, FRANKA, FRANKA_ARMS, GROUPS, NOISES, SUITE
-from docs.claims.table import Table, TooFewError
 from hepo_isaac.runs.compare import stats
 from hepo_isaac.runs.compare.stats import Interval
+from hepo_isaac.studies.claims.experiments import ARMS, FRANKA, FRANKA_ARMS, GROUPS, NOISES, SUITE
+from hepo_isaac.studies.claims.table import Table, TooFewError
 
 _OTHER = ("hepo_ref_j", "hepo_k1", *("hepo_noise_" + n for n in NOISES))
 CANDIDATES = tuple(a for a in ARMS if a.startswith("hepo") and a not in _OTHER) + (

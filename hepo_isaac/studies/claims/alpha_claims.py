@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Dict, List, Tuple
 
 import numpy as np
 import torch
 
-from docs.claims.experiments import HACKABLE, HUMAN, NOISES, NOISY, OTHERS, QUALITY, SPARSE, SUITE
-from docs.claims.result import (
+from hepo_isaac.methods.multiplier import Multiplier, MultiplierConfig
+from hepo_isaac.runs.compare import stats
+from hepo_isaac.runs.compare.stats import Interval
+from hepo_isaac.studies.claims.experiments import HACKABLE, HUMAN, NOISES, NOISY, OTHERS, QUALITY, SPARSE, SUITE
+from hepo_isaac.studies.claims.result import (
     FAILS,
     HOLDS,
     NO_RULE,
@@ -23,13 +25,11 @@ from docs.claims.result import (
     share,
     whether,
 )
-from docs.claims.table import Table, TooFewError
-from hepo_isaac.methods.multiplier import Multiplier, MultiplierConfig
-from hepo_isaac.runs.compare import stats
-from hepo_isaac.runs.compare.stats import Interval
+from hepo_isaac.studies.claims.table import Table, TooFewError
+from hepo_isaac.studies.places import DOCS
 
 Found = Tuple[str, str, str]
-TIMING = Path(__file__).resolve().parent / "timing.json"
+TIMING = DOCS / "claims" / "timing.json"
 IDLE = 0.1  # an alpha below this changes little
 FLOOR = 1e-12  # instead of the variance of an alpha that never moves
 FALL = 0.1  # of J, that noise may cost

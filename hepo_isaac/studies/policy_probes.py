@@ -1,7 +1,7 @@
 """What a trained policy does beyond its returns: the figures of the hands' and FrankaCubeStack's pages.
 
-    python docs/parity/policy_probes.py goals <run folder> --episodes 512    # goals, and with a neighbour's goal shown
-    python docs/parity/policy_probes.py grip <run folder> --episodes 128     # finger gap and height of the cube
+    python -m hepo_isaac.studies.policy_probes goals <run folder> --episodes 512   # goals, also with a neighbour's
+    python -m hepo_isaac.studies.policy_probes grip <run folder> --episodes 128    # finger gap and height of the cube
 
 Actions are sampled, as in training; the last checkpoint is used.
 """
@@ -22,6 +22,7 @@ from hepo_isaac.envs.make import make_env
 from hepo_isaac.envs.math import quat_conjugate, quat_mul
 from hepo_isaac.envs.rl_games import RlGamesVecEnv
 from hepo_isaac.envs.task_env import TaskEnv
+from hepo_isaac.locate import tasks_module
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
 from hepo_isaac.runs.record.folder import RunFolder
 
@@ -42,16 +43,18 @@ def load(run: Path, num_envs: int) -> Tuple[TaskEnv, HepoPlayer]:
 
 def neighbours_goal(env: TaskEnv, obs: torch.Tensor) -> torch.Tensor:
     """The observations (N, O), but of the goal that the next environment has: what motion alone reaches."""
-    from tasks.robots.in_hand import with_positive_w
-
     task: Any = env.task
-    goal = task._goal.roll(1, 0)
-    relative = quat_mul(task.sim.root_state[:, task._object_row, 3:7], quat_conjugate(goal[:, 3:]))
+    one_sign = tasks_module("robots.in_hand").with_positive_w
+    goal = task.goal.roll(1, 0)
+    relative = quat_mul(task.sim.root_state[:, task.object_row, 3:7], quat_conjugate(goal[:, 3:]))
     shown, column = obs.clone(), 0
     parts = task.parts({"observe_joint_force": True, "observe_one_sign": True})
     for name in task.observation_types["full_state"]:
         width = parts[name].read().shape[1]
-        for changed, value in (("goal_pose", goal), ("relative_quat", with_positive_w(relative))):
+        for changed, value in (
+            ("goal_pose", goal),
+            ("relative_quat", one_sign(relative)),
+        ):
             if name == changed:
                 shown[:, column : column + width] = value
         column += width
@@ -65,7 +68,7 @@ def goals(run: Path, episodes: int, neighbour: bool) -> None:
     obs, over = env.reset(), torch.zeros(episodes, dtype=torch.bool)
     found = torch.zeros(episodes)
     while not over.all():
-        result = env.step(player._act(neighbours_goal(env, obs) if neighbour else obs))
+        result = env.step(player.act(neighbours_goal(env, obs) if neighbour else obs))
         ended = result.done & ~over
         found[ended] = result.metrics[ended, result.metric_names.index("goals")].float()
         over, obs = over | result.done, result.obs
@@ -82,7 +85,7 @@ def grip(run: Path, episodes: int) -> None:
     obs, gap, height = env.reset(), [], []
     task: Any = env.task
     for _ in range(env.max_episode_length - 1):
-        obs = env.step(player._act(obs)).obs
+        obs = env.step(player.act(obs)).obs
         state = task.state()
         gap.append(state.finger_pos.sum(1).clone())
         height.append(state.cube_a_pos[:, 2].clone())

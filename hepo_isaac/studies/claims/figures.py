@@ -7,13 +7,13 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from docs.claims.alpha_claims import logistic, no_worse
-from docs.claims.experiments import GROUPS, HACKABLE, QUALITY, SUITE
-from docs.claims.table import Table, TooFewError, scale
 from hepo_isaac.runs.compare.analysis import compare
 from hepo_isaac.runs.compare.figures import BASELINE_COLOUR, PALETTE, draw
 from hepo_isaac.runs.compare.stats import curve_band
 from hepo_isaac.runs.compare.table import Run, RunTable
+from hepo_isaac.studies.claims.alpha_claims import logistic, no_worse
+from hepo_isaac.studies.claims.experiments import GROUPS, HACKABLE, QUALITY, SUITE
+from hepo_isaac.studies.claims.table import Table, TooFewError, scale
 
 COLOURS = {"hepo": PALETTE[0], "hepo_alternating": PALETTE[1], "eipo": PALETTE[2], "ppo_h": BASELINE_COLOUR}
 COLOURS.update({"ppo_jh_decoupled": PALETTE[2], "pbrs": PALETTE[3], "J_ref": PALETTE[1]})

@@ -1,0 +1,1 @@
+"""What the pages in docs/ were measured with: one program a page. They need a checkout, where docs/ is."""
