@@ -161,6 +161,16 @@ class TestTaskCode:
         monkeypatch.setattr(taskcode, "before", lambda file, commit: taskcode.meaning(source + "\nmore = 1\n"))
         assert taskcode.code("TwoArm", "earlier") != now
 
+    def test_files_are_found_under_the_names_they_had(self):
+        assert taskcode.former("tasks/suite/push2d.py") == "tasks/push2_d.py"
+        assert taskcode.former("tasks/robots/franka_cabinet_heuristics.py") == "tasks/franka_cabinet_heuristics.py"
+
+    def test_code_that_computes_the_same_keeps_its_runs(self, monkeypatch):
+        written = taskcode.written("TwoArm")
+        monkeypatch.setattr(taskcode, "same", lambda: {"TwoArm": {written: "as recorded"}, "Push2D": {written: "no"}})
+        assert taskcode.code("TwoArm") == "as recorded"
+        assert taskcode.code("Push2D") == taskcode.written("Push2D")
+
     def test_comments_and_docstrings_do_not_count(self):
         assert taskcode.meaning('"""A."""\nx = 1  # one\n') == taskcode.meaning("x = 1")
         assert taskcode.meaning("x = 1") != taskcode.meaning("x = 2")

@@ -64,8 +64,7 @@ def digests(tree: Path, task: str, heuristics: List[str]) -> Dict[str, str]:
         command,
         cwd=str(tree),
         env={**os.environ, "PYTHONPATH": str(tree)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
     if done.returncode:

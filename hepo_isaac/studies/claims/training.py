@@ -91,11 +91,16 @@ def settings(config: Mapping[str, Any]) -> str:
         _told(algo, "algo"),
         _told(train, "train"),
         json.dumps(task, sort_keys=True),
-        config["heuristic"],
-        config.get("potential"),
+        _former(config["heuristic"]),
+        _former(config.get("potential")),
     )
     text = "\n".join(map(str, (*parts, config["num_envs"], config["sim"]["name"])))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _former(heuristic: Optional[str]) -> Optional[str]:
+    """The name that runs were recorded with: scaled.py was docs/claims/scaled.py."""
+    return heuristic and heuristic.replace("hepo_isaac.studies.claims.", "docs.claims.")
 
 
 def _told(config: Any, group: str) -> str:
