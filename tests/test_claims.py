@@ -277,6 +277,14 @@ class TestCommitted:
         config = training.settled(ARMS["hepo"], PROBLEMS["TwoArm"])
         assert set(training.index([old])) == {(training.key(config, version=1), 1)}
 
+    def test_no_committed_row_is_stale(self):
+        """A task's code that reads otherwise and computes the same goes into docs/claims/same_code.json (same_code.py);
+        where it computes something else, its rows have to go, and its runs are trained anew."""
+        pairs = collecting.by_key(training.keys(EXPERIMENTS))
+        rows = collecting.committed(DOCS / "claims" / "runs.csv").values()
+        stale = {(row["arm"], row["problem"]) for row in rows if row["key"] not in pairs}
+        assert stale == set()
+
     def test_every_committed_row_is_of_a_run_and_has_a_key(self):
         file = DOCS / "claims" / "runs.csv"
         with open(file, encoding="utf-8") as lines:

@@ -16,11 +16,11 @@ from typing import Any, Dict, List, Optional
 
 import imageio.v2 as imageio
 import numpy as np
-from omegaconf import OmegaConf
 from PIL import Image
 
 from hepo_isaac.config import plain, resolve
 from hepo_isaac.locate import robot_tasks
+from hepo_isaac.older import read_config
 from hepo_isaac.overrides import compose
 from hepo_isaac.runs.play.command import movie
 from hepo_isaac.runs.play.video import render_trajectory
@@ -44,7 +44,7 @@ def newest(root: Path, task: str) -> Optional[RunFolder]:
 def frames(task: str, run: Optional[RunFolder]) -> List[np.ndarray]:
     """A clip's pictures, of uniformly random actions without a run."""
     mine = plain(resolve(compose(["task=" + task]), ["task=" + task], False))
-    cfg: Dict[str, Any] = mine if run is None else plain(OmegaConf.load(run.config_file))
+    cfg: Dict[str, Any] = mine if run is None else plain(read_config(run.config_file))
     checkpoint = None if run is None else load_checkpoint(run.policy_checkpoint())
     cfg.update(device=mine["device"], sim=mine["sim"])
     film = movie(cfg, checkpoint)

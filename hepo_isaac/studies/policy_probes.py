@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Tuple
 
 import torch
-from omegaconf import OmegaConf
 
 from hepo_isaac.agents.player import HepoPlayer
 from hepo_isaac.agents.register import register_env, runner_params
@@ -23,6 +22,7 @@ from hepo_isaac.envs.math import quat_conjugate, quat_mul
 from hepo_isaac.envs.rl_games import RlGamesVecEnv
 from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.locate import tasks_module
+from hepo_isaac.older import read_config
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
 from hepo_isaac.runs.record.folder import RunFolder
 
@@ -30,7 +30,7 @@ from hepo_isaac.runs.record.folder import RunFolder
 def load(run: Path, num_envs: int) -> Tuple[TaskEnv, HepoPlayer]:
     """Environments on MuJoCo C that start their episodes, and the run's first policy."""
     folder = RunFolder.open(run)
-    cfg = plain(OmegaConf.load(folder.config_file))
+    cfg = plain(read_config(folder.config_file))
     cfg.update(num_envs=num_envs, seed=4321, device="cpu", sim={"name": "mujoco_batch", "threads": 1})
     env = make_env(cfg, random_start=False)
     register_env(RlGamesVecEnv(env))

@@ -87,7 +87,7 @@ def _named(found: List[Candidate]) -> str:
 
 def franka(table: Table) -> List[Tuple[str, ...]]:
     """Arm, n, mean J, IQM, PI over ppo_h and commits on FrankaCabinet; fewer than five seeds without an interval."""
-    rows = []
+    rows: List[Tuple[str, ...]] = []
     for arm in FRANKA_ARMS:
         seeds = table.seeds(arm, FRANKA)
         if not seeds:

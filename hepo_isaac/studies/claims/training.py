@@ -87,6 +87,7 @@ def settings(config: Mapping[str, Any]) -> str:
     algo = method_from_config(_renamed({**config["algo"], "name": ""}))
     train = train_config(config["train"])
     task = {k: v for k, v in config["task"].items() if k not in DESCRIPTION}
+    task = _without_other_engines(task, config["sim"]["name"])
     parts = (
         _told(algo, "algo"),
         _told(train, "train"),
@@ -96,6 +97,15 @@ def settings(config: Mapping[str, Any]) -> str:
     )
     text = "\n".join(map(str, (*parts, config["num_envs"], config["sim"]["name"])))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _without_other_engines(task: Dict[str, Any], engine: str) -> Dict[str, Any]:
+    """Without the physics options that ``engine`` does not read: to be ready for one more engine is no other task."""
+    physics = task.get("physics")
+    if not physics or "options" not in physics:
+        return task
+    options = {name: value for name, value in physics["options"].items() if engine.startswith(name)}
+    return {**task, "physics": {**physics, "options": options}}
 
 
 def _former(heuristic: Optional[str]) -> Optional[str]:
