@@ -143,8 +143,9 @@ def preset_section(table: Table) -> str:
         rows.append(["`%s`" % c.arm, c.n, *numbers, *groups, c.verdict])
     text = (
         "## Which preset is the default\n\n`hepo` is cfg/algo/hepo.yaml; every other `hepo_…` changes what "
-        "hepo_isaac/studies/claims/experiments.py says. Columns by group: IQM of the arm (difference to hepo). Better or worse: the interval of "
-        "PI excludes ½. With %d candidates tested at 5 %% each, one false difference is to be expected.\n\n" % len(rows)
+        "hepo_isaac/studies/claims/experiments.py says. Columns by group: IQM of the arm (difference to hepo). Better "
+        "or worse: the interval of PI excludes ½. With %d candidates tested at 5 %% each, one false difference is to "
+        "be expected.\n\n" % len(rows)
     )
     return text + presets.best(found) + "\n\n" + CHOICE + "\n\n" + _markdown_table(head, rows)
 
