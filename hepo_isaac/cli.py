@@ -106,13 +106,19 @@ ENGINES = 4  # column of task_rows
 
 def task_rows() -> List[List[str]]:
     """One row per task: name, sizes, heuristics, engines, budgets; those on physics engines first."""
-    from hepo_isaac.locate import group_names, task_class, task_names
+    from hepo_isaac.locate import group_names, plugin_tasks, task_class, task_names
     from hepo_isaac.overrides import compose
     from hepo_isaac.sim.engines import NO_PHYSICS
 
     rows = []
     for name in task_names():
-        cls, cfg = task_class(name), compose(["task=" + name])
+        try:
+            if name in plugin_tasks():
+                plugin_tasks()[name].settings()
+            cls, cfg = task_class(name), compose(["task=" + name])
+        except UserError as error:  # of somebody else's task: the others are listed all the same
+            rows.append([name, "", "", str(error), "", ""])
+            continue
         engines = cfg.task.get("engines", [e for e in group_names("sim") if e != "auto"])
         budgets = []
         for budget, values in cfg.task.budgets.items():

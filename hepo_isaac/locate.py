@@ -6,9 +6,10 @@ import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 from hepo_isaac.errors import UserError, unknown
+from hepo_isaac.plugins import Plugin, plugins
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -34,8 +35,9 @@ def robots_dir() -> Path:
 
 
 def group_names(group: str) -> List[str]:
-    """Names accepted by ``<group>=`` (task, algo, sim, budget), sorted."""
-    return sorted(p.stem for p in (cfg_dir() / group).glob("*.yaml") if not p.stem.startswith("_"))
+    """Names accepted by ``<group>=`` (task, algo, sim, budget), sorted; tasks of others are among them."""
+    names = [p.stem for p in (cfg_dir() / group).glob("*.yaml") if not p.stem.startswith("_")]
+    return sorted([*names, *plugin_tasks()] if group == "task" else names)
 
 
 def task_names() -> List[str]:
@@ -43,20 +45,43 @@ def task_names() -> List[str]:
     return group_names("task")
 
 
-def robot_tasks(given: Sequence[str] = ("all",)) -> List[str]:
-    """The tasks on a physics engine out of ``given``: all of them for ["all"], else the named ones.
+def plugin_tasks() -> Dict[str, Plugin]:
+    """Tasks of others by name (hepo_isaac/plugins.py).
+
+    Raises:
+        UserError: one has the name of a task that is here.
+    """
+    found = plugins()
+    for name, plugin in found.items():
+        if name in tasks_package().MODULES:
+            raise UserError("%s brings a task called %s, which hepo_isaac has; rename it" % (plugin.origin, name))
+    return found
+
+
+def robot_tasks(given: Sequence[str] = ("all",), engine: str = "") -> List[str]:
+    """The tasks on a physics engine out of ``given``: all that are here for ["all"], else the named ones.
+
+    Args:
+        engine: only those that run on it; "" for any.
 
     Raises:
         UserError: a name is no such task.
     """
     from omegaconf import OmegaConf
 
-    files = {name: OmegaConf.load(cfg_dir() / "task" / (name + ".yaml")) for name in task_names()}
-    robots = [name for name, cfg in files.items() if OmegaConf.select(cfg, "task.physics") is not None]
+    files = {name: cfg_dir() / "task" / (name + ".yaml") for name in tasks_package().MODULES}
+    settings: Dict[str, Any] = {name: OmegaConf.load(file).task for name, file in files.items()}
+    others = plugin_tasks()
+    settings.update({name: others[name].settings()["task"] for name in given if name in others})
+    robots = sorted(
+        n for n, task in settings.items() if task.get("physics") and (not engine or engine in task["engines"])
+    )
+    if list(given) == ["all"]:
+        return robots
     for name in given:
-        if name != "all" and name not in robots:
+        if name not in robots:
             raise unknown("robot task", name, robots)
-    return robots if list(given) == ["all"] else list(given)
+    return list(given)
 
 
 def tasks_package() -> ModuleType:
@@ -87,7 +112,10 @@ def task_class(task: str) -> Any:
     Raises:
         UserError: there is no such task.
     """
-    package = tasks_package()
-    if task not in package.MODULES:
+    modules = tasks_package().MODULES
+    if task in modules:
+        return tasks_module(modules[task]).TASK
+    others = plugin_tasks()
+    if task not in others:
         raise unknown("task", task, task_names())
-    return tasks_module(package.MODULES[task]).TASK
+    return others[task].load()

@@ -12,6 +12,7 @@ from typing import Any, Dict, Mapping, Tuple
 from omegaconf import DictConfig, OmegaConf
 
 from hepo_isaac.errors import UserError
+from hepo_isaac.plugins import know
 
 # What a missing key meant, where that is another value than its default today.
 BEFORE: Dict[str, Any] = {
@@ -48,6 +49,9 @@ def as_config(loaded: Any) -> Dict[str, Any]:
     plain = OmegaConf.to_container(loaded, resolve=True)
     if not isinstance(plain, dict):
         raise UserError("a run's config.yaml holds settings, one a line as key: value, but this one holds a list")
+    task = plain.get("task")
+    if isinstance(task, dict) and task.get("source"):
+        know(task["name"], task["source"])
     return completed({str(k): v for k, v in plain.items()})
 
 

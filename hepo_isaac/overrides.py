@@ -9,7 +9,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hepo_isaac.config import GROUPS
 from hepo_isaac.errors import UserError, nearest, unknown
-from hepo_isaac.locate import cfg_dir, group_names
+from hepo_isaac.locate import cfg_dir, group_names, plugin_tasks
 
 # Settings whose default says nothing about their type: (accepted words, type, its name).
 _SPECIAL: Dict[str, Tuple[Tuple[str, ...], Any, str]] = {
@@ -47,6 +47,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
         for name in names:
             if name not in group_names(group):
                 raise unknown(group, name, group_names(group))
+            if group == "task" and name in plugin_tasks():
+                plugin_tasks()[name].settings()  # raises what is wrong with them
     for combination in itertools.product(*choices.values()):
         defaults = compose(["%s=%s" % pair for pair in zip(choices, combination)])
         for key, values in settings:

@@ -11,6 +11,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Dict, List, Tuple
 
 from hepo_isaac.agents.config import NETWORK, TrainConfig
+from hepo_isaac.errors import UserError
+from hepo_isaac.locate import plugin_tasks
 from hepo_isaac.methods.method import MethodConfig
 
 NODE = "schema"  # the name under which config.yaml lists it first
@@ -24,10 +26,20 @@ def defaults() -> Dict[str, Any]:
 
 
 def register() -> None:
-    """Tell Hydra of the schema; to be called before anything is composed."""
+    """Tell Hydra of the schema and of the settings of others' tasks; to be called before anything is composed.
+
+    A task whose settings cannot be read stays out: whoever asks for it is told why (hepo_isaac/overrides.py).
+    """
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(name=NODE, node=defaults(), provider="hepo_isaac")
+    store = ConfigStore.instance()
+    store.store(name=NODE, node=defaults(), provider="hepo_isaac")
+    for name, plugin in plugin_tasks().items():
+        try:
+            settings = plugin.settings()
+        except UserError:
+            continue
+        store.store(name=name, group="task", node=settings, package="_global_", provider=plugin.origin)
 
 
 def meanings() -> List[Tuple[str, Any, str]]:

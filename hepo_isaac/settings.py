@@ -29,6 +29,7 @@ CALL = Role(identity=False, at_resume=False)  # what this call does, and where
 # Every key of cfg/config.yaml and its groups, and dotted keys that differ from the group they are in.
 ROLES: Dict[str, Role] = {
     "task": RESULT,
+    "task.source": CALL,
     "algo": RESULT,
     "sim": RESULT,
     "sim.threads": CALL,

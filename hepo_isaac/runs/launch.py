@@ -18,6 +18,7 @@ from hepo_isaac.errors import UserError, report_errors
 from hepo_isaac.locate import cfg_dir
 from hepo_isaac.older import read_config
 from hepo_isaac.overrides import check_overrides, check_setting
+from hepo_isaac.plugins import named_on_command_line
 from hepo_isaac.settings import changeable, role
 from hepo_isaac.sim.engines import ENGINES
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _main(argv: List[str]) -> int:
-    argv = translate(argv)
+    argv = named_on_command_line(translate(argv))
     flags = [a for a in argv if a.startswith("-")]
     overrides = [a for a in argv if not a.startswith("-")]
     if any(flag not in MULTIRUN for flag in flags):

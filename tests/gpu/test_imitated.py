@@ -29,7 +29,7 @@ def run(*command):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", robot_tasks())
+@pytest.mark.parametrize("task", robot_tasks(engine="mujoco_warp"))
 def test_a_task_asks_nothing_that_cuda_refuses(task):
     pytest.importorskip("mujoco_warp")
     few, many, eager = run("-m", "tests.gpu.imitated", task)

@@ -59,5 +59,5 @@ if __name__ == "__main__":
     from hepo_isaac.locate import robot_tasks
 
     print("%-18s %8s %8s %10s" % ("task", "env.step", "sim.step", "set_state"))
-    for task in robot_tasks():
+    for task in robot_tasks(engine="isaacgym"):
         print("%-18s %8d %8d %10d" % (task, *count(task)))

@@ -23,7 +23,7 @@ def environments(name, **changes):
     return make_env(cfg)
 
 
-@pytest.mark.parametrize("name", robot_tasks())
+@pytest.mark.parametrize("name", robot_tasks(engine="isaacgym"))
 def test_every_task_builds_and_steps(name):
     env = environments(name)
     obs = env.reset()
@@ -41,7 +41,7 @@ def test_every_task_builds_and_steps(name):
     env.close()
 
 
-@pytest.mark.parametrize("name", robot_tasks())
+@pytest.mark.parametrize("name", robot_tasks(engine="isaacgym"))
 def test_episodes_go_on_after_a_checkpoint(name):
     """The fake has no memory besides its state, so the continuation is exact."""
     env = environments(name)

@@ -21,7 +21,7 @@ fake_gym.install()
 N = 3
 
 
-@pytest.fixture(scope="module", params=robot_tasks())
+@pytest.fixture(scope="module", params=robot_tasks(engine="isaacgym"))
 def pair(request):
     """(on Isaac Gym, on MuJoCo C)"""
     from hepo_isaac.sim.isaacgym.engine import IsaacGymSimulation

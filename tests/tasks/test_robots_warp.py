@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 from tests.tasks.warp_parity import Departures, free_run, single_steps, three  # noqa: E402
 
-TASKS = robot_tasks()
+TASKS = robot_tasks(engine="mujoco_warp")
 BOUND = 1e-4  # of 1 + |value|
 # Its observation holds the fingertips' forces and torques times ten; twice the largest departure seen.
 BOUNDS = {"ShadowHand": 4e-4}
