@@ -117,13 +117,27 @@ class Plugin:
             raise UserError("task=%s came from %s, which is not there; put it back" % (self.name, file))
         if str(file.parent) not in sys.path:
             sys.path.append(str(file.parent))  # so that it may import its neighbours
-        module = importlib.import_module(self.module)
-        if Path(str(module.__file__)).resolve() != file:
+        module = sys.modules.get(self.module) or _import_file(self.module, file)
+        if Path(str(getattr(module, "__file__", ""))).resolve() != file:
             raise UserError(
                 "task=%s: Python has another module called %s, %s; rename %s"
-                % (self.name, self.module, module.__file__, file.name)
+                % (self.name, self.module, getattr(module, "__file__", "built in"), file.name)
             )
         return module
+
+
+def _import_file(name: str, file: Path) -> Any:
+    """Import exactly this file, whatever else of that name is on the path."""
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 _named: Dict[str, Plugin] = {}  # those from files, of this process
