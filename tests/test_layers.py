@@ -15,17 +15,38 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted([*(ROOT / "hepo_isaac").rglob("*.py"), *(ROOT / "tasks").rglob("*.py"), ROOT / "train.py"])
 MAX_LINES = 500
 
-# layer -> layers it may import. The top-level modules errors, cuda and locate know nothing and serve everyone.
+# layer -> layers it may import. The top-level modules errors, cuda, plugins and locate serve everyone.
 BASE = {"errors", "cuda"}
+SETTINGS = {"aliases", "config", "locate", "older", "overrides", "plugins", "schema", "settings"}
 ALLOWED = {
     "errors": set(),
     "cuda": set(),
-    "locate": BASE,
+    "aliases": BASE,
+    "settings": BASE,
+    "plugins": BASE,
+    "locate": BASE | {"plugins"},
+    "schema": BASE | {"agents", "methods", "locate"},
+    "older": BASE | {"plugins", "schema"},
+    "config": BASE | {"agents", "methods", "locate", "sim"},
+    "overrides": BASE | {"config", "locate", "schema"},
     "sim": {"sim"} | BASE,
     "envs": {"envs", "sim", "locate"} | BASE,
     "tasks": {"tasks", "envs", "sim"} | BASE,
     "methods": {"methods"},
     "agents": {"agents", "methods", "envs"} | BASE,
+    "runs": {"runs", "agents", "envs", "methods", "sim"} | BASE | SETTINGS,
+    "studies": {"studies", "runs", "agents", "envs", "methods", "sim"} | BASE | SETTINGS,
+}
+# room of runs/ -> rooms of runs/ it may import; "launch" is the file on top of those that make a run.
+ROOMS = {
+    "record": set(),
+    "train": {"record"},
+    "play": {"record"},
+    "sweep": {"record", "train"},
+    "compare": {"record"},
+    "launch": {"play", "record", "sweep", "train"},
+    "parity": {"play", "record", "train"},
+    "machine": {"launch", "parity", "record", "train"},
 }
 # layer -> other people's packages it must not know
 FORBIDDEN = {
@@ -77,11 +98,19 @@ def layer_of_file(path):
     return layer_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
 
 
-def violations(source, layer, package):
+def room_of(module):
+    """Room of runs/ of a dotted module, or None."""
+    parts = module.split(".")
+    return parts[2] if parts[:2] == ["hepo_isaac", "runs"] and len(parts) > 2 else None
+
+
+def violations(source, layer, package, room=None):
     """What is wrong with the imports of one file."""
     found = []
     for module, at_top in imports(ast.parse(source), package):
         other = layer_of(module)
+        if room and room_of(module) not in (None, room, *ROOMS[room]):
+            found.append("runs/%s imports %s" % (room, module))
         if layer in ALLOWED and other is not None and other != "__version__" and other not in ALLOWED[layer]:
             found.append("%s imports %s" % (layer, module))
         if module.split(".")[0] in FORBIDDEN.get(layer, ()):
@@ -114,7 +143,17 @@ def test_there_is_something_to_check():
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_arrows_run_one_way(path):
-    assert violations(path.read_text(encoding="utf-8"), layer_of_file(path), package_of(path)) == []
+    room = room_of(module_of(path))
+    assert violations(path.read_text(encoding="utf-8"), layer_of_file(path), package_of(path), room) == []
+
+
+def test_rooms_are_listed_below_what_they_may_import():
+    """So there is no circle of rooms, and no room without a place."""
+    folders = {path.name for path in (ROOT / "hepo_isaac" / "runs").iterdir() if (path / "__init__.py").exists()}
+    assert set(ROOMS) == folders | {"launch"}
+    above = list(ROOMS)
+    for room, allowed in ROOMS.items():
+        assert allowed <= set(above[: above.index(room)])
 
 
 def module_of(path):
@@ -258,3 +297,9 @@ def test_vermin_finds_newer_parts_of_the_standard_library(source, tmp_path):
 )
 def test_the_check_finds_what_it_is_for(layer, package, source):
     assert violations(source, layer, package)
+
+
+def test_an_arrow_between_rooms_that_is_not_there_is_found():
+    source = "from hepo_isaac.runs.train.observer import RunObserver"
+    assert violations(source, "runs", "hepo_isaac.runs.record", "record")
+    assert not violations(source, "runs", "hepo_isaac.runs.sweep", "sweep")

@@ -14,7 +14,6 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-import imageio.v2 as imageio
 import numpy as np
 from PIL import Image
 
@@ -43,6 +42,8 @@ def newest(root: Path, task: str) -> Optional[RunFolder]:
 
 def frames(task: str, run: Optional[RunFolder]) -> List[np.ndarray]:
     """A clip's pictures, of uniformly random actions without a run."""
+    import imageio.v2 as imageio
+
     mine = plain(resolve(compose(["task=" + task]), ["task=" + task], False))
     cfg: Dict[str, Any] = mine if run is None else plain(read_config(run.config_file))
     checkpoint = None if run is None else load_checkpoint(run.policy_checkpoint())

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
+from hepo_isaac.runs.record.running import RunningMeans, success_metric
 from hepo_isaac.runs.train import progress as module
 from hepo_isaac.runs.train.progress import Eta, Progress, duration, number, rate
-from hepo_isaac.runs.train.running import RunningMeans, success_metric
 
 
 def test_mean_is_weighted_by_episodes_and_forgets():

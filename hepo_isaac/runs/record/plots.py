@@ -9,7 +9,7 @@ import numpy as np
 
 from hepo_isaac.runs.record.folder import RunFolder
 from hepo_isaac.runs.record.metrics_csv import read_metrics
-from hepo_isaac.runs.train.running import RunningMeans, policy_of, success_metric
+from hepo_isaac.runs.record.running import RunningMeans, policy_of, success_metric
 
 Columns = Dict[str, np.ndarray]
 Band = Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -10,7 +10,7 @@ from collections import deque
 from typing import Any, Mapping, Sequence, TextIO
 
 from hepo_isaac.errors import Notice
-from hepo_isaac.runs.train.running import RunningMeans, success_metric
+from hepo_isaac.runs.record.running import RunningMeans, success_metric
 
 _ASCII = {"π": "pi", "α": "alpha", "–": "-"}
 _TEXTS = ("fields[left]", "description")

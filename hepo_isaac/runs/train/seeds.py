@@ -10,9 +10,9 @@ from rl_games.common.algo_observer import AlgoObserver
 
 from hepo_isaac.agents.evaluation import evaluate_policies
 from hepo_isaac.errors import Notice
+from hepo_isaac.runs.record.running import RunningMeans
 from hepo_isaac.runs.train.observer import RunObserver
 from hepo_isaac.runs.train.progress import Progress, duration, number, rate
-from hepo_isaac.runs.train.running import RunningMeans
 
 
 class RunView:
