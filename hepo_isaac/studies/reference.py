@@ -22,6 +22,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, Dict, List, Optional, Tuple
 
+from hepo_isaac.sim.engines import CPU_ENGINE
 from hepo_isaac.studies.places import CHECKOUT, DOCS, require_checkout
 
 HERE = DOCS / "reference"
@@ -96,7 +97,7 @@ def command(root: Path, budget: str, job: Job) -> List[str]:
         "budget=%s" % budget,
         "seed=%d" % seed,
         "torch_threads=1",
-        "sim=mujoco_batch",
+        "sim=" + CPU_ENGINE,
         "sim.threads=1",
         "run_root=%s" % root,
         *ARMS[task][algo],

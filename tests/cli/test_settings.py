@@ -22,8 +22,8 @@ def test_every_setting_has_a_role():
     """A new key of config.yaml must be given one: add it to hepo_isaac/settings.py."""
     cfg = compose(SMALL)
     assert {key.split(".")[0] for key in ROLES} == set(map(str, cfg))
-    # dotted entries are settings of some engine or of all runs
-    known = set(known_keys(cfg)) | {"sim.threads"}
+    # dotted entries are settings of some engine, of tasks from a file, or of all runs
+    known = set(known_keys(cfg)) | {"sim.threads", "task.source"}
     assert {key for key in ROLES if "." in key} <= known
 
 

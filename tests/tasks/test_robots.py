@@ -143,7 +143,7 @@ def test_what_a_film_needs_is_there(env):
     """The camera that the configuration asks for, and a unit pose for every marker of the picture."""
     env.reset()
     model = mujoco.MjModel.from_xml_string(env.sim.scene.spec_text)
-    make_camera(mujoco, model, compose(["task=" + env.task.name]).task.camera)
+    make_camera(mujoco, model, compose(["task=" + env.task.name]).task.get("camera") or {})
     shown = env.render_state(0)
     assert shown["qpos"].shape == (model.nq,) and shown["markers"].shape == (model.nmocap, 7)
     assert torch.allclose(shown["markers"][:, 3:].norm(dim=1), torch.ones(model.nmocap, dtype=torch.float64))
