@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Dict, List
 import torch
 from torch import Tensor
 
+from hepo_isaac.agents.episodes import play_shares
+
 if TYPE_CHECKING:
     from hepo_isaac.agents.agent import HepoAgent
 
@@ -30,25 +32,19 @@ def evaluate_policies(agent: HepoAgent, episodes: int) -> List[Dict[str, Any]]:
     n = agent.num_envs // count
     share = -(-episodes // n)
     noise_source = [torch.Generator(device).manual_seed(g.initial_seed() ^ EVALUATION_STREAM) for g in agent.generators]
-    obs = env.reset(random_start=False)
-    sums = torch.zeros(agent.num_envs, 2, device=device)
-    finished = torch.zeros(agent.num_envs, device=device)
     moments = torch.zeros(count, 4, device=device)
     counts = torch.zeros(count, device=device)
-    for _ in range(share * int(env.get_env_info()["max_episode_length"])):
+
+    def act(obs: Tensor) -> Tensor:
         shape = (policies.policies_per_run, n, policies.num_actions)
         noise = torch.cat([torch.randn(shape, generator=g, device=device) for g in noise_source])
-        actions = policies.act(obs.view(count, n, -1), noise)[0]
-        obs, rewards, done, infos = env.step(actions.reshape(agent.num_envs, -1))
-        sums += rewards
-        ended = (done & ~infos["bad"] & (finished < share)).to(sums.dtype)
-        row = torch.cat((sums, sums * sums), 1) * ended.unsqueeze(1)
+        return policies.act(obs.view(count, n, -1), noise)[0].reshape(agent.num_envs, -1)
+
+    for step in play_shares(env, act, share, env.reset(random_start=False)):
+        ended = (step.ended & ~step.infos["bad"]).to(step.sums.dtype)
+        row = torch.cat((step.sums, step.sums * step.sums), 1) * ended.unsqueeze(1)
         moments += row.view(count, n, 4).sum(1)
         counts += ended.view(count, n).sum(1)
-        finished += done
-        sums.masked_fill_(done.unsqueeze(1), 0.0)
-        if bool((finished >= share).all()):  # host read: an evaluation stops when it has all episodes
-            break
     env.set_env_state(saved)
     return _by_run(agent, moments, counts)
 

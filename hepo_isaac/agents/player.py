@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hepo_isaac.agents.config import train_config
+from hepo_isaac.agents.episodes import play_shares
 from hepo_isaac.agents.policies import Policies
 from hepo_isaac.agents.weights import load_agent
 from hepo_isaac.errors import UserError
@@ -85,31 +86,20 @@ def play_episodes(env: Any, act: Callable[[Tensor], Tensor], episodes: int, reco
         return_task, return_heuristic, episode_length and one list per metric, an entry per episode; ``trajectory``.
     """
     obs = env.reset()
-    n, device = obs.shape[0], obs.device
-    share = -(-episodes // n)
-    sums, length, finished = (
-        torch.zeros(n, 2, device=device),
-        torch.zeros(n, device=device),
-        torch.zeros(n, device=device),
-    )
+    share = -(-episodes // obs.shape[0])
     lists: Dict[str, List[Tensor]] = {}
     trajectory: List[Dict[str, Tensor]] = []
-    for _ in range(share * int(env.get_env_info()["max_episode_length"])):
+
+    def film(finished: Tensor) -> None:
         if record and bool(finished[0] < share):  # host read: a film ends with its last episode
             trajectory.append(env.env.render_state(0))
-        obs, rewards, done, infos = env.step(act(obs))
-        sums += rewards
-        length += 1.0
-        # Episodes beyond an env's share would favour short ones.
-        rows = (done & (finished < share)).nonzero().flatten()  # host read: an evaluation keeps single episodes
-        values = {"return_task": sums[:, 0], "return_heuristic": sums[:, 1], "episode_length": length}
-        values.update(zip(infos["metric_names"], infos["metrics"].unbind(1)))
+
+    for step in play_shares(env, act, share, obs, film):
+        rows = step.ended.nonzero().flatten()  # host read: an evaluation keeps single episodes
+        values = {"return_task": step.sums[:, 0], "return_heuristic": step.sums[:, 1], "episode_length": step.length}
+        values.update(zip(step.infos["metric_names"], step.infos["metrics"].unbind(1)))
         for name, value in values.items():
             lists.setdefault(name, []).append(value[rows].to(torch.float32))
-        finished += done
-        sums[done], length[done] = 0.0, 0.0
-        if bool((finished >= share).all()):  # host read: an evaluation stops when it has all episodes
-            break
     result: Dict[str, Any] = {k: torch.cat(parts).tolist() for k, parts in lists.items()}  # host read: the result
     result["trajectory"] = trajectory
     return result
