@@ -150,6 +150,8 @@ def _fit_minibatch(out: DictConfig, mine: Sequence[str], budget_envs: Any) -> No
     size = out.train.minibatch_size
     if "train.minibatch_size" in mine or not _positive(out.num_envs, out.train.horizon_length, size, budget_envs):
         return
+    from hepo_isaac.agents.config import nearest_divisors
+
     batch = out.num_envs * out.train.horizon_length
     if batch % size:
         wanted = round(size * out.num_envs / budget_envs)
@@ -163,12 +165,6 @@ def _positive(*values: Any) -> bool:
 def num_policies(algo: Mapping[str, Any]) -> int:
     """Policies that an algorithm trains: one per objective."""
     return len(algo["objectives"])
-
-
-def nearest_divisors(batch: int, wanted: int, policies: int, count: int = 2) -> List[int]:
-    """Up to ``count`` minibatch sizes that split ``batch`` evenly, with equal shares per policy, nearest first."""
-    fitting = [d for d in range(policies, batch + 1, policies) if batch % d == 0]
-    return sorted(fitting, key=lambda d: (abs(d - wanted), -d))[:count] or [batch]
 
 
 def cuda_available() -> bool:
@@ -289,27 +285,18 @@ def _check_method(cfg: DictConfig) -> None:
 
 def _check_batch(cfg: DictConfig) -> None:
     """Environments split evenly over the policies, and the batch over the minibatches."""
+    from hepo_isaac.agents.config import train_config
+
     envs, policies = int(cfg.num_envs), num_policies(cfg.algo)
     if envs % policies:
         raise UserError(
             "num_envs=%d cannot be split over the %d policies of algo=%s; use an even number, e.g. %d or %d"
             % (envs, policies, cfg.algo.name, max(envs - 1, 2), envs + 1)
         )
-    batch, size = envs * int(cfg.train.horizon_length), int(cfg.train.minibatch_size)
-    if batch % size or size % policies:
-        near = nearest_divisors(batch, size, policies)
-        raise UserError(
-            "train.minibatch_size=%d does not divide the batch num_envs * train.horizon_length = %d * %d = %d%s; "
-            "nearest that do: %s"
-            % (
-                size,
-                envs,
-                cfg.train.horizon_length,
-                batch,
-                " into equal shares for %d policies" % policies if policies > 1 else "",
-                ", ".join(map(str, near)),
-            )
-        )
+    try:
+        train_config(OmegaConf.to_container(cfg.train, resolve=True)).minibatches(envs, policies)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def check_heuristic(task: str, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Mapping, Sequence, Tuple
+from typing import Any, List, Mapping, Sequence, Tuple
 
 ACTIVATIONS = ("elu", "relu", "selu", "tanh")
 KL_SCHEDULES = ("minibatch", "mini_epoch", "iteration", "fixed")
@@ -74,15 +74,33 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ValueError("train.%s must be >= 1, got %r" % (name, getattr(self, name)))
 
-    def minibatches(self, num_envs: int) -> int:
-        """Gradient steps per mini-epoch; ValueError if minibatch_size does not divide the batch."""
-        batch = num_envs * self.horizon_length
-        if batch % self.minibatch_size:
+    def minibatches(self, num_envs: int, policies: int = 1) -> int:
+        """Gradient steps per mini-epoch.
+
+        Raises:
+            ValueError: minibatch_size does not divide the batch into equal shares for ``policies``.
+        """
+        batch, size = num_envs * self.horizon_length, self.minibatch_size
+        if batch % size or size % policies:
             raise ValueError(
-                "train.minibatch_size=%d does not divide num_envs * horizon_length = %d * %d = %d"
-                % (self.minibatch_size, num_envs, self.horizon_length, batch)
+                "train.minibatch_size=%d does not divide the batch num_envs * train.horizon_length = %d * %d = %d%s; "
+                "nearest that do: %s"
+                % (
+                    size,
+                    num_envs,
+                    self.horizon_length,
+                    batch,
+                    " into equal shares for %d policies" % policies if policies > 1 else "",
+                    ", ".join(map(str, nearest_divisors(batch, size, policies))),
+                )
             )
-        return batch // self.minibatch_size
+        return batch // size
+
+
+def nearest_divisors(batch: int, wanted: int, policies: int, count: int = 2) -> List[int]:
+    """Up to ``count`` minibatch sizes that split ``batch`` evenly, with equal shares per policy, nearest first."""
+    fitting = [d for d in range(policies, batch + 1, policies) if batch % d == 0]
+    return sorted(fitting, key=lambda d: (abs(d - wanted), -d))[:count] or [batch]
 
 
 # Fields that stand under train.network, as in rl-games.

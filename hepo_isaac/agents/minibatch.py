@@ -127,15 +127,12 @@ class RowPlan:
     ) -> None:
         self._method, self._generators, self._device = method, list(generators), device
         runs, self.policies_per_run = len(self._generators), method.num_policies
-        self.minibatches = train.minibatches(num_envs // runs)
         blocks = runs * method.num_blocks
+        if num_envs % blocks:
+            raise ValueError("num_envs=%d cannot be split over %d blocks of environments" % (num_envs, blocks))
+        self.minibatches = train.minibatches(num_envs // runs, method.num_blocks)
         self.block_rows = num_envs // blocks * train.horizon_length
         self.run_rows = self.block_rows * method.num_blocks
-        if num_envs % blocks or self.block_rows % self.minibatches:
-            raise ValueError(
-                "num_envs=%d with %d policies gives %d rows per policy, which %d minibatches do not divide"
-                % (num_envs, blocks, self.block_rows, self.minibatches)
-            )
         self.by_block = method.minibatch_order == "stratified" and method.num_blocks > 1
         self._own_size = self.block_rows // self.minibatches
         share = max(1, int(self._own_size * method.off_policy_fraction))

@@ -10,7 +10,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from hepo_isaac.config import check_machine, nearest_divisors, override_keys, resolve, validate
+from hepo_isaac.agents.config import nearest_divisors
+from hepo_isaac.config import check_machine, override_keys, resolve, validate
 from hepo_isaac.errors import UserError
 from hepo_isaac.locate import group_names, task_names
 from hepo_isaac.overrides import compose

@@ -27,7 +27,7 @@ from hepo_isaac.sim.commands import HeldCommands
 from hepo_isaac.sim.isaacgym.kinematics import Kinematics, LinkStates
 from hepo_isaac.sim.isaacgym.randomize import PhysicalParameters
 from hepo_isaac.sim.isaacgym.scene import SceneBuilder
-from hepo_isaac.sim.math import rotate
+from hepo_isaac.sim.math import quat_rotate
 from hepo_isaac.sim.spec import SceneSpec
 
 MAX_VALUE = 1e10  # MuJoCo's bound: a state component beyond it counts as diverged
@@ -300,7 +300,7 @@ class IsaacGymSimulation(HeldCommands):
     def _moved_to_com(state: Tensor, com: Tensor, sign: float) -> Tensor:
         """States (N, K, 13) whose velocity is that of the centres of mass, com (K, 3) in their frames, out of those of
         the origins (sign 1) or the other way round (-1)."""
-        arm = rotate(state[..., 3:7], com.expand_as(state[..., :3]))
+        arm = quat_rotate(state[..., 3:7], com.expand_as(state[..., :3]))
         linear = state[..., 7:10] + sign * torch.linalg.cross(state[..., 10:], arm)
         return torch.cat((state[..., :7], linear, state[..., 10:]), -1)
 

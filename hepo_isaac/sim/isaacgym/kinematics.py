@@ -15,7 +15,7 @@ from typing import List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from hepo_isaac.sim.math import rotate
+from hepo_isaac.sim.math import quat_rotate
 
 FIXED, HINGE, SLIDE = 0, 1, 2
 
@@ -213,12 +213,12 @@ class Kinematics:
         rows = torch.tensor(heavy, device=self._device)
         quat = states.quat[:, self.num_actors + rows]
         com = self._floats([list(self.links[i].com) for i in heavy])
-        points = states.pos[:, self.num_actors + rows] + rotate(quat, com.expand_as(quat[..., :3]))
+        points = states.pos[:, self.num_actors + rows] + quat_rotate(quat, com.expand_as(quat[..., :3]))
         jacobians = self._jacobians(states, self._moved[rows], points)
         linear, angular = jacobians[:, :, :3], jacobians[:, :, 3:]
         # R^T w for the three axes of the link, so that its inertia need not be turned into the world.
         inverse = torch.cat((-quat[..., :3], quat[..., 3:]), -1)[:, :, None].expand(-1, -1, self.num_dofs, -1)
-        local = rotate(inverse, angular.transpose(2, 3))  # (N, K, D, 3)
+        local = quat_rotate(inverse, angular.transpose(2, 3))  # (N, K, D, 3)
         mass = self._floats([self.links[i].mass for i in heavy])[:, None, None]
         inertia = self._floats([[list(row) for row in self.links[i].inertia] for i in heavy])
         torque = (inertia[:, None] * local[..., None, :]).sum(-1)  # (N, K, D, 3)

@@ -12,7 +12,7 @@ fight with the physics for the same cores (measured on two busy cores: 12 ms for
 from __future__ import annotations
 
 import warnings
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence
 
 import mujoco
 import numpy as np
@@ -300,7 +300,10 @@ class MujocoBatchSimulation(MujocoSimulation):
                 "engine state of %r with shape %s does not fit mujoco_batch with shape %s"
                 % (state.get("engine"), None if rows is None else tuple(rows.shape), self.batch.state.shape)
             )
-        self._load_model(state["model"], state["gains"])
+        if self._load_model(state["model"]):
+            self._set_const(None)
+        self._kp, self._kv = (gain.clone() for gain in state["gains"])
+        self._act_error = self._error_bound()
         self.batch.state[...] = _array(rows)
         self.batch.warning[...] = 0
         self._pushed = True  # forces applied before saving are in the rows and end with the next step
@@ -309,17 +312,6 @@ class MujocoBatchSimulation(MujocoSimulation):
         for name in self._SAVED:
             getattr(self, name).copy_(state[name.strip("_")])
         self.overflow_count.copy_(state["overflow_count"])
-
-    def _load_model(self, fields: Dict[str, Tensor], gains: Tuple[Tensor, Tensor]) -> None:
-        """Restore randomised parameters; those set here but not in the checkpoint go back to the scene's."""
-        for name in set(self._randomized) | set(fields):
-            array = self._model_array(name)
-            default = self.model.opt.gravity if name == "opt.gravity" else getattr(self.model, name)
-            array.copy_(fields[name] if name in fields else torch.as_tensor(default).expand_as(array))
-        if set(self._randomized) & set(NEEDS_SET_CONST):
-            self._set_const(None)
-        self._kp, self._kv = gains[0].clone(), gains[1].clone()
-        self._act_error = self._error_bound()
 
     def render_state(self, env: int) -> Dict[str, Tensor]:
         return {"qpos": torch.from_numpy(self._qpos[env].copy())}

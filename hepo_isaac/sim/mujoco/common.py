@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import mujoco
 import numpy as np
@@ -219,6 +219,15 @@ class MujocoSimulation(HeldCommands):
                 array = array[..., write.component]
             new = (values[:, write.column].to(torch.float64) * write.factor).to(array.dtype)
             array[:, write.row] = torch.where(mask[:, None], new, array[:, write.row])
+
+    def _load_model(self, fields: Mapping[str, Tensor]) -> bool:
+        """Restore randomised parameters; those set here but not in the checkpoint go back to the scene's. Returns
+        whether constants that follow from them are to be computed again."""
+        for name in set(self._randomized) | set(fields):
+            array = self._model_array(name)
+            default = self.model.opt.gravity if name == "opt.gravity" else getattr(self.model, name)
+            array.copy_(fields[name] if name in fields else torch.as_tensor(default).expand_as(array))
+        return bool(set(self._randomized) & set(NEEDS_SET_CONST))
 
     def _model_array(self, field: str) -> Tensor:
         """A live (N, ...) tensor over a model field."""

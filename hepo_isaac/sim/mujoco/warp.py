@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hepo_isaac.cuda import with_index
 from hepo_isaac.errors import Notice
-from hepo_isaac.sim.math import rotate_inverse, xyzw_to_wxyz
+from hepo_isaac.sim.math import quat_conjugate, quat_rotate, xyzw_to_wxyz
 from hepo_isaac.sim.mujoco import warp_kernels as kernels
 from hepo_isaac.sim.mujoco.common import MAX_VALUE, NEEDS_SET_CONST, MujocoSimulation, sensor_layout
 from hepo_isaac.sim.mujoco.model import weigh_links
@@ -248,7 +248,7 @@ class MujocoWarpSimulation(MujocoSimulation):
             state = root[:, actor]
             quat = state[:, 3:7]
             pose = torch.cat((state[:, :3], xyzw_to_wxyz(quat)), 1)
-            twist = torch.cat((state[:, 7:10], rotate_inverse(quat, state[:, 10:13])), 1)
+            twist = torch.cat((state[:, 7:10], quat_rotate(quat_conjugate(quat), state[:, 10:13])), 1)
             self._qpos[:, q : q + 7] = torch.where(column, pose, self._qpos[:, q : q + 7])
             self._qvel[:, v : v + 6] = torch.where(column, twist, self._qvel[:, v : v + 6])
 
@@ -352,7 +352,8 @@ class MujocoWarpSimulation(MujocoSimulation):
                 % (state.get("engine"), None if qpos is None else tuple(qpos.shape), tuple(self._qpos.shape))
             )
         with self.graphs.launching():
-            self._load_model(state["model"])
+            if self._load_model(state["model"]):
+                self._set_const()
             self._kp, self._kv = (gain.clone().to(self.device) for gain in state["gains"])
             self._act_error = self._error_bound()
             self._follow_gains()
@@ -360,15 +361,6 @@ class MujocoWarpSimulation(MujocoSimulation):
                 tensor.copy_(state[name])
             self._refresh()
         self.version += 1
-
-    def _load_model(self, fields: Dict[str, Tensor]) -> None:
-        """Restore randomised parameters; those set here but not in the checkpoint go back to the scene's."""
-        for name in set(self._randomized) | set(fields):
-            view = self._model_array(name)
-            default = self.model.opt.gravity if name == "opt.gravity" else getattr(self.model, name)
-            view.copy_(fields[name] if name in fields else torch.as_tensor(default).expand_as(view))
-        if set(self._randomized) & set(NEEDS_SET_CONST):
-            self._set_const()
 
     def notices(self) -> List[Notice]:
         return list(self.graphs.notices)
