@@ -49,6 +49,12 @@ lint: $(VENV)/.dev-stamp ## ruff, mypy, pyright on the Isaac Gym engine, vermin 
 	@$(VENV)/bin/basedpyright --level error
 	@$(VENV)/bin/vermin --quiet -t=3.8- --no-tips --violations hepo_isaac tasks train.py
 
+artefacts: $(VENV)/.dev-stamp ## what a robot task may have besides: TASK=Ant writes its golden trajectory and its recording
+	@test -n "$(TASK)" || { echo "make artefacts needs TASK=<robot task>" >&2; exit 1; }
+	@$(PY) -m tests.tasks.robots $(TASK)
+	@$(PY) -m hepo_isaac.cli parity task=$(TASK) engine=mujoco_batch num_envs=4 steps=40 singles=5 \
+		save=tasks/robots/recordings/$(TASK).npz
+
 bench: $(VENV)/.train-stamp ## speed against bare physics and against PPO, as ratios
 	@$(PY) -m hepo_isaac.cli bench $(ARGS)
 

@@ -245,6 +245,33 @@ def test_python_38_syntax_and_size(path):
     assert newer(tree) == []
 
 
+def builtin_generics(tree):
+    """Annotations in another style than typing's: dict[str, int], int | None."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AnnAssign | ast.arg):
+            annotation = node.annotation
+        elif isinstance(node, ast.FunctionDef):
+            annotation = node.returns
+        else:
+            continue
+        for part in ast.walk(annotation) if annotation is not None else ():
+            name = part.value.id if isinstance(part, ast.Subscript) and isinstance(part.value, ast.Name) else ""
+            if name in ("dict", "list", "tuple", "set", "type") or isinstance(part, ast.BinOp):
+                found.append(ast.unparse(annotation))
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_types_are_written_in_one_style(path):
+    assert builtin_generics(ast.parse(path.read_text(encoding="utf-8"))) == []
+
+
+def test_another_style_is_found():
+    assert len(builtin_generics(ast.parse("def f(x: int | None) -> dict[str, int]:\n    y: list[int] = []"))) == 3
+    assert builtin_generics(ast.parse("def f(x: Optional[int]) -> Dict[str, int]:\n    y: int = 1 | 2")) == []
+
+
 @pytest.mark.parametrize(
     "source",
     [

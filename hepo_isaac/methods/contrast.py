@@ -6,6 +6,8 @@ policy's critic estimates how much better the one that acted is.
 
 from __future__ import annotations
 
+from typing import Tuple
+
 import torch
 from torch import Tensor
 
@@ -59,7 +61,7 @@ def whitened_per_critic(own: Tensor, cross: Tensor, unbiased: bool = True) -> Te
     return standardize(torch.cat((own, cross), -1), dim=(-1,), correction=int(unbiased))
 
 
-def start_value_gap(values: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+def start_value_gap(values: Tensor, starts: Tensor) -> Tuple[Tensor, Tensor]:
     """Mean over start states of V_r^pi(s0) - V_r^reference(s0), and whether there was any start state.
 
     Args:

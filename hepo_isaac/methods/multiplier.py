@@ -8,7 +8,7 @@ Source: arXiv 2507.05328; what is mended against the released code is listed in 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Optional
+from typing import Dict, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -130,7 +130,7 @@ class Multiplier:
         ):
             old.copy_(torch.where(moves, new, old))
 
-    def _stepped(self, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _stepped(self, gradient: Tensor) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
         """Next (step, m, v, value before projection)."""
         c, step = self.config, self._step + 1
         if c.rule == "sgd":

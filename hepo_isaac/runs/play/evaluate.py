@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, Mapping, Sequence, Union
+from typing import Any, Dict, List, Mapping, Sequence, Union
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class EvaluationResult:
     returns_task: Estimate
     returns_heuristic: Estimate
     lengths: Estimate
-    metrics: dict[str, Estimate] = field(default_factory=dict)
+    metrics: Dict[str, Estimate] = field(default_factory=dict)
 
     @classmethod
     def from_episodes(
@@ -61,7 +61,7 @@ class EvaluationResult:
             {name: estimate(values) for name, values in metrics.items()},
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Dict[str, Any]:
         """Nested plain dicts."""
         return asdict(self)
 
@@ -87,7 +87,7 @@ def summarise(
     returns_heuristic: Mapping[str, Numbers],
     lengths: Mapping[str, Numbers],
     metrics: Mapping[str, Mapping[str, Numbers]],
-) -> dict[str, dict[str, Any]]:
+) -> Dict[str, Dict[str, Any]]:
     """Summarise finished episodes per policy.
 
     Args:
@@ -100,7 +100,7 @@ def summarise(
     Raises:
         ValueError: the sequences of one policy are of different lengths.
     """
-    out: dict[str, dict[str, Any]] = {}
+    out: Dict[str, Dict[str, Any]] = {}
     for policy in returns_task:
         result = EvaluationResult.from_episodes(
             policy, returns_task[policy], returns_heuristic[policy], lengths[policy], metrics.get(policy, {})
@@ -109,11 +109,11 @@ def summarise(
     return out
 
 
-def evaluation_rows(results: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+def evaluation_rows(results: Mapping[str, Mapping[str, Any]]) -> List[List[str]]:
     """Table rows "name, mean ± error per policy" of what ``summarise`` returned; the header is the policies' order."""
     names = ["returns_task", "returns_heuristic", "lengths"]
     rows = [[name] + [_text(results[p][name]) for p in results] for name in names]
-    extra: list[str] = []
+    extra: List[str] = []
     for result in results.values():
         extra += [m for m in result["metrics"] if m not in extra]
     for name in extra:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 
@@ -30,9 +30,9 @@ def render_trajectory(
     fps: float,
     width: int = 640,
     height: int = 480,
-    camera: dict[str, Any] | None = None,
+    camera: Optional[Dict[str, Any]] = None,
     backends: Sequence[str] = BACKENDS,
-    markers: np.ndarray | None = None,
+    markers: Optional[np.ndarray] = None,
 ) -> Path:
     """Render one env's motion.
 
@@ -103,7 +103,7 @@ def _checked(qpos: np.ndarray, out: Path, fps: float, width: int, height: int) -
     return qpos
 
 
-def _run_worker(job: Path, result_file: Path, backend: str) -> dict[str, Any]:
+def _run_worker(job: Path, result_file: Path, backend: str) -> Dict[str, Any]:
     """Render in a child; returns {"kind": "ok" | "input" | "gl", "message"}. A crash of the child counts as "gl"."""
     if result_file.exists():
         result_file.unlink()

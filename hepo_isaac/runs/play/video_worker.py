@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ class InputError(Exception):
     """The model, the motion or the camera is wrong; another backend would not help."""
 
 
-def render(folder: Path, job: dict[str, Any]) -> None:
+def render(folder: Path, job: Dict[str, Any]) -> None:
     """Render the job that lies in ``folder`` (model.xml, qpos.npy)."""
     import mujoco
 
@@ -53,10 +53,10 @@ class View:
 
     camera: Any
     body: int = -1
-    offset: tuple[float, float] = (0.0, 0.0)  # m, of the point looked at from that body
+    offset: Tuple[float, float] = (0.0, 0.0)  # m, of the point looked at from that body
 
 
-def make_camera(mujoco: Any, model: Any, wanted: dict[str, Any]) -> View:
+def make_camera(mujoco: Any, model: Any, wanted: Dict[str, Any]) -> View:
     """A named camera, or a free camera placed by ``wanted`` (default: the whole model in view)."""
     if "name" in wanted:
         index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, wanted["name"])
@@ -104,7 +104,7 @@ def draw(
             yield renderer.render().copy()
 
 
-def contact_sheet(frames: list[np.ndarray]) -> np.ndarray:
+def contact_sheet(frames: List[np.ndarray]) -> np.ndarray:
     """Frames in rows of four, a thin white line between them."""
     height, width, _ = frames[0].shape
     columns = min(SHEET_COLUMNS, len(frames))
@@ -125,7 +125,7 @@ def write(out: Path, frames: Any, fps: float) -> None:
     try:
         if out.suffix == ".mp4":
             # every player shows yuv420p; H.264's native 4:4:4 is black in many
-            options: dict[str, Any] = {
+            options: Dict[str, Any] = {
                 "codec": "libx264",
                 "quality": 7,
                 "macro_block_size": 2,
@@ -149,7 +149,7 @@ def append(writer: Any, frames: Any) -> None:
             writer.append_data(frame)
 
 
-def classify(error: BaseException) -> tuple[str, str]:
+def classify(error: BaseException) -> Tuple[str, str]:
     """Whose fault it is: "input" (would fail on every backend) or "gl" (try the next one)."""
     message = " ".join(("%s: %s" % (type(error).__name__, error)).split())[:300]
     if isinstance(error, InputError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import torch
 
@@ -61,7 +61,7 @@ def save_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:
     write_atomic(path, serialise(payload))
 
 
-def load_checkpoint(path: str | Path, task: str | None = None, algo: str | None = None) -> dict[str, Any]:
+def load_checkpoint(path: Union[str, Path], task: Optional[str] = None, algo: Optional[str] = None) -> Dict[str, Any]:
     """Read a checkpoint of ours, onto the CPU, running no code from the file.
 
     Args:
@@ -78,7 +78,7 @@ def load_checkpoint(path: str | Path, task: str | None = None, algo: str | None 
     return payload
 
 
-def _read(path: Path, task: str | None, algo: str | None) -> tuple[dict[str, Any] | None, str]:
+def _read(path: Path, task: Optional[str], algo: Optional[str]) -> Tuple[Optional[Dict[str, Any]], str]:
     """Return (payload, "") or (None, why not)."""
     if not path.is_file():
         return None, "there is no such file"
@@ -99,7 +99,7 @@ def _read(path: Path, task: str | None, algo: str | None) -> tuple[dict[str, Any
     return _judge(payload, task, algo)
 
 
-def _judge(payload: Any, task: str | None, algo: str | None) -> tuple[dict[str, Any] | None, str]:
+def _judge(payload: Any, task: Optional[str], algo: Optional[str]) -> Tuple[Optional[Dict[str, Any]], str]:
     """Accept what this version can continue from."""
     if not isinstance(payload, dict) or payload.get("format") != FORMAT:
         return None, "it was not written by hepo_isaac"
@@ -116,10 +116,10 @@ def _judge(payload: Any, task: str | None, algo: str | None) -> tuple[dict[str, 
 
 
 def newest_good(
-    folder: Path, task: str | None = None, algo: str | None = None, skip: Path | None = None
-) -> tuple[Path, int] | None:
+    folder: Path, task: Optional[str] = None, algo: Optional[str] = None, skip: Optional[Path] = None
+) -> Optional[Tuple[Path, int]]:
     """The loadable checkpoint in ``folder`` with the most iterations, and that number; ``skip`` is left out."""
-    good: list[tuple[int, float, Path]] = []
+    good: List[Tuple[int, float, Path]] = []
     for path in sorted(folder.glob("*.pt")):
         if skip is not None and path.name == skip.name:
             continue
@@ -132,7 +132,7 @@ def newest_good(
     return path, iteration
 
 
-def _advice(path: Path, task: str | None, algo: str | None) -> str:
+def _advice(path: Path, task: Optional[str], algo: Optional[str]) -> str:
     """Second half of the error sentence: what to use instead."""
     found = newest_good(path.parent, task, algo, skip=path) if path.parent.is_dir() else None
     if found is None:
@@ -159,7 +159,7 @@ class CheckpointStore:
 
         ``extra`` is the run's own bookkeeping, returned under "runs" when loaded.
         """
-        payload: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+        payload: Dict[str, Any] = {"format": FORMAT, "version": VERSION}
         payload.update(self.header)
         payload.update(iteration=int(agent.iteration), env_steps=int(agent.env_steps), runs=dict(extra))
         payload["agent"] = agent.get_full_state_weights()

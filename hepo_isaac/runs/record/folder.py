@@ -13,7 +13,7 @@ import os
 import platform
 import shlex
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from hepo_isaac.errors import CheckpointError, Notice, UserError
 from hepo_isaac.runs.record import metadata
@@ -37,7 +37,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
 
     @classmethod
-    def create(cls, task: str, algo: str, seed: int, config: Any, root: str | Path = "runs") -> RunFolder:
+    def create(cls, task: str, algo: str, seed: int, config: Any, root: Union[str, Path] = "runs") -> RunFolder:
         """Make a new folder; two runs that start in the same second get different ones.
 
         Args:
@@ -52,14 +52,14 @@ class RunFolder:
         folder = cls(make_unique(parent, stem))
         folder.checkpoints.mkdir()
         write_atomic(folder.config_file, _to_yaml(config).encode("utf-8"))
-        described: dict[str, Any] = {"task": task, "algo": algo, "seed": seed}
+        described: Dict[str, Any] = {"task": task, "algo": algo, "seed": seed}
         described.update(metadata.collect())
         write_json(folder.metadata_file, described)
         folder.set_status(RUNNING)
         return folder
 
     @classmethod
-    def open(cls, path: str | Path) -> RunFolder:
+    def open(cls, path: Union[str, Path]) -> RunFolder:
         """Open an existing run folder.
 
         Raises:
@@ -101,14 +101,14 @@ class RunFolder:
         write_json(self.metadata_file, described)
 
     @property
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> Dict[str, Any]:
         """Contents of metadata.json ({} where it is missing or damaged)."""
         found = read_json(self.metadata_file)
         return found if isinstance(found, dict) else {}
 
     def set_status(self, status: str, **facts: Any) -> None:
         """Write status.json: ``status``, since when, which process, and ``facts`` (iteration, reason, …)."""
-        record: dict[str, Any] = {"status": status, "since": metadata.now()}
+        record: Dict[str, Any] = {"status": status, "since": metadata.now()}
         if status == RUNNING:
             record.update(pid=os.getpid(), host=platform.node(), process_start=_process_start(os.getpid()))
         record.update(facts)
@@ -123,11 +123,11 @@ class RunFolder:
         found = str(state.get("status", INTERRUPTED))
         return INTERRUPTED if found == RUNNING and not _alive(state) else found
 
-    def _read_status(self) -> dict[str, Any]:
+    def _read_status(self) -> Dict[str, Any]:
         found = read_json(self.status_file)
         return found if isinstance(found, dict) else {}
 
-    def resume_command(self, checkpoint: Path | None = None) -> str:
+    def resume_command(self, checkpoint: Optional[Path] = None) -> str:
         """The exact shell command that continues this run (from ``checkpoint`` if given, else from last.pt)."""
         return "python train.py resume=%s" % shlex.quote(str(checkpoint or self.path))
 
@@ -143,7 +143,7 @@ class RunFolder:
         raise CheckpointError("%s holds no checkpoint yet (no best.pt, no last.pt)" % self.checkpoints)
 
 
-def locate_resume(path: str | Path) -> tuple[RunFolder, Path]:
+def locate_resume(path: Union[str, Path]) -> Tuple[RunFolder, Path]:
     """Turn the value of ``resume=`` (a run folder, or a checkpoint inside one) into the folder and the checkpoint.
 
     Raises:
@@ -182,7 +182,7 @@ def _to_yaml(config: Any) -> str:
     return str(OmegaConf.to_yaml(node, resolve=True))
 
 
-def _process_start(pid: int) -> str | None:
+def _process_start(pid: int) -> Optional[str]:
     """Start time of a process in clock ticks since boot: tells it from a later one with the same number."""
     try:
         stat = Path("/proc/%d/stat" % pid).read_text(encoding="utf-8", errors="replace")

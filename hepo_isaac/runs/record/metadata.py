@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict, Optional
 
 import hepo_isaac
 from hepo_isaac.runs.record.files import read_json
@@ -20,7 +20,7 @@ def now() -> str:
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def collect() -> dict[str, Any]:
+def collect() -> Dict[str, Any]:
     """Describe this process: time, command line, git commit, versions, hardware. Never fails; unknown is None."""
     return {
         "started": now(),
@@ -31,7 +31,7 @@ def collect() -> dict[str, Any]:
     }
 
 
-def git_state(root: Path) -> dict[str, Any] | None:
+def git_state(root: Path) -> Optional[Dict[str, Any]]:
     """Return {"commit", "dirty"} of the checkout whose top folder is ``root``, else None.
 
     An installed package may sit inside some other project's checkout (its virtual environment); that commit would
@@ -49,7 +49,7 @@ def git_state(root: Path) -> dict[str, Any] | None:
     return {"commit": commit, "dirty": None if changed is None else bool(changed)}
 
 
-def _git(root: Path, *args: str) -> str | None:
+def _git(root: Path, *args: str) -> Optional[str]:
     """Output of one git command, or None where git or the repository is missing."""
     try:
         done = subprocess.run(["git"] + list(args), cwd=str(root), capture_output=True, text=True, timeout=10)
@@ -58,9 +58,9 @@ def _git(root: Path, *args: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def versions() -> dict[str, str | None]:
+def versions() -> Dict[str, Optional[str]]:
     """Versions of Python and of the packages a result can depend on."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    found: Dict[str, Optional[str]] = {"python": platform.python_version()}
     try:
         from importlib import metadata
     except ImportError:  # pragma: no cover - Python 3.7 and older are not supported
@@ -74,7 +74,7 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> Dict[str, Any]:
     """CPU model, usable cores, memory in GiB, GPU names."""
     import torch
 
@@ -100,7 +100,7 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _memory_gib() -> float | None:
+def _memory_gib() -> Optional[float]:
     """Physical memory in GiB."""
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)

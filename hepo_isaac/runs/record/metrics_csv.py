@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from pathlib import Path
-from typing import Any, Mapping, TextIO
+from typing import Any, Dict, List, Mapping, Optional, TextIO, Tuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def _cell(name: str, value: Any) -> str:
     return repr(number)
 
 
-def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
+def _read_table(path: Path) -> Tuple[List[str], List[List[str]]]:
     """Header and complete rows of a CSV; a last line without its newline was cut off by a kill and is left out."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -38,7 +38,7 @@ def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     return table[0], [row for row in table[1:] if len(row) == len(table[0])]
 
 
-def _write_table(path: Path, header: list[str], rows: list[list[str]]) -> None:
+def _write_table(path: Path, header: List[str], rows: List[List[str]]) -> None:
     """Replace the whole file, atomically."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -57,9 +57,9 @@ class MetricsCsv:
         resume_iteration: rows after this iteration are dropped first, because the resumed run will write them again.
     """
 
-    def __init__(self, path: Path, resume_iteration: int | None = None) -> None:
+    def __init__(self, path: Path, resume_iteration: Optional[int] = None) -> None:
         self.path = path
-        self._file: TextIO | None = None
+        self._file: Optional[TextIO] = None
         self._header, rows = _read_table(path)
         if not self._header:
             return
@@ -89,7 +89,7 @@ class MetricsCsv:
             self._cut(start)
             raise
 
-    def _widen(self, new: list[str]) -> None:
+    def _widen(self, new: List[str]) -> None:
         """Add columns at the right."""
         self.close()
         _, rows = _read_table(self.path)
@@ -118,7 +118,7 @@ class MetricsCsv:
             self._file = None
 
 
-def read_metrics(path: Path) -> dict[str, np.ndarray]:
+def read_metrics(path: Path) -> Dict[str, np.ndarray]:
     """Columns of a metrics.csv as float arrays of one length; empty and unknown cells are NaN. {} for no file."""
     header, rows = _read_table(path)
     columns = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -20,7 +20,7 @@ NOTE = "bold: mean of the last 100 episodes    faint: single iterations"
 CYCLE = ("#0b6fb8", "#d9730d", "#2a9d4a", "#b5387a", "#7a5cc4", "#8c6d1f", "#444444")
 
 
-def plot_run(folder: str | Path, out: Path | None = None, success: str | None = None) -> Path:
+def plot_run(folder: Union[str, Path], out: Optional[Path] = None, success: Optional[str] = None) -> Path:
     """Draw task return, heuristic return and α (or a success metric) of one run over env steps.
 
     Args:
@@ -51,14 +51,14 @@ def plot_run(folder: str | Path, out: Path | None = None, success: str | None = 
     return _finish(figure, axes, _title(run), out or run.plot_file, NOTE)
 
 
-def third_panel(columns: Columns, success: str | None = None) -> str | None:
+def third_panel(columns: Columns, success: Optional[str] = None) -> Optional[str]:
     """What the right panel shows: "alpha", the key of a success metric, or None."""
     if "alpha" in columns and np.isfinite(columns["alpha"]).any():
         return "alpha"
     return success_metric(columns, success)
 
 
-def _alpha_limits(alpha: np.ndarray) -> tuple[float, float]:
+def _alpha_limits(alpha: np.ndarray) -> Tuple[float, float]:
     """Range that keeps a constant α visible as a flat line and zero in view."""
     known = alpha[np.isfinite(alpha)]
     low, high = min(0.0, float(known.min())), float(known.max())
@@ -95,10 +95,10 @@ def smooth(columns: Columns, key: str, window: int = 100) -> np.ndarray:
 
 
 def plot_runs(
-    folders_by_label: Mapping[str, Sequence[str | Path]],
+    folders_by_label: Mapping[str, Sequence[Union[str, Path]]],
     out: Path,
     title: str = "",
-    success: str | None = None,
+    success: Optional[str] = None,
 ) -> Path:
     """Overlay methods, each with several seeds: mean as a line, smallest to largest seed as a band, of policy π.
 
@@ -142,7 +142,7 @@ def _recorded(folder: Path) -> Columns:
     return columns
 
 
-def _draw_band(axis: Any, group: list[Columns], key: str, label: str, colour: str) -> None:
+def _draw_band(axis: Any, group: List[Columns], key: str, label: str, colour: str) -> None:
     found = band(group, key)
     if found is None:
         return
@@ -151,7 +151,7 @@ def _draw_band(axis: Any, group: list[Columns], key: str, label: str, colour: st
     axis.plot(steps, mean, color=colour, linewidth=2.0, label=label)
 
 
-def band(group: list[Columns], key: str, points: int = 300) -> Band | None:
+def band(group: List[Columns], key: str, points: int = 300) -> Optional[Band]:
     """Env steps, mean, smallest and largest seed of the smoothed ``key``.
 
     Only where every seed has data: a mean over the seeds that happened to get further would jump where one ends.
@@ -173,7 +173,7 @@ def band(group: list[Columns], key: str, points: int = 300) -> Band | None:
     return steps, table.mean(0), table.min(0), table.max(0)
 
 
-def _figure(panels: int) -> tuple[Any, Any]:
+def _figure(panels: int) -> Tuple[Any, Any]:
     """A figure that needs no display and touches no global state of matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

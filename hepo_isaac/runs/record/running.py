@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, Mapping
+from typing import Any, Deque, Dict, List, Mapping, Optional, Tuple
 
 EPISODE_PREFIXES = ("return_task/", "return_heuristic/", "episode_length/", "episode/", "terms/")
 
@@ -23,7 +23,7 @@ class RunningMeans:
 
     def __init__(self, window: int = 100) -> None:
         self.window = window
-        self._entries: dict[str, deque[tuple[float, float]]] = {}
+        self._entries: Dict[str, Deque[Tuple[float, float]]] = {}
 
     def update(self, metrics: Mapping[str, float]) -> None:
         """Take in one iteration."""
@@ -51,11 +51,11 @@ class RunningMeans:
         """How many episodes ``mean`` stands for."""
         return sum(c for _, c in self._entries.get(key, ()))
 
-    def all(self) -> dict[str, float]:
+    def all(self) -> Dict[str, float]:
         """Every mean by its key."""
         return {key: self.mean(key) for key in self._entries}
 
-    def get_state(self) -> dict[str, list[list[float]]]:
+    def get_state(self) -> Dict[str, List[List[float]]]:
         """Plain lists, for a checkpoint."""
         return {key: [[v, c] for v, c in entries] for key, entries in self._entries.items()}
 
@@ -64,7 +64,7 @@ class RunningMeans:
         self._entries = {k: deque((float(v), float(c)) for v, c in rows) for k, rows in state.items()}
 
 
-def success_metric(keys: Any, wanted: str | None = None) -> str | None:
+def success_metric(keys: Any, wanted: Optional[str] = None) -> Optional[str]:
     """Pick the one per-episode metric of "pi" worth a place in the display: its key, or None where there is none.
 
     ``wanted`` names it; otherwise it is the one called success, one whose name contains success, or the first.

@@ -6,7 +6,7 @@ import contextlib
 import math
 import sys
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from hepo_isaac.runs.record.metrics_csv import MetricsCsv
 from hepo_isaac.runs.record.wandb_sink import WandbSink
@@ -31,7 +31,7 @@ class TensorBoardSink:
         purge_step: env_steps of the checkpoint resumed from; points after it are hidden by TensorBoard.
     """
 
-    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
+    def __init__(self, folder: Path, purge_step: Optional[int] = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         # no two points may share the step of the checkpoint, so purging starts one after it
@@ -58,7 +58,9 @@ class Tracker:
         extras: name -> sink with ``write(metrics)`` and ``close()``.
     """
 
-    def __init__(self, csv: MetricsCsv, extras: Mapping[str, Any] | None = None, warn: Warn = warn_on_stderr) -> None:
+    def __init__(
+        self, csv: MetricsCsv, extras: Optional[Mapping[str, Any]] = None, warn: Warn = warn_on_stderr
+    ) -> None:
         self._csv = csv
         self._extras = dict(extras or {})
         self._warn = warn
@@ -95,10 +97,10 @@ class Tracker:
 
 def make_tracker(
     folder: Any,
-    resume: Mapping[str, Any] | None = None,
+    resume: Optional[Mapping[str, Any]] = None,
     tensorboard: bool = True,
-    wandb: Mapping[str, Any] | None = None,
-    config: Mapping[str, Any] | None = None,
+    wandb: Optional[Mapping[str, Any]] = None,
+    config: Optional[Mapping[str, Any]] = None,
     warn: Warn = warn_on_stderr,
 ) -> Tracker:
     """Build the sinks of a run.
@@ -110,16 +112,16 @@ def make_tracker(
         config: resolved configuration, shown by W&B.
     """
     csv = MetricsCsv(folder.metrics_file, None if resume is None else int(resume["iteration"]))
-    extras: dict[str, Any] = {}
+    extras: Dict[str, Any] = {}
     if tensorboard:
         try:
             purge = None if resume is None else int(resume["env_steps"])
             extras["TensorBoard"] = TensorBoardSink(folder.tensorboard, purge)
         except Exception as error:
             warn("TensorBoard logging is off (%s); pip install tensorboard" % error)
-    options: dict[str, Any] = dict(wandb or {})
+    options: Dict[str, Any] = dict(wandb or {})
     if options.pop("enabled", False):
-        kept: list[str] = [k for k in options if options[k] is not None]
+        kept: List[str] = [k for k in options if options[k] is not None]
         try:
             extras["W&B"] = WandbSink({k: options[k] for k in kept}, folder.path, config, warn)
         except Exception as error:  # no process to be had, or options that are not plain values

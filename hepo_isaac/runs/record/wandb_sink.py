@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Dict, Mapping, Optional
 
 
 class WandbSink:
@@ -38,11 +38,11 @@ class WandbSink:
         self,
         options: Mapping[str, Any],
         run_dir: Path,
-        config: Mapping[str, Any] | None = None,
+        config: Optional[Mapping[str, Any]] = None,
         warn: Callable[[str], None] = print,
     ) -> None:
         self._warn = warn
-        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(maxsize=1000)
+        self._queue: queue.Queue[Optional[Dict[str, Any]]] = queue.Queue(maxsize=1000)
         self._dead = threading.Event()
         self._closing = threading.Event()
         self._queue.put_nowait(_job(options, run_dir, config))
@@ -135,14 +135,14 @@ def _new_id() -> str:
     return given or secrets.token_hex(4)
 
 
-def _job(options: Mapping[str, Any], run_dir: Path, config: Mapping[str, Any] | None) -> dict[str, Any]:
+def _job(options: Mapping[str, Any], run_dir: Path, config: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
     """What wandb.init is to be called with; the id makes a resumed run continue its old W&B run."""
     id_file = run_dir / "wandb_id"
     known = id_file.is_file()
     run_id = id_file.read_text(encoding="utf-8").strip() if known else _new_id()
     if not known:
         id_file.write_text(run_id + "\n", encoding="utf-8")
-    job: dict[str, Any] = {"project": "hepo_isaac", "name": run_dir.name, "id": run_id, "dir": str(run_dir.resolve())}
+    job: Dict[str, Any] = {"project": "hepo_isaac", "name": run_dir.name, "id": run_id, "dir": str(run_dir.resolve())}
     job["config"] = json.loads(json.dumps(dict(config or {}), default=str))
     job.update(options)
     json.dumps(job)  # refuses, here and now, options that cannot be handed to another process

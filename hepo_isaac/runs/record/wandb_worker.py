@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Dict, TextIO
 
 
 def tell(out: TextIO, kind: str, message: str) -> None:
@@ -36,11 +36,11 @@ def mode(out: TextIO) -> str:
     return "offline"
 
 
-def start(job: dict[str, Any], out: TextIO) -> Any:
+def start(job: Dict[str, Any], out: TextIO) -> Any:
     """Begin the W&B run, or continue the one with this id."""
     import wandb
 
-    options: dict[str, Any] = {"resume": "allow", **job}
+    options: Dict[str, Any] = {"resume": "allow", **job}
     if "mode" not in options:
         options["mode"] = mode(out)
     return wandb.init(settings=wandb.Settings(console="off", silent=True), **options)

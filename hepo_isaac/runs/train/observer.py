@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Sequence, TextIO
+from typing import Any, Dict, List, Mapping, Optional, Sequence, TextIO, Tuple
 
 from rl_games.common.algo_observer import AlgoObserver
 
@@ -41,9 +41,9 @@ class RunOptions:
     last_every_s: float = 60.0
     best_every: int = 10
     min_episodes: int = 100
-    success: str | None = None
+    success: Optional[str] = None
     tensorboard: bool = True
-    wandb: Mapping[str, Any] | None = None
+    wandb: Optional[Mapping[str, Any]] = None
     plot: bool = True
     quiet: bool = False
 
@@ -66,12 +66,12 @@ class RunObserver(AlgoObserver):
         self,
         folder: RunFolder,
         header: Mapping[str, Any],
-        facts: Sequence[tuple[str, str]] = (),
-        options: RunOptions | None = None,
-        resume: Mapping[str, Any] | None = None,
-        config: Mapping[str, Any] | None = None,
-        stream: TextIO | None = None,
-        stop: StopRequest | None = None,
+        facts: Sequence[Tuple[str, str]] = (),
+        options: Optional[RunOptions] = None,
+        resume: Optional[Mapping[str, Any]] = None,
+        config: Optional[Mapping[str, Any]] = None,
+        stream: Optional[TextIO] = None,
+        stop: Optional[StopRequest] = None,
     ) -> None:
         super().__init__()
         self.folder = folder
@@ -79,21 +79,21 @@ class RunObserver(AlgoObserver):
         self.running = RunningMeans()
         self.stop = stop or StopRequest(self._abort)
         self.interrupted = False
-        self.evaluation: Mapping[str, Any] | None = None  # what an evaluation at the end found, for the summary
-        self.new_notices: list[Notice] = []  # said for the first time at the last call
+        self.evaluation: Optional[Mapping[str, Any]] = None  # what an evaluation at the end found, for the summary
+        self.new_notices: List[Notice] = []  # said for the first time at the last call
         self._header = dict(header)
         self._facts = list(facts)
         self._resume = resume
         self._config = config
         self._stream = stream
         self._store = CheckpointStore(folder.checkpoints, header, self.options.keep_checkpoints)
-        self._totals: dict[str, float] = {}
+        self._totals: Dict[str, float] = {}
         self._wall_before = 0.0
         self._saved_iteration = -1
         self._closed = False
-        self._noticed: list[Notice] = []
+        self._noticed: List[Notice] = []
 
-    def resume_state(self) -> Mapping[str, Any] | None:
+    def resume_state(self) -> Optional[Mapping[str, Any]]:
         """The checkpoint this run continues from, if any."""
         return self._resume
 
@@ -109,7 +109,7 @@ class RunObserver(AlgoObserver):
         self._tracker: Tracker = make_tracker(
             self.folder, self._resume, self.options.tensorboard, self.options.wandb, self._config, self._warn
         )
-        self._policies: list[str] = list(agent.policy_names)
+        self._policies: List[str] = list(agent.policy_names)
         self._began = self._saved_at = time.monotonic()
         self._first_steps = int(agent.env_steps)
         lines = [("task", str(self._header.get("task"))), ("algo", str(self._header.get("algo")))]
@@ -123,7 +123,7 @@ class RunObserver(AlgoObserver):
         self._progress.start(lines, int(agent.iteration))
         self._notice(agent)
 
-    def on_iteration(self, agent: Any, metrics: dict[str, float]) -> bool:
+    def on_iteration(self, agent: Any, metrics: Dict[str, float]) -> bool:
         """Record one iteration; True means stop now, the state is saved."""
         self.running.update(metrics)
         self._add_totals(metrics)
@@ -263,7 +263,7 @@ class RunObserver(AlgoObserver):
 
     def _write_summary(self, agent: Any) -> None:
         """summary.json: exists only for a finished run."""
-        summary: dict[str, Any] = dict(self._header)
+        summary: Dict[str, Any] = dict(self._header)
         summary.update(
             status=FINISHED,
             iterations=int(agent.iteration),
@@ -303,7 +303,7 @@ class RunObserver(AlgoObserver):
             lines.append("plot        %s" % plot)
         self._progress.say(*lines)
 
-    def _plot(self) -> Path | None:
+    def _plot(self) -> Optional[Path]:
         """Draw returns.png; a missing matplotlib or a failing plot is a line, not an error."""
         if not self.options.plot:
             return None

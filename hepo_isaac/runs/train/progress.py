@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections import deque
-from typing import Any, Mapping, Sequence, TextIO
+from typing import Any, Deque, Dict, List, Mapping, Optional, Sequence, TextIO, Tuple
 
 from hepo_isaac.errors import Notice
 from hepo_isaac.runs.record.running import RunningMeans, success_metric
@@ -63,7 +63,7 @@ class Eta:
 
     def __init__(self, total: int, window: int = 50) -> None:
         self._total = total
-        self._marks: deque[tuple[int, float]] = deque(maxlen=window)
+        self._marks: Deque[Tuple[int, float]] = deque(maxlen=window)
 
     def update(self, iteration: int, now: float) -> float:
         """Seconds left; NaN before the second iteration."""
@@ -85,7 +85,7 @@ class Progress:
     """
 
     def __init__(
-        self, total: int, stream: TextIO | None = None, success: str | None = None, quiet: bool = False
+        self, total: int, stream: Optional[TextIO] = None, success: Optional[str] = None, quiet: bool = False
     ) -> None:
         self.stream: TextIO = sys.stdout if stream is None else stream
         self.total = total
@@ -98,7 +98,7 @@ class Progress:
         self._blocks: Any = None
         self._last_plain = -math.inf
 
-    def start(self, header: Sequence[tuple[str, str]], iteration: int) -> None:
+    def start(self, header: Sequence[Tuple[str, str]], iteration: int) -> None:
         """Print the first lines and begin at ``iteration``.
 
         Args:
@@ -126,7 +126,7 @@ class Progress:
         self._row = self._bar.add_task(right, total=self.total, completed=iteration, left=left)
         self._bar.start()
 
-    def _lay_out(self, iteration: int, facts: list[str]) -> tuple[str, str]:
+    def _lay_out(self, iteration: int, facts: List[str]) -> Tuple[str, str]:
         """Texts left and right of the bar; the bar takes what they leave, and on a narrow terminal facts give way."""
         left = "%*d/%d" % (len(str(self.total)), iteration, self.total)
         for kept in range(len(facts), -1, -1):
@@ -153,7 +153,7 @@ class Progress:
             facts = self._facts(metrics, running, left)
             self.say("  ".join(["iteration %d/%d" % (iteration, self.total)] + facts))
 
-    def _facts(self, metrics: Mapping[str, float], running: RunningMeans, left: float) -> list[str]:
+    def _facts(self, metrics: Mapping[str, float], running: RunningMeans, left: float) -> List[str]:
         """What is worth a place on the one line, the most important first."""
         speed = rate(float(metrics.get("env_steps_per_second", math.nan)))
         facts = ["ETA " + duration(left), speed + " steps/s", "J(π) " + number(running.mean("return_task/pi"))]
@@ -201,7 +201,7 @@ class Progress:
         for row in rows:
             table.add_row(*[printable(cell, self.stream) for cell in row])
         # a file or a pipe gets no control characters, and lines wide enough not to be folded
-        plain: dict[str, Any] = {"width": 100, "force_terminal": False, "color_system": None}
+        plain: Dict[str, Any] = {"width": 100, "force_terminal": False, "color_system": None}
         console = _console(file=self.stream, **({} if self._fancy else plain))
         with contextlib.suppress(OSError, ValueError):
             console.print(table)
@@ -225,7 +225,7 @@ def _is_terminal(stream: TextIO) -> bool:
         return False
 
 
-def summary_rows(running: RunningMeans, policies: Sequence[str], success: str | None) -> list[list[str]]:
+def summary_rows(running: RunningMeans, policies: Sequence[str], success: Optional[str]) -> List[List[str]]:
     """Rows of the final table: returns, episode length and success, one column per policy."""
     rows = [
         ["task return J", "return_task/"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from rl_games.common.algo_observer import AlgoObserver
 
@@ -62,8 +62,8 @@ class SeedsObserver(AlgoObserver):
         self,
         observers: Sequence[RunObserver],
         evaluation_episodes: int = 0,
-        success: str | None = None,
-        facts: Sequence[tuple[str, str]] = (),
+        success: Optional[str] = None,
+        facts: Sequence[Tuple[str, str]] = (),
     ) -> None:
         super().__init__()
         self.observers, self._evaluation_episodes = list(observers), evaluation_episodes

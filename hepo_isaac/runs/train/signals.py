@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from types import FrameType
-from typing import Any, Callable
+from typing import Any, Callable, Dict, Optional
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -19,10 +19,10 @@ class StopRequest:
     A second SIGTERM changes nothing: schedulers and containers repeat it while the state is being saved.
     """
 
-    def __init__(self, on_abort: Callable[[], None] | None = None) -> None:
-        self.signal: int | None = None
+    def __init__(self, on_abort: Optional[Callable[[], None]] = None) -> None:
+        self.signal: Optional[int] = None
         self._on_abort = on_abort
-        self._previous: dict[int, Any] = {}
+        self._previous: Dict[int, Any] = {}
 
     @property
     def requested(self) -> bool:
@@ -48,7 +48,7 @@ class StopRequest:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._previous = {}
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: Optional[FrameType]) -> None:
         if number == signal.SIGINT and self.requested:
             self.remove()
             if self._on_abort is not None:
