@@ -77,17 +77,6 @@ def test_every_command_runs_where_there_is_no_checkout(newcomer):
     assert re.search(r"Reach\s+│ 10/2", listed) and "default, busy" in listed
 
 
-def test_a_run_of_a_file_is_resumed_without_naming_it(newcomer):
-    newcomer("hepo-isaac train task=./reach.py:Reach train.max_iterations=2 num_envs=64 run_root=resumed")
-    assert "4/4" in newcomer("hepo-isaac train resume=$(ls -d resumed/Reach/hepo/*) train.max_iterations=4")
-
-
-def test_a_folder_with_one_task_will_do(newcomer):
-    newcomer("mkdir -p alone && cp reach.py arm.xml Reach.yaml alone")
-    newcomer("hepo-isaac eval task=./alone run=random episodes=4")
-    newcomer("hepo-isaac eval task=$PWD/alone/reach.py run=random episodes=4")
-
-
 @pytest.mark.slow
 def test_it_learns_as_the_page_says(newcomer):
     newcomer("hepo-isaac train task=./reach.py:Reach algo=hepo run_root=whole evaluation_episodes=100")

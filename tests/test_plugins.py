@@ -15,6 +15,7 @@ from hepo_isaac.errors import UserError
 from hepo_isaac.locate import group_names, plugin_tasks, robot_tasks, task_class
 from hepo_isaac.older import as_config
 from hepo_isaac.overrides import check_overrides, compose
+from hepo_isaac.runs.launch import main as launch
 
 MODULE = """
 from hepo_isaac.locate import task_class
@@ -146,6 +147,18 @@ class TestFromFiles:
         check_overrides(["task=Cartpole"])
         assert compose(["task=Cartpole"]).task.name == "Cartpole"
         assert any(row[0] == "Lazy" and "Lazy.yaml" in row[3] for row in task_rows())
+
+
+def test_a_run_of_a_file_is_resumed_and_evaluated_without_naming_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path)
+    quick = ["num_envs=4", "train.horizon_length=8", "train.minibatch_size=32", "tensorboard=false", "plot=false"]
+    assert launch(["task=./lazy_one.py:Lazy", "train.max_iterations=2", *quick]) == 0
+    (run,) = tmp_path.glob("runs/Lazy/hepo/*")
+    for arguments in (["resume=%s" % run, "train.max_iterations=4"], ["test=true", "checkpoint=%s" % run]):
+        monkeypatch.setattr(plugins, "_named", {})  # as in another process
+        assert launch(arguments) == 0
+    assert "iteration 4/4" in capsys.readouterr().out
 
 
 class TestFromPackages:
