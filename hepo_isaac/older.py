@@ -19,6 +19,7 @@ BEFORE: Dict[str, Any] = {
     "algo.contrast": "raw_gae",
     "algo.share_data": "none",
     "algo.foreign_advantage": "owner",
+    "train.fused": False,
 }
 # Keys that are no settings any more, and the one value they may stand at: what is done without them.
 REMOVED: Dict[str, Any] = {

@@ -36,6 +36,7 @@ ROLES: Dict[str, Role] = {
     "budget": RESULT,
     "train": RESULT,
     "train.max_iterations": EXTENT,
+    "train.fused": RECORD,
     "seed": RESULT,
     "seeds": RESULT,
     "device": RESULT,

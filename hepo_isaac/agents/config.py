@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, List, Mapping, Sequence, Tuple
+from typing import Any, List, Mapping, Sequence, Tuple, Union
 
 ACTIVATIONS = ("elu", "relu", "selu", "tanh")
 KL_SCHEDULES = ("minibatch", "mini_epoch", "iteration", "fixed")
@@ -37,6 +37,7 @@ class TrainConfig:
     normalize_input: standardise observations by their running statistics.
     max_bad_fraction: the run stops if more than this share of worlds diverges in one iteration.
     graph_update: on CUDA, capture the update as a graph.
+    fused: on a CPU, take gradient steps in one compiled function; auto: where a C++ compiler is there.
     """
 
     max_iterations: int = 1000
@@ -62,6 +63,7 @@ class TrainConfig:
     normalize_input: bool = True
     max_bad_fraction: float = 0.01
     graph_update: bool = True
+    fused: Union[bool, str] = "auto"
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -70,6 +72,8 @@ class TrainConfig:
             )
         if self.lr_schedule not in KL_SCHEDULES:
             raise ValueError("unknown train.lr_schedule %r; valid: %s" % (self.lr_schedule, ", ".join(KL_SCHEDULES)))
+        if self.fused not in (True, False, "auto"):
+            raise ValueError("train.fused must be auto, true or false, got %r" % (self.fused,))
         for name in ("max_iterations", "horizon_length", "minibatch_size", "mini_epochs"):
             if getattr(self, name) < 1:
                 raise ValueError("train.%s must be >= 1, got %r" % (name, getattr(self, name)))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hepo_isaac.agents.collection import Collection
 from hepo_isaac.agents.config import TrainConfig
+from hepo_isaac.agents.fused import FusedStep, reason
 from hepo_isaac.agents.graph import CapturedStep
 from hepo_isaac.agents.halves import Halves
 from hepo_isaac.agents.loss import STATISTICS, kl_of_step, ppo_loss, statistics
@@ -61,12 +62,16 @@ class Learner:
         collection: Type[Collection] = Turns if method.collection == "alternating" else Halves
         self.collection: Collection = collection(method, train, self.policies, self.rewards, self.multiplier)
         critics = torch.tensor(method.critic_channels(), dtype=torch.float32, device=device)
-        self._critic_channels = critics.repeat(self.num_runs, 1)
+        self.critic_channels = critics.repeat(self.num_runs, 1)
         self._gradient_mask: Optional[Tensor] = None
         self._adapts = torch.ones(p, dtype=torch.bool, device=device)  # whose learning rate follows its KL
         self._stats = torch.zeros(p, len(STATISTICS), device=device)
         self.optimizer.zero_grad()  # the gradient exists before anything is captured
         self.minibatch_step = CapturedStep(self._minibatch_step, train.graph_update, device)
+        self.fused: Optional[FusedStep] = None
+        if not reason(device, train.fused):
+            parts = (self.critic_channels, method.dual_clip, torch.get_num_threads())
+            self.fused = FusedStep(self.policies.net, self.optimizer, train, *parts)
 
     def _potential(self, num_obs: int, num_actions: int) -> Optional[LearnedPotential]:
         shaping, train = self.method.shaping, self.train
@@ -140,7 +145,10 @@ class Learner:
         for _ in range(c.mini_epochs):
             epoch_kl = torch.zeros(self.num_policies, device=self.device)
             for indices in self.plan.minibatches_of_epoch():
-                kl = self.minibatch_step(*packed.gather(*indices), weights, old_log_std)
+                if self.fused is not None:
+                    kl = self.fused(packed, *indices, weights, old_log_std, self._stats, self._gradient_mask)
+                else:
+                    kl = self.minibatch_step(*packed.gather(*indices), weights, old_log_std)
                 epoch_kl += kl
                 steps += 1
                 if c.lr_schedule == "minibatch":
@@ -170,7 +178,7 @@ class Learner:
         mean, values, log_std = net(rows.obs)
         weighted = RowWeights.unpack(weights)
         outputs = (mean, values, log_std)
-        loss = ppo_loss(rows, weighted, *outputs, self._critic_channels, self.method.dual_clip, train)
+        loss = ppo_loss(rows, weighted, *outputs, self.critic_channels, self.method.dual_clip, train)
         loss.total.sum().backward()
         if self._gradient_mask is not None and net.flat.grad is not None:
             net.flat.grad.mul_(self._gradient_mask)

@@ -58,20 +58,23 @@ class Batch(Minibatch):
 
 
 class PackedBatch:
-    """A batch as two matrices, so that a minibatch is two gathers; ``unpack`` gives the fields their names back."""
+    """A batch as two matrices, so that a minibatch is two gathers; ``unpack`` gives the fields their names back.
+
+    shared: (S R, O + A + 1) obs, actions, log_prob.
+    mine: (P R, A + 6) mean, old values, returns, advantage, on_policy.
+    """
 
     def __init__(self, batch: Batch) -> None:
         shared = (batch.obs, batch.actions, batch.log_prob.unsqueeze(-1))
         flags = (batch.advantage.unsqueeze(-1), batch.on_policy.unsqueeze(-1))
         mine = (batch.mean, batch.old_values, batch.returns, *flags)
-        # (S R, O + A + 1) and (P R, A + 6)
-        self._shared, self._mine = torch.cat(shared, -1).flatten(0, 1), torch.cat(mine, -1).flatten(0, 1)
+        self.shared, self.mine = torch.cat(shared, -1).flatten(0, 1), torch.cat(mine, -1).flatten(0, 1)
 
     def gather(self, in_shared: Tensor, in_mine: Tensor) -> Tuple[Tensor, Tensor]:
         """Rows (P, m, .) of both matrices at indices (P, m), see RowPlan.minibatches_of_epoch."""
         shape = (*in_mine.shape, -1)
-        shared = self._shared.index_select(0, in_shared.flatten()).view(shape)
-        return shared, self._mine.index_select(0, in_mine.flatten()).view(shape)
+        shared = self.shared.index_select(0, in_shared.flatten()).view(shape)
+        return shared, self.mine.index_select(0, in_mine.flatten()).view(shape)
 
     @staticmethod
     def unpack(shared: Tensor, mine: Tensor, num_actions: int) -> Minibatch:

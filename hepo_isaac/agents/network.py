@@ -78,6 +78,13 @@ class PolicyStack(nn.Module):
             pieces.append(torch.zeros(self.num_actions, device=generator.device))
             self.flat[p] = torch.cat(pieces).to(self.flat.device)
 
+    def trunk_sizes(self) -> Tuple[List[int], List[int]]:
+        """Widths from inputs to outputs of the actors' trunk and of the critics' own, [] if they share it."""
+        split = self._actor_layers
+        actor = [self._layers[0][0], *(out for _, out in self._layers[:split])]
+        critic = self._layers[split:]
+        return actor, [critic[0][0], *(out for _, out in critic)] if critic else []
+
     def _views(self) -> Tuple[List[Tuple[Tensor, Tensor]], Tensor]:
         """Layer weights (P, in, out) and biases (P, 1, out), and log sigma (P, A)."""
         parts = torch.split(self.flat, self._sizes, dim=1)

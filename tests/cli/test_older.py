@@ -55,7 +55,7 @@ THEN = {
         "gamma": 0.99, "tau": 0.95, "e_clip": 0.2, "clip_value": True, "critic_coef": 4.0, "entropy_coef": 0.0,
         "bounds_loss_coef": 1e-4, "grad_norm": 1.0, "learning_rate": 5e-4, "lr_schedule": "mini_epoch",
         "kl_threshold": 0.008, "min_lr": 1e-6, "max_lr": 1e-2, "normalize_input": True, "max_bad_fraction": 0.01,
-        "graph_update": True, "network": {"activation": "elu", "critic_units": []},
+        "graph_update": True, "fused": False, "network": {"activation": "elu", "critic_units": []},
     },
 }  # fmt: skip
 SMALL = ["task=Push2D", "num_envs=4", "train.mini_epochs=1", "torch_threads=1", "tensorboard=false", "plot=false"]

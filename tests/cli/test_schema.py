@@ -62,7 +62,8 @@ def test_a_tasks_training_is_what_it_was(task, budget):
     settled = settle("task=" + task, "budget=" + budget)
     wanted = {**FROZEN["train"]["common"], **FROZEN["train"]["departures"]["%s %s" % (task, budget)]}
     found = {**flat(settled["train"]), "num_envs": settled["num_envs"]}
-    assert found == {**wanted, "network.critic_units": wanted.get("network.critic_units") or []}
+    later = {"network.critic_units": wanted.get("network.critic_units") or [], "fused": "auto"}
+    assert found == {**wanted, **later}
 
 
 def test_every_preset_is_frozen_and_every_task_of_then():

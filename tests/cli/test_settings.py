@@ -56,6 +56,7 @@ def test_what_is_learned_makes_another_run_for_everybody(override):
 def test_what_a_resume_may_change():
     assert changeable() == [
         "train.max_iterations",
+        "train.fused",
         "evaluation_episodes",
         "torch_threads",
         "checkpoint_every",

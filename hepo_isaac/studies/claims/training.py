@@ -22,6 +22,7 @@ from hepo_isaac.errors import UserError
 from hepo_isaac.methods.method import method_from_config
 from hepo_isaac.older import BEFORE, GIVEN, completed
 from hepo_isaac.overrides import compose
+from hepo_isaac.settings import role
 from hepo_isaac.studies.claims.experiments import (
     ARMS,
     EXPERIMENTS,
@@ -117,6 +118,8 @@ def _told(config: Any, group: str) -> str:
     """The fields of a dataclass that are not at the defaults they first had, in order of their names."""
     told = {}
     for field in dataclasses.fields(config):
+        if not role("%s.%s" % (group, field.name)).identity:
+            continue
         value = getattr(config, field.name)
         usual = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         usual = BEFORE.get("%s.%s" % (group, field.name), usual)
