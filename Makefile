@@ -75,6 +75,7 @@ $(PY):
 $(VENV)/.train-stamp: $(SPEC) | $(PY)
 	@echo "installing hepo-isaac[$(EXTRAS)] into $(VENV) (minutes the first time)"
 	@$(PIP) -e '.[$(EXTRAS)]'
+	@$(PY) -m hepo_isaac.agents.fused
 	@touch $@
 
 $(VENV)/.dev-stamp: $(SPEC) | $(PY)

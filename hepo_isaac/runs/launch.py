@@ -157,7 +157,19 @@ def _facts(cfg: DictConfig, settled: Dict[str, Any]) -> List[Tuple[str, str]]:
     else:
         lines.append(("budget", budget))
     lines.append(("heuristic", settled["heuristic"]))
+    if settled["device"] == "cpu":
+        lines.append(("update", _update(settled["train"]["fused"])))
     return lines
+
+
+def _update(fused: Any) -> str:
+    """How gradient steps are taken on the CPU, and why not compiled."""
+    import torch
+
+    from hepo_isaac.agents.fused import reason
+
+    why = reason(torch.device("cpu"), fused)
+    return "eager: " + why if why else "compiled"
 
 
 # ---- train ------------------------------------------------------------------------------------------------------

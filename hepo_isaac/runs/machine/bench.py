@@ -26,6 +26,7 @@ TARGETS: Dict[str, Tuple[float, str]] = {
     "HEPO rollout / PPO": (1.1, "<="),
     "HEPO update / PPO": (2.0, "<="),
     "HEPO iteration / PPO": (1.7, "<="),
+    "eager update / compiled": (1.6, ">="),
 }
 
 
@@ -146,21 +147,27 @@ def _wait() -> None:
 
 
 def bench_algorithms(task: str, num_envs: int, blocks: int) -> Dict[str, Any]:
-    """Seconds of a HEPO iteration over those of a PPO iteration: same environments, networks and settings."""
+    """Seconds of a HEPO iteration over those of a PPO iteration, and of HEPO's eager update over those of its compiled
+    one: same environments, networks and settings."""
+    kinds = {"ppo_h": ("ppo_h",), "hepo": ("hepo",), "eager": ("hepo", "train.fused=false")}
     agents: Dict[str, Any] = {}
-    for algo in ("ppo_h", "hepo"):
-        cfg = settings(task, num_envs, algo)
-        agents[algo] = make_agent(cfg)
+    for kind, (algo, *more) in kinds.items():
+        cfg = settings(task, num_envs, algo, *more)
         torch.set_num_threads(int(cfg["torch_threads"]))  # as in training
-    times: Dict[str, List[Tuple[float, float]]] = {algo: [] for algo in agents}
+        agents[kind] = make_agent(cfg)
+    if agents["hepo"].learner.fused is None:
+        del agents["eager"]  # it would be the same once more
+    times: Dict[str, List[Tuple[float, float]]] = {kind: [] for kind in agents}
     for block in range(blocks + 1):
-        for algo, agent in agents.items():
+        for kind, agent in agents.items():
             metrics = agent.train_epoch()[0]
             if block:
-                times[algo].append((metrics["rollout_s"], metrics["update_s"]))
+                times[kind].append((metrics["rollout_s"], metrics["update_s"]))
     pairs = list(zip(times["hepo"], times["ppo_h"]))
     steps = num_envs * agents["hepo"].train_cfg.horizon_length
+    gains = [eager[1] / mine[1] for eager, mine in zip(times.get("eager", []), times["hepo"])]
     return {
+        **({"eager update / compiled": _summary(gains)} if gains else {}),
         "HEPO rollout / PPO": _summary([h[0] / p[0] for h, p in pairs]),
         "HEPO update / PPO": _summary([h[1] / p[1] for h, p in pairs]),
         "HEPO iteration / PPO": _summary([sum(h) / sum(p) for h, p in pairs]),

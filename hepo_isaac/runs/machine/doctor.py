@@ -56,6 +56,7 @@ def examine() -> List[Finding]:
         _warp,
         _isaacgym,
         _engine,
+        _update,
         _plots,
         _video,
         lambda: _package("wandb", "wandb"),
@@ -208,6 +209,15 @@ def _engine() -> Finding:
             "sim=auto", BAD, "mujoco_warp on CUDA, which is not installed; sim=mujoco_batch works", _install("cuda")
         )
     return Finding("sim=auto", OK, "mujoco_warp on cuda:0, budget=paper")
+
+
+def _update() -> Finding:
+    from hepo_isaac.agents.fused import library
+
+    loaded, where = library()
+    if loaded is not None:
+        return Finding("gradient step", OK, "compiled for this CPU: " + where)
+    return Finding("gradient step", NOTE, "eager on the CPU, at half the speed: " + where)
 
 
 def _plots() -> Finding:
