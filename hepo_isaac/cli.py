@@ -106,32 +106,30 @@ ENGINES = 4  # column of task_rows
 
 def task_rows() -> List[List[str]]:
     """One row per task: name, sizes, heuristics, engines, budgets; those on physics engines first."""
-    from hepo_isaac.locate import group_names, plugin_tasks, task_class, task_names
-    from hepo_isaac.overrides import compose
+    from hepo_isaac.agents.config import TrainConfig
+    from hepo_isaac.locate import group_names, task_class, task_names, task_settings
     from hepo_isaac.sim.engines import NO_PHYSICS
 
     rows = []
     for name in task_names():
         try:
-            if name in plugin_tasks():
-                plugin_tasks()[name].settings()
-            cls, cfg = task_class(name), compose(["task=" + name])
+            cls, cfg = task_class(name), task_settings(name)
         except UserError as error:  # of somebody else's task: the others are listed all the same
             rows.append([name, "", "", str(error), "", ""])
             continue
-        engines = cfg.task.get("engines", [e for e in group_names("sim") if e != "auto"])
+        task: Any = cfg["task"]
+        usual = cfg.get("train", {}).get("max_iterations", TrainConfig.max_iterations)
         budgets = []
-        for budget, values in cfg.task.budgets.items():
-            train: Any = values.get("train", {})
-            iterations = train.get("max_iterations", cfg.train.max_iterations)
-            budgets.append("%s: %s × %s" % (budget, values.num_envs, iterations))
+        for budget, values in task.get("budgets", {}).items():
+            iterations = values.get("train", {}).get("max_iterations", usual)
+            budgets.append("%s: %s × %s" % (budget, values.get("num_envs"), iterations))
         rows.append(
             [
                 name,
                 "%d/%d" % (cls.num_obs, cls.num_actions),
-                str(cfg.task.episode_length),
+                str(task["episode_length"]),
                 _shorten(list(cls.heuristics)),
-                "\n".join(engines),
+                "\n".join(task.get("engines", [e for e in group_names("sim") if e != "auto"])),
                 "\n".join(budgets),
             ]
         )

@@ -58,6 +58,22 @@ def plugin_tasks() -> Dict[str, Plugin]:
     return found
 
 
+def task_settings(task: str) -> Dict[str, Any]:
+    """What a task's own yaml says, groups ``task`` and ``train``; defaults and interpolations are not in it.
+
+    Raises:
+        UserError: there is no such task, or its yaml will not do.
+    """
+    from omegaconf import OmegaConf
+
+    if task in plugin_tasks():
+        return plugin_tasks()[task].settings()
+    if task not in tasks_package().MODULES:
+        raise unknown("task", task, task_names())
+    found: Any = OmegaConf.to_container(OmegaConf.load(cfg_dir() / "task" / (task + ".yaml")), resolve=False)
+    return {str(key): value for key, value in found.items()}
+
+
 def robot_tasks(given: Sequence[str] = ("all",), engine: str = "") -> List[str]:
     """The tasks on a physics engine out of ``given``: all that are here for ["all"], else the named ones.
 

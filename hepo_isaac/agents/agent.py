@@ -1,6 +1,6 @@
 """HepoAgent: one rl-games agent for every method of cfg/algo/.
 
-It implements rl-games' ``BaseAlgorithm`` and is created and run by rl-games' ``Runner``. It does not derive from
+It implements rl-games' ``BaseAlgorithm`` and rl-games' ``Runner`` can create and run it. It does not derive from
 ``A2CAgent``: that class reads tensors on the host several times per step and owns one network and one optimiser,
 so nearly every method of it would have to be replaced (docs/architecture.md).
 """
@@ -11,7 +11,6 @@ import time
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import torch
-from rl_games.common import vecenv
 from rl_games.interfaces.base_algorithm import BaseAlgorithm
 from torch import Tensor
 
@@ -33,9 +32,10 @@ class HepoAgent(BaseAlgorithm):
 
     Args:
         base_name: rl-games' run name (unused; the run folder has the name).
-        params: rl-games' parameters; ``params["config"]`` holds env_name, num_actors (of all runs), device, seeds,
-            method, train and features.observer. The observer's ``after_init(agent)``, ``on_iteration(agent,
-            metrics)`` (one dict per run; True stops), ``on_finish(agent)`` and ``on_failure(agent, error)`` are called.
+        params: rl-games' parameters; ``params["config"]`` holds vec_env (or env_name, registered with rl-games),
+            num_actors (of all runs), device, seeds, method, train and features.observer. The observer's
+            ``after_init(agent)``, ``on_iteration(agent, metrics)`` (one dict per run; True stops),
+            ``on_finish(agent)`` and ``on_failure(agent, error)`` are called.
     """
 
     def __init__(self, base_name: str, params: Dict[str, Any]) -> None:
@@ -45,7 +45,7 @@ class HepoAgent(BaseAlgorithm):
         self.method = method_from_config(config["method"])
         self._device = torch.device(config["device"])
         self.num_envs = int(config["num_actors"])
-        self.vec_env = vecenv.create_vec_env(config["env_name"], self.num_envs, **config.get("env_config", {}))
+        self.vec_env = config.get("vec_env") or _registered(config, self.num_envs)
         info = self.vec_env.get_env_info()
         if info.get("value_size") != 2:
             raise UserError(
@@ -305,3 +305,10 @@ class HepoAgent(BaseAlgorithm):
     def restore(self, filename: str) -> None:
         """rl-games' hook: continue from a checkpoint file."""
         self.set_full_state_weights(load_agent(filename))
+
+
+def _registered(config: Dict[str, Any], num_envs: int) -> Any:
+    """The environments that rl-games knows by name; its import takes two seconds, so only who needs it waits."""
+    from rl_games.common import vecenv
+
+    return vecenv.create_vec_env(config["env_name"], num_envs, **config.get("env_config", {}))

@@ -15,7 +15,7 @@ from typing import Any, Tuple
 import torch
 
 from hepo_isaac.agents.player import HepoPlayer
-from hepo_isaac.agents.register import register_env, runner_params
+from hepo_isaac.agents.register import runner_params
 from hepo_isaac.config import plain
 from hepo_isaac.envs.make import make_env
 from hepo_isaac.envs.math import quat_conjugate, quat_mul
@@ -34,7 +34,6 @@ def load(run: Path, num_envs: int) -> Tuple[TaskEnv, HepoPlayer]:
     cfg = plain(read_config(folder.config_file))
     cfg.update(num_envs=num_envs, seed=4321, device="cpu", sim={"name": CPU_ENGINE, "threads": 1})
     env = make_env(cfg, random_start=False)
-    register_env(RlGamesVecEnv(env))
     params = runner_params(cfg, [1])
     params["config"]["player"] = {"episodes": 1, "deterministic": False, "policy": "pi", "record": False}
     player = HepoPlayer(params, RlGamesVecEnv(env))

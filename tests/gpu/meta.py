@@ -22,7 +22,7 @@ from rl_games.common.algo_observer import AlgoObserver
 from torch.overrides import TorchFunctionMode
 
 from hepo_isaac.agents.agent import HepoAgent
-from hepo_isaac.agents.register import register_env, runner_params
+from hepo_isaac.agents.register import build_agent, runner_params
 from hepo_isaac.config import plain, resolve
 from hepo_isaac.envs.rl_games import RlGamesVecEnv
 from hepo_isaac.envs.streams import Streams
@@ -151,10 +151,7 @@ def make_agent(cfg: Dict[str, Any], sim: Any) -> HepoAgent:
     streams = Streams([torch.Generator(META).manual_seed(1)], NUM_ENVS, META, sim.may_select)
     potential = task_type.find_heuristic(cfg["potential"]) if cfg.get("potential") else None
     env = TaskEnv(task_type(cfg["task"], sim, streams), True, potential)
-    register_env(RlGamesVecEnv(env))
-    params = runner_params(cfg, [1])
-    params["config"]["features"] = {"observer": AlgoObserver()}
-    return HepoAgent("meta", params)
+    return build_agent(runner_params(cfg, [1]), RlGamesVecEnv(env), AlgoObserver())
 
 
 def iteration(cfg: Dict[str, Any], sim: Any) -> Found:

@@ -39,13 +39,10 @@ def make_agent(cfg: Dict[str, Any], env: Optional[TaskEnv] = None) -> Any:
     """A HepoAgent as rl-games' Runner would build it, on ``env`` or on one of its own."""
     from rl_games.common.algo_observer import AlgoObserver
 
-    from hepo_isaac.agents.agent import HepoAgent
-    from hepo_isaac.agents.register import register_env, runner_params
+    from hepo_isaac.agents.register import build_agent, runner_params
 
-    register_env(RlGamesVecEnv(make_env(cfg) if env is None else env))
-    params = runner_params(cfg, [int(cfg["seed"])])
-    params["config"]["features"] = {"observer": AlgoObserver()}
-    return HepoAgent("check", params)
+    vec_env = RlGamesVecEnv(make_env(cfg) if env is None else env)
+    return build_agent(runner_params(cfg, [int(cfg["seed"])]), vec_env, AlgoObserver())
 
 
 def captured(agent: Any) -> Tuple[Optional[bool], str]:
