@@ -43,6 +43,9 @@ def resolve(cfg: DictConfig, user_overrides: Sequence[str], cuda: bool) -> DictC
     out.device = _resolve_device(str(cfg.device), str(out.sim.name), cuda)
     budget_envs = _apply_budget(out, cfg, mine)
     _fit_minibatch(out, mine, budget_envs)
+    if out.update_threads == "auto":
+        # The compiled step's threads sleep while physics runs, and its results do not depend on their number.
+        out.update_threads = usable_cores() if out.torch_threads == "auto" else out.torch_threads
     if out.torch_threads == "auto":
         # The networks are small: half the cores learn as fast as all of them, and do not fight the physics threads.
         out.torch_threads = max(1, usable_cores() // 2)
@@ -223,7 +226,14 @@ def _at_least(cfg: Any, key: str, least: float, what: str = "") -> None:
 
 
 def _check_counts(cfg: DictConfig) -> None:
-    for key in ("num_envs", "torch_threads", "checkpoint_every", "eval.episodes", "task.episode_length"):
+    for key in (
+        "num_envs",
+        "torch_threads",
+        "update_threads",
+        "checkpoint_every",
+        "eval.episodes",
+        "task.episode_length",
+    ):
         _at_least(cfg, key, 1)
     for key in ("seed", "keep_checkpoints", "sim.threads", "evaluation_episodes"):
         _at_least(cfg, key, 0)

@@ -15,6 +15,7 @@ from hepo_isaac.locate import cfg_dir, group_names, plugin_tasks
 _SPECIAL: Dict[str, Tuple[Tuple[str, ...], Any, str]] = {
     "num_envs": (("auto",), int, "a whole number or auto"),
     "torch_threads": (("auto",), int, "a whole number or auto"),
+    "update_threads": (("auto",), int, "a whole number or auto"),
     "skip_finished": (("auto",), bool, "true, false or auto"),
     "seeds": ((), (int, list), "a number of runs or a list of seeds, e.g. 5 or [1,2,7]"),
 }

@@ -45,6 +45,7 @@ ROLES: Dict[str, Role] = {
     "potential": RESULT,
     "evaluation_episodes": EXTENT,
     "torch_threads": RECORD,
+    "update_threads": RECORD,
     "checkpoint_every": RECORD,
     "keep_checkpoints": RECORD,
     "video": RECORD,

@@ -56,7 +56,8 @@ class HepoAgent(BaseAlgorithm):
         self.generators = [torch.Generator(self._device).manual_seed(int(s)) for s in config["seeds"]]
         sizes = (self.num_envs, num_obs, num_actions)
         states = int(info.get("state_size", 0))
-        self.learner = Learner(self.method, self.train_cfg, *sizes, self.generators, self._device, states)
+        threads = int(params.get("update_threads", torch.get_num_threads()))
+        self.learner = Learner(self.method, self.train_cfg, *sizes, self.generators, self._device, states, threads)
         self.policy_names = list(self.method.policy_names)
         self.num_runs = len(self.generators)
         if self.method.frozen_reference is not None:

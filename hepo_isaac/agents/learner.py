@@ -35,7 +35,7 @@ class Learner:
 
     Args:
         method, train: what and how.  num_envs: N of all runs together.  num_obs, num_actions: O, A.
-        num_states: how many of the O only the critics see, the last ones.
+        num_states: how many of the O only the critics see, the last ones.  update_threads: of the compiled step.
         generators: one per run, on ``device``; the only source of randomness.
     """
 
@@ -49,6 +49,7 @@ class Learner:
         generators: Sequence[torch.Generator],
         device: torch.device,
         num_states: int = 0,
+        update_threads: int = 1,
     ) -> None:
         self.method, self.train, self.device = method, train, device
         self.num_runs, self.generators = len(generators), list(generators)
@@ -70,7 +71,7 @@ class Learner:
         self.minibatch_step = CapturedStep(self._minibatch_step, train.graph_update, device)
         self.fused: Optional[FusedStep] = None
         if not reason(device, train.fused):
-            parts = (self.critic_channels, method.dual_clip, torch.get_num_threads())
+            parts = (self.critic_channels, method.dual_clip, update_threads)
             self.fused = FusedStep(self.policies.net, self.optimizer, train, *parts)
 
     def _potential(self, num_obs: int, num_actions: int) -> Optional[LearnedPotential]:

@@ -25,13 +25,15 @@ def runner_params(cfg: Mapping[str, Any], seeds: List[int]) -> Dict[str, Any]:
     """rl-games' ``params`` from a resolved configuration.
 
     Args:
-        cfg: keys num_envs (of one run), device, torch_threads, algo (the method) and train.
+        cfg: keys num_envs (of one run), device, torch_threads, algo (the method) and train; update_threads if it is
+            another number.
         seeds: one per run trained side by side.
     """
     return {
         # rl-games takes seed 0 for "no seed"; our generators are seeded from ``seeds`` either way.
         "seed": int(seeds[0]) or 1,
         "torch_threads": cfg["torch_threads"],
+        "update_threads": cfg.get("update_threads", cfg["torch_threads"]),
         "algo": {"name": AGENT_NAME},
         "config": {
             "env_name": ENV_NAME,

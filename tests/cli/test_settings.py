@@ -59,6 +59,7 @@ def test_what_a_resume_may_change():
         "train.fused",
         "evaluation_episodes",
         "torch_threads",
+        "update_threads",
         "checkpoint_every",
         "keep_checkpoints",
         "video",

@@ -230,6 +230,7 @@ def share_cores(settled: Dict[str, Any], torch_threads: Any) -> Dict[str, Any]:
     shared = dict(settled)
     if torch_threads == "auto":
         shared["torch_threads"] = max(1, cores // 2)
+        shared["update_threads"] = cores
     if shared["sim"].get("threads") == 0:
         shared["sim"] = {**shared["sim"], "threads": cores}
     return shared
