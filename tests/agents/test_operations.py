@@ -1,5 +1,5 @@
-"""How many tensor operations an iteration takes: on a CPU each costs microseconds whatever it computes, and a count does
-not depend on how busy the machine is."""
+"""How many tensor operations an iteration takes: on a CPU each costs microseconds whatever it computes, and a count
+does not depend on how busy the machine is."""
 
 from __future__ import annotations
 
