@@ -21,6 +21,7 @@ constexpr int VEC = 16;      // floats; two registers of AVX2, one of AVX-512
 constexpr int BLOCK = 120;   // rows of one block
 constexpr int GROUPS = 4;    // gradients that the blocks of a policy are summed into, added up in order at the end
 constexpr int STATISTICS = 7;
+constexpr double LEAST_WORK = 2e7;  // about 0.2 ms of one core
 #ifdef __AVX512F__
 constexpr int TILE = 12;     // rows of a tile of the matrix product: 24 accumulators of 32 registers
 #else
@@ -183,12 +184,17 @@ class Pool {  // waits without spinning: the physics' threads have the cores whi
     start_.notify_all();
     for (auto& worker : workers_) worker.join();
   }
-  void run(int count, const std::function<void(int)>& job) {
+  // ``work``: operations of all jobs together; where they are few, waking a thread takes longer than doing its part.
+  void run(int count, double work, const std::function<void(int)>& job) {
+    if (workers_.empty() || count < 2 || work < LEAST_WORK) {
+      for (int i = 0; i < count; i++) job(i);
+      return;
+    }
     {
       std::lock_guard<std::mutex> lock(mutex_);
       job_ = &job, next_ = 0, count_ = count, left_ = count;
     }
-    if (count > 1) start_.notify_all();
+    start_.notify_all();
     while (one()) {
     }
     std::unique_lock<std::mutex> lock(mutex_);
@@ -306,13 +312,14 @@ class Step {
   void run(const Batch& batch, const State& state) {
     const int blocks = (int)((batch.rows + BLOCK - 1) / BLOCK);
     const int groups = blocks < GROUPS ? blocks : GROUPS;
-    pool.run(s.policies, [&](int p) { pack(p, state); });
-    pool.run(s.policies * groups, [&](int job) {
+    const double copied = 10.0 * s.policies * parameters, multiplied = 6.0 * s.policies * batch.rows * parameters;
+    pool.run(s.policies, copied, [&](int p) { pack(p, state); });
+    pool.run(s.policies * groups, multiplied, [&](int job) {
       const int p = job / groups, g = job % groups;
       begin(p, g);
       for (int block = g; block < blocks; block += groups) rows_of_block(p, g, block, batch, state);
     });
-    pool.run(s.policies, [&](int p) { finish(p, groups, batch, state); });
+    pool.run(s.policies, 3.0 * copied, [&](int p) { finish(p, groups, batch, state); });
   }
 
  private:
