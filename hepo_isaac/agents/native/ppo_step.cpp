@@ -17,19 +17,21 @@
 
 namespace {
 
-constexpr int VEC = 16;      // floats; two registers of AVX2, one of AVX-512
+constexpr int PAD = 16;      // columns of a padded matrix are a multiple of it
 constexpr int BLOCK = 120;   // rows of one block
 constexpr int GROUPS = 4;    // gradients that the blocks of a policy are summed into, added up in order at the end
 constexpr int STATISTICS = 7;
 constexpr double LEAST_WORK = 2e7;  // about 0.2 ms of one core
+// VEC: floats of a register (a wider vector type than the machine's goes through memory, twenty times as slow).
+// TILE: rows of a tile of the matrix product, two registers wide: 24 accumulators of 32 registers, or 12 of 16.
 #ifdef __AVX512F__
-constexpr int TILE = 12;     // rows of a tile of the matrix product: 24 accumulators of 32 registers
+constexpr int VEC = 16, TILE = 12;
 #else
-constexpr int TILE = 3;
+constexpr int VEC = 8, TILE = 6;
 #endif
 typedef float Vec __attribute__((vector_size(4 * VEC), aligned(4)));
 
-int padded(int n) { return (n + VEC - 1) / VEC * VEC; }
+int padded(int n) { return (n + PAD - 1) / PAD * PAD; }
 
 // ---- matrix products ------------------------------------------------------------------------------------------
 
@@ -61,7 +63,7 @@ void column_of_tiles(int rows, int inner, const float* a, int64_t row, int64_t c
   for (; i < rows; i++) tile<1, NV>(inner, a + i * row, row, column, b, ldb, c + i * ldc, ldc, add);
 }
 
-// c (rows, columns) = or += a (rows, inner) b (inner, columns); columns is a multiple of VEC.
+// c (rows, columns) = or += a (rows, inner) b (inner, columns); columns is a multiple of PAD.
 void product(int rows, int columns, int inner, const float* a, int64_t row, int64_t column, const float* b,
              int64_t ldb, float* c, int64_t ldc, bool add) {
   int j = 0;
