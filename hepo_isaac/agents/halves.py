@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from hepo_isaac.agents.collection import Collection
-from hepo_isaac.agents.config import TrainConfig
 from hepo_isaac.agents.minibatch import Batch
-from hepo_isaac.agents.policies import Acted, Policies
-from hepo_isaac.agents.rewards import IterationFacts, RewardChannels
+from hepo_isaac.agents.policies import Acted
+from hepo_isaac.agents.rewards import IterationFacts
 from hepo_isaac.agents.rollout import RolloutBuffer
 from hepo_isaac.methods.advantages import MIN_ADVANTAGE_STD, standardize, vtrace
 from hepo_isaac.methods.contrast import (
@@ -26,8 +25,6 @@ from hepo_isaac.methods.contrast import (
     whitened_per_critic,
 )
 from hepo_isaac.methods.losses import gaussian_log_prob, probability_ratio
-from hepo_isaac.methods.method import MethodConfig
-from hepo_isaac.methods.multiplier import Multiplier
 
 
 @dataclass
@@ -50,22 +47,19 @@ class PartnerEstimates:
 class Halves(Collection):
     """Every policy in envs of its own. Arguments as Collection's."""
 
-    def __init__(
-        self,
-        method: MethodConfig,
-        train: TrainConfig,
-        policies: Policies,
-        rewards: RewardChannels,
-        multiplier: Multiplier,
-    ) -> None:
-        super().__init__(method, train, policies, rewards, multiplier)
-        m = method
+    @property
+    def _needs_cross_advantages(self) -> bool:
+        """Whether a rollout's rows need the GAE of the partner's critics."""
+        m = self.method
         by_critics = m.constraint == "reference" and m.contrast != "episode_return"
-        # Whether this rollout's rows need the partner's GAE, or only what the partner's networks say of them.
-        self._needs_cross_advantages = by_critics or m.whitening == "critic" or m.critic_data == "both"
-        self._needs_partner = (
-            self._needs_cross_advantages or m.minibatch_order != "stratified" or m.foreign_advantage == "vtrace"
-        ) and m.num_policies > 1
+        return by_critics or m.whitening == "critic" or m.critic_data == "both"
+
+    @property
+    def _needs_partner(self) -> bool:
+        """Whether they need what the partner's networks say of them."""
+        m = self.method
+        asks = self._needs_cross_advantages or m.minibatch_order != "stratified" or m.foreign_advantage == "vtrace"
+        return asks and m.num_policies > 1
 
     def act(self, obs: Tensor, noise: Tensor) -> Acted:
         """Each block (B, n, .) of envs by its own policy, see Policies.act."""
