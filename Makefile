@@ -85,7 +85,7 @@ $(VENV)/.dev-stamp: $(SPEC) | $(PY)
 
 # Warp's kernels can be checked without a GPU, after minutes of compilation.
 $(VENV)/.slow-stamp: $(SPEC) $(VENV)/.dev-stamp
-	@$(PIP) -e '.[dev,cuda,$(EXTRAS)]'
+	@$(PIP) -e '.[dev,cuda,peers,$(EXTRAS)]'
 	@touch $@
 
 $(VENV38)/.stamp: pyproject.toml constraints-py38.txt

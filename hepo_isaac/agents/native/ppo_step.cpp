@@ -54,13 +54,22 @@ void tile(int inner, const float* a, int64_t row, int64_t column, const float* b
     for (int v = 0; v < NV; v++) *(Vec*)(c + i * ldc + v * VEC) = sum[i][v];
 }
 
+// What is left of the rows after whole tiles, as one lower tile.
+template <int R, int NV>
+void lower_tile(int rows, int inner, const float* a, int64_t row, int64_t column, const float* b, int64_t ldb, float* c,
+                int64_t ldc, bool add) {
+  if (rows == R)
+    tile<R, NV>(inner, a, row, column, b, ldb, c, ldc, add);
+  else if constexpr (R > 1)
+    lower_tile<R - 1, NV>(rows, inner, a, row, column, b, ldb, c, ldc, add);
+}
+
 template <int NV>
 void column_of_tiles(int rows, int inner, const float* a, int64_t row, int64_t column, const float* b, int64_t ldb,
                      float* c, int64_t ldc, bool add) {
   int i = 0;
   for (; i + TILE <= rows; i += TILE) tile<TILE, NV>(inner, a + i * row, row, column, b, ldb, c + i * ldc, ldc, add);
-  for (; i + 3 <= rows; i += 3) tile<3, NV>(inner, a + i * row, row, column, b, ldb, c + i * ldc, ldc, add);
-  for (; i < rows; i++) tile<1, NV>(inner, a + i * row, row, column, b, ldb, c + i * ldc, ldc, add);
+  if (i < rows) lower_tile<TILE - 1, NV>(rows - i, inner, a + i * row, row, column, b, ldb, c + i * ldc, ldc, add);
 }
 
 // c (rows, columns) = or += a (rows, inner) b (inner, columns); columns is a multiple of PAD.

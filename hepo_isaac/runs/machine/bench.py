@@ -20,6 +20,8 @@ from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.locate import robot_tasks
 from hepo_isaac.runs.machine.rig import make_agent, settings
 
+PEERS = ("rl-games", "CleanRL", "skrl", "SB3")
+
 # name -> (bound, whether the ratio must stay above or below it)
 TARGETS: Dict[str, Tuple[float, str]] = {
     "env.step / bare engine": (0.75, ">="),
@@ -27,6 +29,7 @@ TARGETS: Dict[str, Tuple[float, str]] = {
     "HEPO update / PPO": (2.0, "<="),
     "HEPO iteration / PPO": (1.7, "<="),
     "eager update / compiled": (1.6, ">="),
+    **{"%s / ours, %s" % (peer, part): (1.8, ">=") for peer in PEERS for part in ("iteration", "update")},
 }
 
 
@@ -35,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="hepo-isaac bench", description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", default=["FrankaCabinet"], help="names, or all: every robot task")
     parser.add_argument("--env-only", action="store_true", help="leave out the HEPO / PPO comparison")
+    parser.add_argument("--peers", action="store_true", help="against PPO of rl-games, CleanRL, skrl and SB3 instead")
     parser.add_argument("--env-envs", type=int, default=256, help="environments of the env.step comparison")
     parser.add_argument("--train-envs", type=int, default=512, help="environments of the HEPO / PPO comparison")
     parser.add_argument("--blocks", type=int, default=15, help="alternations per comparison")
@@ -42,8 +46,11 @@ def main(arguments: Sequence[str]) -> int:
     args = parser.parse_args(list(arguments))
     found: Dict[str, Dict[str, Any]] = {}
     for task in robot_tasks(args.tasks):
-        found[task] = bench_env(task, args.env_envs, args.blocks)
-        if not args.env_only:
+        if args.peers:
+            found[task] = bench_peers(task, args.train_envs, args.blocks)
+        else:
+            found[task] = bench_env(task, args.env_envs, args.blocks)
+        if not (args.peers or args.env_only):
             found[task].update(bench_algorithms(task, args.train_envs, args.blocks))
         print("%s, device %s, torch threads %d" % (task, _device_name(), torch.get_num_threads()))
         _print(found[task])
@@ -176,6 +183,36 @@ def bench_algorithms(task: str, num_envs: int, blocks: int) -> Dict[str, Any]:
     }
 
 
+# ---- against other libraries ----------------------------------------------------------------------------------
+
+
+def bench_peers(task: str, num_envs: int, blocks: int) -> Dict[str, Any]:
+    """CPU seconds of other libraries' PPO over those of our ppo_h, of whole iterations and of their updates alone: same
+    environments, trunk, rows, minibatches and mini-epochs."""
+    from hepo_isaac.runs.machine.peers import Iterate, Timed, make_peers
+
+    cfg = settings(task, num_envs, "ppo_h", "budget=cpu", "device=cpu", "torch_threads=1", "sim.threads=1")
+    torch.set_num_threads(1)
+    sides: Dict[str, Iterate] = make_peers(cfg)
+    ours = make_agent(cfg)
+    spent = Timed(ours, "collect")
+    sides["ours"] = lambda: spent.split(ours.train_epoch)
+    times: Dict[str, List[Tuple[float, float]]] = {name: [] for name in sides}
+    for block in range(blocks + 1):
+        for name, iterate in sides.items():
+            seconds = iterate()
+            if block:
+                times[name].append(seconds)
+    rows: Dict[str, Any] = {}
+    for name in sides:
+        if name != "ours":
+            pairs = list(zip(times[name], times["ours"]))
+            rows[name + " / ours, iteration"] = _summary([sum(peer) / sum(our) for peer, our in pairs])
+            rows[name + " / ours, update"] = _summary([peer[1] / our[1] for peer, our in pairs])
+    rows["ours, CPU ms an iteration"] = _summary([1e3 * sum(our) for our in times["ours"]])
+    return rows
+
+
 # ---- report -------------------------------------------------------------------------------------------------------
 
 
@@ -190,7 +227,7 @@ def _print(results: Dict[str, Any]) -> None:
 
     table = Table("", "median", "quartiles", "target")
     for name, row in results.items():
-        digits = "%.0f" if "steps/s" in name else "%.2f"
+        digits = "%.0f" if "steps/s" in name or "ms" in name else "%.2f"
         target = ""
         if name in TARGETS:
             bound, sense = TARGETS[name]
