@@ -28,7 +28,7 @@ from hepo_isaac.studies.places import CHECKOUT, DOCS, require_checkout
 HERE = DOCS / "reference"
 # task -> arm (algo, or algo and what is set besides) -> settings; and its seeds.
 ARMS: Dict[str, Dict[str, List[str]]] = {
-    "FrankaCabinet": {"hepo": [], "ppo_h": [], "ppo_j": []},
+    "FrankaCabinet": {algo: ["train.mini_epochs=8"] for algo in ("hepo", "ppo_h", "ppo_j")},
     "Cartpole": {"hepo": []},
     "BallBalance": {"hepo": []},
     "Quadcopter": {"hepo": []},

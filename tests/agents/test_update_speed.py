@@ -12,7 +12,7 @@ import torch
 from hepo_isaac.agents.fused import FusedStep, library
 from hepo_isaac.studies.update_step import CASES, learner, rows
 
-# Measured on an EPYC with AVX-512: 1.70 to 1.85 on FrankaCabinet (docs/performance.md), up to 1.95 beside two trainings,
+# Measured on an EPYC with AVX-512: 1.70 to 1.85 on FrankaCabinet (docs/performance.md), to 1.95 beside two trainings,
 # whose use of the caches hurts the eager side more; 1.56 with AVX2. So a slowdown of 30 % is found on an idle machine
 # (1.70 / 1.3 = 1.31), one of a half also beside them.
 LEAST_RATIO = {16: 1.45, 8: 1.25}
