@@ -21,38 +21,42 @@ from hepo_isaac.methods.method import MethodConfig
 class Minibatch:
     """Rows of one gradient step, each policy's own selection (P, m, .).
 
-    obs (P, m, O) normalised, actions (P, m, A), log_prob (P, m) of the policy that acted; mean (P, m, A) the policy's
-    own old mean; old_values and returns (P, m, 2) of its critics in normalised units; advantage (P, m) what it
-    maximises there; on_policy (P, m) 1 where it acted itself.
+    obs (P, m, O) normalised, actions (P, m, A); mean (P, m, A) the policy's own old mean; old_values and returns
+    (P, m, 2) of its critics in normalised units; advantage (P, m) what it maximises there; on_policy (P, m) 1 where it
+    acted itself; log_prob (P, m) what ratios are taken against: of the policy that acted, or of its own before the
+    update.
     """
 
     obs: Tensor
     actions: Tensor
-    log_prob: Tensor
     mean: Tensor
     old_values: Tensor
     returns: Tensor
     advantage: Tensor
     on_policy: Tensor
+    log_prob: Tensor
 
 
 @dataclass
 class Batch(Minibatch):
     """All rows of a rollout. S runs of R rows each; P policies, each with its own view of all rows of its run.
 
-    Fields as in Minibatch; obs, actions and log_prob are (S, R, .), the others (P, R, .). What a policy does not use
+    Fields as in Minibatch; obs and actions are (S, R, .), the others (P, R, .). What a policy does not use
     of the other's rows is 0 there.
     """
 
     @classmethod
     def from_rollout(cls, buffer: RolloutBuffer, policies: Policies, **per_policy: Tensor) -> Batch:
-        """The rollout's rows with what each policy makes of them."""
+        """The rollout's rows with what each policy makes of them; ratios against who acted unless ``log_prob`` is
+        given."""
         obs = policies.normalize_obs(buffer.rows(buffer.obs))
         runs = policies.num_runs
+        if "log_prob" not in per_policy:
+            behaviour = buffer.rows(buffer.log_prob).reshape(runs, -1)
+            per_policy["log_prob"] = behaviour.repeat_interleave(policies.policies_per_run, 0)
         return cls(
             obs=obs.reshape(runs, -1, obs.shape[-1]),
             actions=buffer.rows(buffer.actions).reshape(runs, -1, policies.num_actions),
-            log_prob=buffer.rows(buffer.log_prob).reshape(runs, -1),
             **per_policy,
         )
 
@@ -60,15 +64,15 @@ class Batch(Minibatch):
 class PackedBatch:
     """A batch as two matrices, so that a minibatch is two gathers; ``unpack`` gives the fields their names back.
 
-    shared: (S R, O + A + 1) obs, actions, log_prob.
-    mine: (P R, A + 6) mean, old values, returns, advantage, on_policy.
+    shared: (S R, O + A) obs, actions.
+    mine: (P R, A + 7) mean, old values, returns, advantage, on_policy, log_prob.
     """
 
     def __init__(self, batch: Batch) -> None:
-        shared = (batch.obs, batch.actions, batch.log_prob.unsqueeze(-1))
-        flags = (batch.advantage.unsqueeze(-1), batch.on_policy.unsqueeze(-1))
-        mine = (batch.mean, batch.old_values, batch.returns, *flags)
-        self.shared, self.mine = torch.cat(shared, -1).flatten(0, 1), torch.cat(mine, -1).flatten(0, 1)
+        numbers = torch.stack((batch.advantage, batch.on_policy, batch.log_prob), -1)
+        mine = (batch.mean, batch.old_values, batch.returns, numbers)
+        self.shared = torch.cat((batch.obs, batch.actions), -1).flatten(0, 1)
+        self.mine = torch.cat(mine, -1).flatten(0, 1)
 
     def gather(self, in_shared: Tensor, in_mine: Tensor) -> Tuple[Tensor, Tensor]:
         """Rows (P, m, .) of both matrices at indices (P, m), see RowPlan.minibatches_of_epoch."""
@@ -79,11 +83,9 @@ class PackedBatch:
     @staticmethod
     def unpack(shared: Tensor, mine: Tensor, num_actions: int) -> Minibatch:
         """What ``gather`` returned, by name."""
-        num_obs = shared.shape[-1] - num_actions - 1
-        obs, actions, log_prob = shared.split((num_obs, num_actions, 1), -1)
-        mean, old_values, returns, advantage, on_policy = mine.split((num_actions, 2, 2, 1, 1), -1)
-        flags = (advantage.squeeze(-1), on_policy.squeeze(-1))
-        return Minibatch(obs, actions, log_prob.squeeze(-1), mean, old_values, returns, *flags)
+        obs, actions = shared.split((shared.shape[-1] - num_actions, num_actions), -1)
+        mean, old_values, returns, numbers = mine.split((num_actions, 2, 2, 3), -1)
+        return Minibatch(obs, actions, mean, old_values, returns, *numbers.unbind(-1))
 
 
 @dataclass

@@ -105,12 +105,12 @@ class Policies:
         """(P, R) probability of every action of a run under each policy now, over that under who acted.
 
         Args:
-            normalized_obs: (S, R, O).  actions: (S, R, A).  log_prob: (S, R) of who acted.
+            normalized_obs: (S, R, O).  actions: (S, R, A).  log_prob: (P, R) of who acted.
         """
         every = self.policies_per_run
         mean, _, log_std = self.net(normalized_obs.repeat_interleave(every, 0))
         now = gaussian_log_prob(actions.repeat_interleave(every, 0), mean, log_std.unsqueeze(1))
-        return probability_ratio(now, log_prob.repeat_interleave(every, 0))
+        return probability_ratio(now, log_prob)
 
     # -- statistics --------------------------------------------------------------------------------------------
     @torch.no_grad()

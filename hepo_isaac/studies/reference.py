@@ -30,7 +30,7 @@ HERE = DOCS / "reference"
 ARMS: Dict[str, Dict[str, List[str]]] = {
     "FrankaCabinet": {algo: ["train.mini_epochs=8"] for algo in ("hepo", "ppo_h", "ppo_j")},
     "Cartpole": {"hepo": []},
-    "BallBalance": {"hepo": []},
+    "BallBalance": {"hepo": ["train.mini_epochs=8"]},
     "Quadcopter": {"hepo": []},
     "Ingenuity": {"hepo": []},
     "Ant": {"hepo": []},

@@ -49,15 +49,16 @@ def rows(of: Learner, obs: int, actions: int) -> Batch:
     per_run = of.plan.policies_per_run
     own = [(block == p % per_run).float() for p in range(policies)]
     taken = torch.randn(runs, count, actions)
+    density = -0.5 * taken.square().sum(-1) - 0.919 * actions
     return Batch(
         obs=torch.randn(runs, count, obs),
         actions=taken,
-        log_prob=-0.5 * taken.square().sum(-1) - 0.919 * actions,
         mean=0.3 * torch.randn(policies, count, actions),
         old_values=torch.randn(policies, count, 2),
         returns=torch.randn(policies, count, 2),
         advantage=torch.randn(policies, count),
         on_policy=torch.stack(own),
+        log_prob=density.repeat_interleave(per_run, 0),
     )
 
 

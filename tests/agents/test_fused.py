@@ -55,6 +55,8 @@ def batch(of, seed=3):
         return torch.randn(*shape, generator=draw)
 
     taken = normal(runs, rows, actions)
+    density = -0.5 * taken.square().sum(-1) - actions * 0.5 * math.log(2 * math.pi)
+    density = density.repeat_interleave(policies // runs, 0)
     on_policy = torch.ones(policies, rows)
     if of.method.num_blocks > 1:
         block = torch.arange(rows) // of.plan.block_rows
@@ -62,12 +64,12 @@ def batch(of, seed=3):
     return Batch(
         obs=normal(runs, rows, obs),
         actions=taken,
-        log_prob=-0.5 * taken.square().sum(-1) - actions * 0.5 * math.log(2 * math.pi) + 0.4 * normal(runs, rows),
         mean=0.3 * normal(policies, rows, actions),
         old_values=normal(policies, rows, 2),
         returns=normal(policies, rows, 2),
         advantage=normal(policies, rows),
         on_policy=on_policy,
+        log_prob=density + 0.4 * normal(policies, rows),
     )
 
 
@@ -176,9 +178,9 @@ def test_one_run_among_others_is_the_run_alone():
     rows = batch(alone)
     alone.update(rows)
     others = batch(among, 9)
-    for name in ("obs", "actions", "log_prob"):
+    for name in ("obs", "actions"):
         getattr(others, name)[:1] = getattr(rows, name)
-    for name in ("mean", "old_values", "returns", "advantage", "on_policy"):
+    for name in ("mean", "old_values", "returns", "advantage", "on_policy", "log_prob"):
         getattr(others, name)[:2] = getattr(rows, name)
     among.update(others)
     assert torch.equal(among.policies.net.flat[:2], alone.policies.net.flat)

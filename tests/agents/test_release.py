@@ -127,7 +127,7 @@ def test_rows_of_each_iteration(preset):
                 drives = np.arange(N * T) // (N * T // 2) == k
                 assert (env_major(it.batch.on_policy[p]) == drives).all()
             log_prob = it.buffer.log_prob[:, 2 * s : 2 * s + 2].reshape(T, N).t().flatten()
-            np.testing.assert_array_equal(env_major(it.batch.log_prob[s]), log_prob.numpy())
+            np.testing.assert_array_equal(env_major(it.batch.log_prob[2 * s + 1]), log_prob.numpy())
 
 
 @both_presets

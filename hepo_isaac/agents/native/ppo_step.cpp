@@ -267,8 +267,8 @@ struct Settings {
 };
 
 struct Batch {
-  const float* shared;        // rows (., observations + actions + 1)
-  const float* mine;          // rows (., actions + 6)
+  const float* shared;        // rows (., observations + actions)
+  const float* mine;          // rows (., actions + 7)
   const int64_t* in_shared;   // (policies, rows)
   const int64_t* in_mine;
   int64_t rows;
@@ -375,7 +375,7 @@ class Step {
     b.output.resize(outputs_size);
     b.gradient.resize(outputs_size);
     b.shared.resize(BLOCK), b.mine.resize(BLOCK);
-    const int64_t shared_width = s.observations + s.actions + 1, mine_width = s.actions + 6;
+    const int64_t shared_width = s.observations + s.actions, mine_width = s.actions + 7;
     for (int i = 0; i < rows; i++) {
       const int64_t at = p * batch.rows + first + i;
       b.shared[i] = batch.shared + batch.in_shared[at] * shared_width;
@@ -461,10 +461,9 @@ class Step {
       if (s.critic_layers)
         for (int j = critic.outputs; j < critic.out_padded; j++) d_value[j] = 0.0f;
       const float* action = b.shared[r] + s.observations;
-      const float behaviour = action[A];
       const float* old_mean = b.mine[r];
       const float *old_value = old_mean + A, *target = old_mean + A + 2;
-      const float advantage = old_mean[A + 4], on = old_mean[A + 5];
+      const float advantage = old_mean[A + 4], on = old_mean[A + 5], before = old_mean[A + 6];
       const float in_actor = partner[0] + on * (own[0] - partner[0]);
       const float in_critic = partner[1] + on * (own[1] - partner[1]);
       const float in_kl = partner[2] + on * (own[2] - partner[2]);
@@ -476,7 +475,7 @@ class Step {
         shifts += shift * shift;
       }
       const float kl = constant_kl + 0.5f * shifts;
-      float log_ratio = -0.5f * squares - log_norm - behaviour;
+      float log_ratio = -0.5f * squares - log_norm - before;
       const bool passes = log_ratio >= -20.0f && log_ratio <= 20.0f;  // torch's clamp selects: a NaN behind it is 0
       log_ratio = log_ratio < -20.0f ? -20.0f : (log_ratio > 20.0f ? 20.0f : log_ratio);
       const float ratio = std::exp(log_ratio);
