@@ -158,7 +158,7 @@ def _fit_minibatch(out: DictConfig, mine: Sequence[str], budget_envs: Any) -> No
     batch = out.num_envs * out.train.horizon_length
     if batch % size:
         wanted = round(size * out.num_envs / budget_envs)
-        out.train.minibatch_size = nearest_divisors(batch, wanted, num_policies(out.algo))[0]
+        out.train.minibatch_size = nearest_divisors(batch, wanted, num_blocks(out.algo))[0]
 
 
 def _positive(*values: Any) -> bool:
@@ -168,6 +168,11 @@ def _positive(*values: Any) -> bool:
 def num_policies(algo: Mapping[str, Any]) -> int:
     """Policies that an algorithm trains: one per objective."""
     return len(algo["objectives"])
+
+
+def num_blocks(algo: Mapping[str, Any]) -> int:
+    """Blocks that a run's envs are divided into: one per policy, or as many as its shares add up to."""
+    return sum(algo.get("shares") or ()) or num_policies(algo)
 
 
 def cuda_available() -> bool:
@@ -297,14 +302,16 @@ def _check_batch(cfg: DictConfig) -> None:
     """Environments split evenly over the policies, and the batch over the minibatches."""
     from hepo_isaac.agents.config import train_config
 
-    envs, policies = int(cfg.num_envs), num_policies(cfg.algo)
-    if envs % policies:
+    envs, policies, blocks = int(cfg.num_envs), num_policies(cfg.algo), num_blocks(cfg.algo)
+    if envs % blocks:
+        shares = " in shares of %s" % ":".join(map(str, cfg.algo.shares)) if cfg.algo.get("shares") else ""
+        below = max(envs - envs % blocks, blocks)
         raise UserError(
-            "num_envs=%d cannot be split over the %d policies of algo=%s; use an even number, e.g. %d or %d"
-            % (envs, policies, cfg.algo.name, max(envs - 1, 2), envs + 1)
+            "num_envs=%d cannot be split over the %d policies of algo=%s%s; use a multiple of %d, e.g. %d or %d"
+            % (envs, policies, cfg.algo.name, shares, blocks, below, below + blocks)
         )
     try:
-        train_config(OmegaConf.to_container(cfg.train, resolve=True)).minibatches(envs, policies)  # type: ignore[arg-type]
+        train_config(OmegaConf.to_container(cfg.train, resolve=True)).minibatches(envs, blocks)  # type: ignore[arg-type]
     except ValueError as error:
         raise UserError(str(error)) from error
 

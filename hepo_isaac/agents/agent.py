@@ -23,6 +23,7 @@ from hepo_isaac.agents.run_axis import join_runs, select_run
 from hepo_isaac.agents.statistics import Statistics
 from hepo_isaac.agents.stopwatch import Stopwatch
 from hepo_isaac.agents.weights import load_agent
+from hepo_isaac.agents.window import ReturnWindow
 from hepo_isaac.errors import Notice, UnstablePhysicsError, UserError
 from hepo_isaac.methods.method import method_from_config
 
@@ -180,9 +181,15 @@ class HepoAgent(BaseAlgorithm):
 
     def learn(self, last_obs: Tensor) -> Dict[str, Tensor]:
         """Advantages, policy update, alpha; returns per-policy statistics (P,)."""
+        assert self.meter is not None
         returns, counts = self._episodes()
-        facts = IterationFacts(self.iteration, self.max_iterations, returns, counts)
-        return self.learner.learn(self.buffer, last_obs, facts)
+        window = self.meter.window
+        seen = None if window is None else window.look()
+        facts = IterationFacts(self.iteration, self.max_iterations, returns, counts, seen)
+        stats = self.learner.learn(self.buffer, last_obs, facts)
+        if window is not None and self.learner.replaced is not None:
+            window.discard(self.learner.replaced)
+        return stats
 
     def _draw_noise(self) -> None:
         """Standard normal noise, each run from its own generator."""
@@ -194,11 +201,22 @@ class HepoAgent(BaseAlgorithm):
         if self.meter is None:
             names = ["return_task", "return_heuristic", *("terms/" + n for n in infos["term_names"])]
             ends = ["episode/" + n for n in infos["metric_names"]]
-            self.meter = EpisodeMeter(self.num_envs, self.learner.num_policies, names, ends, self._device)
+            self.meter = self._new_meter(names, ends)
             self._restore_meter()
         self._diverged |= infos["bad"]
         acting = self.learner.collection.acting()
         self.meter.update(torch.cat((rewards, infos["terms"]), 1), infos["metrics"], done, infos["counted"], acting)
+
+    def _new_meter(self, names: List[str], ends: List[str]) -> EpisodeMeter:
+        policies, window = self.learner.policies, None
+        if self.method.compares_windows:
+            owners = policies.owners
+            owners = torch.arange(policies.num_policies, device=self._device) if owners is None else owners
+            episodes = self.method.references.window_episodes
+            sizes = (policies.num_policies, self.num_envs, self.num_runs, episodes)
+            window = ReturnWindow(owners, *sizes, self._device)
+        count = (self.num_envs, policies.num_policies)
+        return EpisodeMeter(*count, names, ends, self._device, policies.owners, window)
 
     def _episodes(self) -> Tuple[Tensor, Tensor]:
         """(S, Q) mean J and number of the episodes that ended in this rollout."""
@@ -216,7 +234,10 @@ class HepoAgent(BaseAlgorithm):
         per_policy["sigma"] = learner.policies.net.log_std.detach().exp().mean(1)
         per_run = {"bad_worlds": self._diverged.view(self.num_runs, -1).sum(1).float()}
         if self.method.constraint != "none":
-            per_run.update(alpha=learner.multiplier.value, alpha_gradient=learner.multiplier.gradient)
+            per_run["alpha"] = learner.multiplier.value
+            if self.method.constraint != "references":
+                per_run["alpha_gradient"] = learner.multiplier.gradient
+        per_run.update(learner.collection.metrics())
         gathered = Statistics(self.policy_names, self.meter.column_names(), self.num_runs)
         shared = self.vec_env.statistics()
         metrics = gathered.read(self.meter.take(), per_policy, per_run, shared)

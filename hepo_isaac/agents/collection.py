@@ -63,6 +63,15 @@ class Collection(ABC):
         """
         return self._recorded
 
+    def look(self, facts: IterationFacts) -> Optional[Tensor]:
+        """What the windows of episodes say; (P,) int64, the policy that each one's weights are taken from from now on
+        (itself: none), or None where no policy ever takes another's."""
+        return None
+
+    def metrics(self) -> Dict[str, Tensor]:
+        """(S,) what there is to report besides the multiplier."""
+        return {}
+
     def finish_iteration(self) -> None:
         """Called last."""
 

@@ -19,8 +19,8 @@ EVALUATION_STREAM = 0x5BD1E995
 def evaluate_policies(agent: HepoAgent, episodes: int) -> List[Dict[str, Any]]:
     """Undiscounted returns of stochastic policies, over fresh episodes from their beginning; one dict per run.
 
-    Each policy plays in its own N / P envs, the same number of episodes in each env (so short ones are not favoured),
-    at least ``episodes`` in all. Environment and random streams are put back afterwards.
+    Each policy plays in envs of its own, the same number of episodes in each env (so short ones are not favoured), at
+    least ``episodes`` in all. Environment and random streams are put back afterwards.
 
     Returns:
         Per run {"episodes": n, policy: {"return_task", "return_task_se", "return_heuristic", "return_heuristic_se"}};
@@ -29,22 +29,25 @@ def evaluate_policies(agent: HepoAgent, episodes: int) -> List[Dict[str, Any]]:
     policies, env, device = agent.learner.policies, agent.vec_env, agent.device
     saved = env.get_env_state()
     count = policies.num_policies
-    n = agent.num_envs // count
-    share = -(-episodes // n)
+    owners = policies.owners if policies.owners is not None else torch.arange(count, device=device)
+    blocks = len(owners)
+    n = agent.num_envs // blocks
+    share = -(-episodes // (n * min(policies.shares)))
+    mine = (owners == torch.arange(count, device=device).unsqueeze(1)).to(torch.float32)
     noise_source = [torch.Generator(device).manual_seed(g.initial_seed() ^ EVALUATION_STREAM) for g in agent.generators]
     moments = torch.zeros(count, 4, device=device)
     counts = torch.zeros(count, device=device)
 
     def act(obs: Tensor) -> Tensor:
-        shape = (policies.policies_per_run, n, policies.num_actions)
+        shape = (sum(policies.shares), n, policies.num_actions)
         noise = torch.cat([torch.randn(shape, generator=g, device=device) for g in noise_source])
-        return policies.act(obs.view(count, n, -1), noise)[0].reshape(agent.num_envs, -1)
+        return policies.act(obs.view(blocks, n, -1), noise)[0].reshape(agent.num_envs, -1)
 
     for step in play_shares(env, act, share, env.reset(random_start=False)):
         ended = (step.ended & ~step.infos["bad"]).to(step.sums.dtype)
         row = torch.cat((step.sums, step.sums * step.sums), 1) * ended.unsqueeze(1)
-        moments += row.view(count, n, 4).sum(1)
-        counts += ended.view(count, n).sum(1)
+        moments += (row.view(blocks, n, 4).sum(1) * mine.unsqueeze(-1)).sum(1)
+        counts += (ended.view(blocks, n).sum(1) * mine).sum(1)
     env.set_env_state(saved)
     return _by_run(agent, moments, counts)
 

@@ -51,7 +51,7 @@ class _Batch(ctypes.Structure):
     _fields_ = [
         *((name, _POINTER) for name in ("shared", "mine", "in_shared", "in_mine")),
         ("rows", ctypes.c_int64),
-        *((name, _POINTER) for name in ("weights", "old_log_std", "channels", "mask")),
+        *((name, _POINTER) for name in ("weights", "old_log_std", "channels", "mask", "counts")),
     ]
 
 
@@ -227,6 +227,7 @@ class FusedStep:
         in_shared: Tensor,
         in_mine: Tensor,
         weights: Tensor,
+        counts: Optional[Tensor],
         old_log_std: Tensor,
         statistics: Tensor,
         mask: Optional[Tensor],
@@ -234,7 +235,7 @@ class FusedStep:
         """One step; returns the KL (P,).
 
         Args:
-            in_shared, in_mine: (P, m) int64, see PackedBatch.gather.  weights: RowWeights.packed.
+            in_shared, in_mine: (P, m) int64, see PackedBatch.gather.  weights, counts: of RowWeights.
             old_log_std: (P, A).  statistics: (P, 7), added to.  mask: (P, D) factors of the gradient, or None.
         """
         flat, adam = self._net.flat, self._optimizer
@@ -249,6 +250,7 @@ class FusedStep:
             first.shape[1],
             *map(_address, (weighted, spread, self._channels)),
             None if mask is None else _address(mask),
+            None if counts is None else _address(counts),
         )
         state = _State(
             *map(_address, (flat, adam.exp_avg, adam.exp_avg_sq, adam.steps, adam.learning_rate)),

@@ -18,6 +18,7 @@ from hepo_isaac.agents.fused import FusedStep, reason
 from hepo_isaac.agents.graph import CapturedStep
 from hepo_isaac.agents.halves import Halves
 from hepo_isaac.agents.loss import STATISTICS, kl_of_step, ppo_loss, statistics
+from hepo_isaac.agents.members import Members
 from hepo_isaac.agents.minibatch import Batch, PackedBatch, RowPlan, RowWeights
 from hepo_isaac.agents.optimizer import StackedAdam
 from hepo_isaac.agents.policies import Acted, Policies
@@ -54,19 +55,24 @@ class Learner:
         self.method, self.train, self.device = method, train, device
         self.num_runs, self.generators = len(generators), list(generators)
         self.plan = RowPlan(method, train, num_envs, self.generators, device)
-        self.policies = Policies(method.num_policies, train, num_obs, num_actions, generators, device, num_states)
+        sizes = (num_obs, num_actions)
+        shares = method.shares if method.collection == "members" else ()
+        self.policies = Policies(method.num_policies, train, *sizes, generators, device, num_states, shares)
         self.num_policies = p = self.policies.num_policies
         self.optimizer = StackedAdam(self.policies.net.flat, torch.full((p,), train.learning_rate, device=device))
         self.multiplier = Multiplier(method.multiplier, self.num_runs, device)
         self.potential = self._potential(num_obs, num_actions)
         self.rewards = RewardChannels(method, train, self.multiplier, self.potential)
-        collection: Type[Collection] = Turns if method.collection == "alternating" else Halves
+        kinds: Dict[str, Type[Collection]] = {"halves": Halves, "members": Members, "alternating": Turns}
+        collection = kinds[method.collection]
         self.collection: Collection = collection(method, train, self.policies, self.rewards, self.multiplier)
         critics = torch.tensor(method.critic_channels(), dtype=torch.float32, device=device)
         self.critic_channels = critics.repeat(self.num_runs, 1)
         self._gradient_mask: Optional[Tensor] = None
         self._adapts = torch.ones(p, dtype=torch.bool, device=device)  # whose learning rate follows its KL
         self._stats = torch.zeros(p, len(STATISTICS), device=device)
+        # (P,) bool: whose weights were replaced by another's at the end of the last iteration; None: never anyone's.
+        self.replaced: Optional[Tensor] = None
         self.optimizer.zero_grad()  # the gradient exists before anything is captured
         self.minibatch_step = CapturedStep(self._minibatch_step, train.graph_update, device)
         self.fused: Optional[FusedStep] = None
@@ -114,8 +120,13 @@ class Learner:
         if self.method.contrast_after_update:
             self.collection.record_after_update(buffer, last_obs, facts)
         moving = self.collection.after_update(batch)
-        if self.method.constraint != "none":
+        if self.method.constraint not in ("none", "references"):
             self.multiplier.update(moving)
+        source = self.collection.look(facts)
+        if source is not None:
+            self.policies.take(source)
+            self.optimizer.take(source)
+        self.replaced = None if source is None else source != torch.arange(len(source), device=self.device)
         self.collection.finish_iteration()
         self.policies.observe(buffer.rows(buffer.obs))  # only now, so that it stood still while ratios were taken
         return stats
@@ -138,7 +149,8 @@ class Learner:
     # -- update ------------------------------------------------------------------------------------------------
     def update(self, batch: Batch) -> Dict[str, Tensor]:
         """Mini-epochs of minibatch steps; returns per-policy statistics (P,) by name."""
-        packed, weights = PackedBatch(batch), self.plan.loss_weights().packed()
+        packed, row_weights = PackedBatch(batch), self.plan.loss_weights()
+        weights, counts = row_weights.packed(), row_weights.counts
         old_log_std = self.policies.net.log_std.detach().clone()
         self._stats.zero_()
         c = self.train
@@ -147,9 +159,11 @@ class Learner:
             epoch_kl = torch.zeros(self.num_policies, device=self.device)
             for indices in self.plan.minibatches_of_epoch():
                 if self.fused is not None:
-                    kl = self.fused(packed, *indices, weights, old_log_std, self._stats, self._gradient_mask)
+                    kl = self.fused(packed, *indices, weights, counts, old_log_std, self._stats, self._gradient_mask)
                 else:
-                    kl = self.minibatch_step(*packed.gather(*indices), weights, old_log_std)
+                    kl = self.minibatch_step(
+                        *packed.gather(*indices), weights, old_log_std, *([] if counts is None else [counts])
+                    )
                 epoch_kl += kl
                 steps += 1
                 if c.lr_schedule == "minibatch":
@@ -167,17 +181,19 @@ class Learner:
         new = adapt_learning_rate(rate, kl, self.train.kl_threshold, (self.train.min_lr, self.train.max_lr))
         rate.copy_(torch.where(self._adapts, new, rate))
 
-    def _minibatch_step(self, shared: Tensor, mine: Tensor, weights: Tensor, old_log_std: Tensor) -> Tensor:
+    def _minibatch_step(
+        self, shared: Tensor, mine: Tensor, weights: Tensor, old_log_std: Tensor, counts: Optional[Tensor] = None
+    ) -> Tensor:
         """One gradient step; returns the KL (P,). Takes and returns tensors alone, so that CUDA can capture it.
 
         Args:
-            shared, mine: what PackedBatch.gather returned.  weights: RowWeights.packed.  old_log_std: (P, A).
+            shared, mine: what PackedBatch.gather returned.  weights, counts: of RowWeights.  old_log_std: (P, A).
         """
         net, train = self.policies.net, self.train
         rows = PackedBatch.unpack(shared, mine, self.policies.num_actions)
         self.optimizer.zero_grad()
         mean, values, log_std = net(rows.obs)
-        weighted = RowWeights.unpack(weights)
+        weighted = RowWeights.unpack(weights, counts)
         outputs = (mean, values, log_std)
         loss = ppo_loss(rows, weighted, *outputs, self.critic_channels, self.method.dual_clip, train)
         loss.total.sum().backward()

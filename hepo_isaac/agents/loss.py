@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Tuple
 
 import torch
 from torch import Tensor
@@ -33,13 +34,15 @@ STATISTICS = (
 
 @dataclass
 class Loss:
-    """total, actor and critic (P,); ratio (P, m) of every row; weights of rows in the KL's mean (P, m)."""
+    """total, actor and critic (P,); ratio (P, m) of every row; weights of rows in the KL's mean (P, m); kinds, see
+    RowWeights.kinds."""
 
     total: Tensor
     actor: Tensor
     critic: Tensor
     ratio: Tensor
     in_kl: Tensor
+    kinds: Tuple[Tensor, Tensor]
 
 
 def ppo_loss(
@@ -70,7 +73,7 @@ def ppo_loss(
     bound = (mean_bound_loss(mean) * in_kl).sum(1)
     entropy = log_std.sum(-1)  # up to a constant
     total = actor + 0.5 * train.critic_coef * critic + train.bounds_loss_coef * bound - train.entropy_coef * entropy
-    return Loss(total, actor, critic, ratio, in_kl)
+    return Loss(total, actor, critic, ratio, in_kl, weights.kinds(rows.on_policy))
 
 
 def kl_of_step(rows: Minibatch, loss: Loss, old_log_std: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
@@ -82,8 +85,8 @@ def kl_of_step(rows: Minibatch, loss: Loss, old_log_std: Tensor, mean: Tensor, l
 def statistics(rows: Minibatch, loss: Loss, kl: Tensor, grad_norm: Tensor, clip: float) -> Tensor:
     """(P, len(STATISTICS)) of one step."""
     clipped = ((loss.ratio - 1.0).abs() > clip).to(loss.ratio.dtype)
-    off_policy = 1.0 - rows.on_policy
-    own = (clipped * rows.on_policy).sum(1) / rows.on_policy.sum(1).clamp_min(1.0)
+    on_policy, off_policy = loss.kinds
+    own = (clipped * on_policy).sum(1) / on_policy.sum(1).clamp_min(1.0)
     foreign = (clipped * off_policy).sum(1) / off_policy.sum(1).clamp_min(1.0)
     ess = effective_sample_fraction(loss.ratio, off_policy)
     return torch.stack((loss.actor, loss.critic, kl, own, foreign, ess, grad_norm), 1)

@@ -6,7 +6,7 @@ A run's rows are laid out block by block (one block per policy, or one for both 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -91,24 +91,40 @@ class PackedBatch:
 @dataclass
 class RowWeights:
     """Weight of one own and of one partner's row in a minibatch's means of the three losses: (P, 3) each, the columns
-    being actor, critic, KL (and the bound on means)."""
+    being actor, critic, KL (and the bound on means).
+
+    counts: (P,) how many of a minibatch's m rows are a policy's, where they are not all; the others repeat a row.
+    """
 
     own: Tensor
     partner: Tensor
+    counts: Optional[Tensor] = None
 
     def packed(self) -> Tensor:
         """(2, P, 3), for a captured step."""
         return torch.stack((self.own, self.partner))
 
     @classmethod
-    def unpack(cls, packed: Tensor) -> RowWeights:
+    def unpack(cls, packed: Tensor, counts: Optional[Tensor] = None) -> RowWeights:
         """What ``packed`` returned."""
-        return cls(packed[0], packed[1])
+        return cls(packed[0], packed[1], counts)
+
+    def kinds(self, on_policy: Tensor) -> Tuple[Tensor, Tensor]:
+        """(P, m) 1 where a row is a policy's own, and where it is another's; 0 in both where it only fills up."""
+        if self.counts is None:
+            return on_policy, 1.0 - on_policy
+        real = torch.arange(on_policy.shape[1], device=on_policy.device) < self.counts.unsqueeze(1)
+        return on_policy * real, (1.0 - on_policy) * real
 
     def of_rows(self, on_policy: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """Weights (P, m) of rows in the actor's, the critic's and the KL's mean."""
         own, partner = self.own.unsqueeze(1), self.partner.unsqueeze(1)
-        actor, critic, kl = (partner + on_policy.unsqueeze(-1) * (own - partner)).unbind(-1)
+        if self.counts is None:
+            weights = partner + on_policy.unsqueeze(-1) * (own - partner)
+        else:
+            mine, theirs = self.kinds(on_policy)
+            weights = mine.unsqueeze(-1) * own + theirs.unsqueeze(-1) * partner
+        actor, critic, kl = weights.unbind(-1)
         return actor, critic, kl
 
 
@@ -139,18 +155,35 @@ class RowPlan:
         self.block_rows = num_envs // blocks * train.horizon_length
         self.run_rows = self.block_rows * method.num_blocks
         self.by_block = method.minibatch_order == "stratified" and method.num_blocks > 1
-        self._own_size = self.block_rows // self.minibatches
-        share = max(1, int(self._own_size * method.off_policy_fraction))
-        self._partner_size = share if self.by_block and method.share_data != "none" else 0
-        sharing = [method.share_data in ("both", "pi"), method.share_data in ("both", "reference")]
-        sharing = sharing if self.policies_per_run == 2 else [False]
-        self._shares = torch.tensor(sharing, dtype=torch.float32, device=device).repeat(runs)
+        # Rows of a run that each policy acted for, and where they begin; where policies take turns, all are everyone's.
+        shares = method.env_shares if method.collection != "alternating" else (1,) * self.policies_per_run
+        self._sizes = [share * self.block_rows for share in shares]
+        self._starts = [sum(self._sizes[:q]) for q in range(len(shares))]
+        if method.collection == "alternating":
+            self._starts = [0] * len(shares)
+        # Of a minibatch: own rows, and rows of each other policy that it learns from.
+        self._own = [size // self.minibatches for size in self._sizes]
+        self._foreign = [self._foreign_sizes(q) for q in range(self.policies_per_run)]
+        self._shares = torch.tensor([bool(f) for f in method.uses], dtype=torch.float32, device=device).repeat(runs)
         policies = torch.arange(runs * self.policies_per_run, device=device).unsqueeze(1)
         self._in_shared = policies // self.policies_per_run * self.run_rows
         self._in_mine = policies * self.run_rows
-        self._own_block = policies % self.policies_per_run * self.block_rows
-        self._other_block = (self.policies_per_run - 1 - policies % self.policies_per_run) * self.block_rows
+        lengths = [own + sum(foreign.values()) for own, foreign in zip(self._own, self._foreign)]
+        self.counts: Optional[Tensor] = None
+        if self.by_block and len(set(lengths)) > 1:
+            self.counts = torch.tensor(lengths, device=device).repeat(runs)
+        self._longest = max(lengths)
         self._fixed = self._fixed_order(train.horizon_length)
+
+    def _foreign_sizes(self, policy: int) -> Dict[int, int]:
+        """Rows of every other policy's in a minibatch of ``policy``."""
+        m = self._method
+        if not self.by_block or m.share_data == "none":
+            return {}
+        # With two policies of which one shares, both have the rows, so that they stay one kernel; weights decide.
+        others = [k for k in range(self.policies_per_run) if k != policy]
+        others = others if self.policies_per_run == 2 else [k for k in others if k in m.uses[policy]]
+        return {k: max(1, int(self._own[k] * m.off_policy_fraction)) for k in others}
 
     # -- weights -----------------------------------------------------------------------------------------------
     def loss_weights(self) -> RowWeights:
@@ -163,15 +196,27 @@ class RowPlan:
         m = self._method
         shares, one = self._shares, torch.ones_like(self._shares)
         if self.by_block or self.policies_per_run == 1:
-            own, partner = 1.0 / self._own_size, 1.0 / max(1, self._partner_size)
-            half = 0.5 if m.critic_data == "both" and self._partner_size else 0.0
+            own = self._per_policy([1.0 / n for n in self._own])
+            partner = self._per_policy([1.0 / max(1, sum(f.values())) for f in self._foreign])
+            # Others' part in what a policy learns from is their part of the envs.
+            part = self._per_policy([self._part(q) for q in range(self.policies_per_run)])
+            both = part if m.critic_data == "both" and self._foreign[0] else 0.0 * one
             return RowWeights(
-                own=torch.stack(((1.0 - 0.5 * shares) * own, (1.0 - half) * own * one, own * one), 1),
-                partner=torch.stack((0.5 * shares * partner, half * partner * one, 0.0 * one), 1),
+                own=torch.stack(((1.0 - part * shares) * own, (1.0 - both) * own, own), 1),
+                partner=torch.stack((part * shares * partner, both * partner, 0.0 * one), 1),
+                counts=self.counts,
             )
         each = one * self.minibatches / self.run_rows
         critic = each if m.critic_data == "both" else 0.0 * one
         return RowWeights(own=torch.stack((each, each, each), 1), partner=torch.stack((each * shares, critic, each), 1))
+
+    def _per_policy(self, values: Sequence[float]) -> Tensor:
+        """(P,) one value for each policy of a run."""
+        return torch.tensor(values, dtype=torch.float32, device=self._device).repeat(len(self._generators))
+
+    def _part(self, policy: int) -> float:
+        others = sum(self._sizes[k] for k in self._foreign[policy])
+        return others / (others + self._sizes[policy])
 
     # -- order -------------------------------------------------------------------------------------------------
     def minibatches_of_epoch(self) -> List[Tuple[Tensor, Tensor]]:
@@ -184,16 +229,37 @@ class RowPlan:
             return self._fixed
         if not self.by_block:
             return self._permutation(self.run_rows).split(self.run_rows // self.minibatches, 1)
-        own = (self._permutation(self.block_rows) + self._own_block).split(self._own_size, 1)
-        if not self._partner_size:
-            return own
-        other = (self._permutation(self.block_rows) + self._other_block).split(self._own_size, 1)
-        return [torch.cat((mine, theirs[:, : self._partner_size]), 1) for mine, theirs in zip(own, other)]
+        own = self._shuffled()
+        others = self._shuffled() if any(self._foreign) else own
+        return [self._minibatch(own, others, i) for i in range(self.minibatches)]
+
+    def _minibatch(self, own: Sequence[Tensor], others: Sequence[Tensor], index: int) -> Tensor:
+        """(P, m) rows of the ``index``-th minibatch, filled up with a policy's first row where it has fewer."""
+        rows: List[Tensor] = []
+        for q, foreign in enumerate(self._foreign):
+            first = index * self._own[q]
+            parts = [own[q][:, first : first + self._own[q]]]
+            for k, size in foreign.items():
+                first = index * self._own[k]
+                parts.append(others[k][:, first : first + size])
+            mine = torch.cat(parts, 1)
+            missing = self._longest - mine.shape[1]
+            rows.append(torch.cat((mine, mine[:, :1].expand(-1, missing)), 1) if missing else mine)
+        return torch.stack(rows, 1).flatten(0, 1)
+
+    def _shuffled(self) -> List[Tensor]:
+        """For each policy of a run, (S, size) its rows in an order drawn from every run's generator; policies with as
+        many rows share the order."""
+        drawn = {size: self._permutations(size) for size in dict.fromkeys(self._sizes)}
+        return [drawn[size] + start for size, start in zip(self._sizes, self._starts)]
+
+    def _permutations(self, rows: int) -> Tensor:
+        """(S, rows) a shuffle per run, from that run's generator."""
+        return torch.stack([torch.randperm(rows, generator=g, device=self._device) for g in self._generators])
 
     def _permutation(self, rows: int) -> Tensor:
-        """(P, rows) a shuffle per run, from that run's generator; its policies share it."""
-        runs = [torch.randperm(rows, generator=g, device=self._device) for g in self._generators]
-        return torch.stack(runs).repeat_interleave(self.policies_per_run, 0)
+        """(P, rows) a shuffle per run that its policies share."""
+        return self._permutations(rows).repeat_interleave(self.policies_per_run, 0)
 
     def _fixed_order(self, horizon: int) -> Optional[Sequence[Tensor]]:
         """The released orders, never shuffled: env after env, block after block ("contiguous", so a minibatch has

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -85,13 +85,14 @@ class PolicyStack(nn.Module):
         critic = self._layers[split:]
         return actor, [critic[0][0], *(out for _, out in critic)] if critic else []
 
-    def _views(self) -> Tuple[List[Tuple[Tensor, Tensor]], Tensor]:
-        """Layer weights (P, in, out) and biases (P, 1, out), and log sigma (P, A)."""
-        parts = torch.split(self.flat, self._sizes, dim=1)
+    def _views(self, owners: Optional[Tensor] = None) -> Tuple[List[Tuple[Tensor, Tensor]], Tensor]:
+        """Layer weights (P, in, out) and biases (P, 1, out), and log sigma (P, A); of ``owners`` (B,) only."""
+        flat = self.flat if owners is None else self.flat.index_select(0, owners)
+        parts = torch.split(flat, self._sizes, dim=1)
         layers = []
         for i, (fan_in, fan_out) in enumerate(self._layers):
-            weight = parts[2 * i].view(self.num_policies, fan_in, fan_out)
-            layers.append((weight, parts[2 * i + 1].view(self.num_policies, 1, fan_out)))
+            weight = parts[2 * i].view(len(flat), fan_in, fan_out)
+            layers.append((weight, parts[2 * i + 1].view(len(flat), 1, fan_out)))
         return layers, parts[-1]
 
     @property
@@ -99,16 +100,17 @@ class PolicyStack(nn.Module):
         """(P, A) state-independent log standard deviations."""
         return self.flat[:, -self.num_actions :]
 
-    def forward(self, obs: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    def forward(self, obs: Tensor, owners: Optional[Tensor] = None) -> Tuple[Tensor, Tensor, Tensor]:
         """Evaluate each policy on its own rows.
 
         Args:
             obs: (P, B, O) normalised observations.
+            owners: (P',) whose network answers each block, where blocks and policies are not the same; P' for P then.
 
         Returns:
             mean (P, B, A), value (P, B, C) in normalised units, log_std (P, A).
         """
-        layers, log_std = self._views()
+        layers, log_std = self._views(owners)
         split, seen = self._actor_layers, self.num_obs - self.num_states
         if self.num_states:
             return self._mlp(layers[:split], obs[..., :seen]), self._mlp(layers[split:], obs[..., seen:]), log_std

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Optional
+from typing import Dict, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -24,10 +24,19 @@ class RunningMeanStd:
 
     def update(self, batch: Tensor, groups: Optional[Tensor] = None) -> None:
         """Merge a batch (S, B, K), into the groups where ``groups`` (S,) bool is true or into all."""
+        var, mean = torch.var_mean(batch.to(torch.float64), dim=1, correction=0)
+        self._merge(var, mean, batch.shape[1], groups)
+
+    def update_ragged(self, batches: Sequence[Tensor]) -> None:
+        """Merge Q batches (S, B_q, K) of different lengths into the groups S Q, which go run by run."""
+        found = [torch.var_mean(batch.to(torch.float64), dim=1, correction=0) for batch in batches]
+        var, mean = (torch.stack(parts, 1).flatten(0, 1) for parts in zip(*found))
+        sizes = torch.tensor([[float(b.shape[1])] for b in batches], dtype=torch.float64)
+        self._merge(var, mean, sizes.repeat(len(batches[0]), 1).to(mean.device), None)
+
+    def _merge(self, var: Tensor, mean: Tensor, n: Union[int, Tensor], groups: Optional[Tensor]) -> None:
         if self.frozen:
             return
-        n = batch.shape[1]
-        var, mean = torch.var_mean(batch.to(torch.float64), dim=1, correction=0)
         total = self.count + n
         delta = mean - self.mean
         moment = self.var * self.count + var * n + delta * delta * (self.count * n / total)
@@ -66,9 +75,12 @@ class ValueNormalizer(RunningMeanStd):
         super().__init__(num_groups, size, device)
         self.var.zero_()
 
-    def denormalize(self, values: Tensor) -> Tensor:
-        """Network output (P, B, C) -> reward units."""
-        return values * self.std(0.0).unsqueeze(1) + self.mean.to(torch.float32).unsqueeze(1)
+    def denormalize(self, values: Tensor, owners: Optional[Tensor] = None) -> Tensor:
+        """Network output (P, B, C) -> reward units; of ``owners``, see PolicyStack.forward."""
+        std, mean = self.std(0.0), self.mean.to(torch.float32)
+        if owners is not None:
+            std, mean = std.index_select(0, owners), mean.index_select(0, owners)
+        return values * std.unsqueeze(1) + mean.unsqueeze(1)
 
     def normalize_targets(self, x: Tensor, clip: float = 5.0) -> Tensor:
         """Reward units (P, B, C) -> network targets."""

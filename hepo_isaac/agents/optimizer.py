@@ -51,6 +51,12 @@ class StackedAdam:
         else:
             self.flat.grad.zero_()
 
+    @torch.no_grad()
+    def take(self, source: Tensor) -> None:
+        """Policy p goes on with the moments, steps and rate of policy ``source[p]``, (P,) int64."""
+        for tensor in (self.exp_avg, self.exp_avg_sq, self.steps, self.learning_rate):
+            tensor.copy_(tensor.index_select(0, source))
+
     _STATE = ("exp_avg", "exp_avg_sq", "steps", "learning_rate")
 
     def state_dict(self) -> Dict[str, Any]:

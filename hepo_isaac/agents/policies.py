@@ -6,7 +6,7 @@ reads a tensor's value on the host, and nothing learns: who trains them is agent
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -31,6 +31,10 @@ class Policies:
         policies_per_run: Q.  train: widths, activation, and whether observations are normalised.
         num_obs, num_actions: O, A.  num_states: how many of the O only the critics see, the last ones.
         generators: one per run, on ``device``; they draw the initial weights.
+        shares: how many of a run's blocks of envs each policy acts in; empty: one.
+
+    Attributes:
+        owners: (B,) which policy acts in each block of envs, or None where block p is policy p's.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Policies:
         generators: Sequence[torch.Generator],
         device: torch.device,
         num_states: int = 0,
+        shares: Sequence[int] = (),
     ) -> None:
         self.num_runs, self.policies_per_run = len(generators), policies_per_run
         self.num_policies = p = self.num_runs * policies_per_run
@@ -53,6 +58,10 @@ class Policies:
         self.value_norm = ValueNormalizer(p, 2, device)
         # Policy p's partner is the other one of its run; where there is one policy, itself.
         self.partner = torch.arange(p, device=device).view(-1, policies_per_run).flip(1).reshape(-1)
+        self.shares = tuple(shares) or (1,) * policies_per_run
+        each = torch.tensor(self.shares, device=device).repeat(self.num_runs)
+        alike = set(self.shares) == {1}
+        self.owners: Optional[Tensor] = None if alike else torch.arange(p, device=device).repeat_interleave(each)
 
     # -- acting ------------------------------------------------------------------------------------------------
     def normalize_obs(self, obs: Tensor) -> Tensor:
@@ -66,15 +75,16 @@ class Policies:
         """Each policy acts on its own envs.
 
         Args:
-            obs: (P, n, O) raw.  noise: (P, n, A) standard normal.
+            obs: (P, n, O) raw, or with ``owners`` a block of envs each.  noise: (P, n, A) standard normal.
 
         Returns:
             actions (P, n, A) unclamped, log_prob (P, n), mean (P, n, A), values (P, n, 2) in reward units.
         """
-        mean, value, log_std = self.net(self.normalize_obs(obs))
+        mean, value, log_std = self.net(self.normalize_obs(obs), self.owners)
         log_std = log_std.unsqueeze(1)
         actions = mean + log_std.exp() * noise
-        return actions, gaussian_log_prob(actions, mean, log_std), mean, self.value_norm.denormalize(value)
+        values = self.value_norm.denormalize(value, self.owners)
+        return actions, gaussian_log_prob(actions, mean, log_std), mean, values
 
     @torch.no_grad()
     def act_deterministic(self, obs: Tensor, policy: int) -> Tensor:
@@ -83,16 +93,17 @@ class Policies:
 
     # -- judging -----------------------------------------------------------------------------------------------
     @torch.no_grad()
-    def mean_and_values(self, obs: Tensor) -> Tuple[Tensor, Tensor]:
-        """(P, B, O) raw -> mean action (P, B, A) and values (P, B, 2) in reward units."""
+    def mean_and_values(self, obs: Tensor, owners: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
+        """(P, B, O) raw -> mean action (P, B, A) and values (P, B, 2) in reward units; of ``owners`` where blocks and
+        policies are not the same."""
         pieces = obs.split(ROWS_AT_ONCE, 1) if obs.device.type == "cpu" else (obs,)
-        found = [self.net(self.normalize_obs(rows))[:2] for rows in pieces]
+        found = [self.net(self.normalize_obs(rows), owners)[:2] for rows in pieces]
         mean, values = found[0] if len(found) == 1 else (torch.cat(parts, 1) for parts in zip(*found))
-        return mean, self.value_norm.denormalize(values)
+        return mean, self.value_norm.denormalize(values, owners)
 
-    def values(self, obs: Tensor) -> Tensor:
+    def values(self, obs: Tensor, owners: Optional[Tensor] = None) -> Tensor:
         """(P, B, O) raw -> (P, B, 2) values in reward units."""
-        return self.mean_and_values(obs)[1]
+        return self.mean_and_values(obs, owners)[1]
 
     def values_of_blocks(self, obs: Tensor) -> Tensor:
         """(T, P, n, O) raw -> (T, P, n, 2)."""
@@ -114,17 +125,21 @@ class Policies:
 
     # -- statistics --------------------------------------------------------------------------------------------
     @torch.no_grad()
-    def move_value_norm(self, returns: Tensor, groups: Optional[Tensor] = None) -> None:
+    def move_value_norm(self, returns: Union[Tensor, Sequence[Tensor]], groups: Optional[Tensor] = None) -> None:
         """Move the value statistics (targets only) and rescale the heads so that no prediction changes.
 
         A channel whose spread was or is still zero has nothing to preserve.
 
         Args:
-            returns: (P, B, 2).  groups: (P,) bool, the policies to move; None is all.
+            returns: (P, B, 2), or one (S, B_q, 2) for each policy of a run.
+            groups: (P,) bool, the policies to move; None is all.
         """
         norm = self.value_norm
         old_mean, old_std = norm.mean.to(torch.float32), norm.std(0.0)
-        norm.update(returns, groups)
+        if isinstance(returns, Tensor):
+            norm.update(returns, groups)
+        else:
+            norm.update_ragged(returns)
         mean, std = norm.mean.to(torch.float32), norm.std(0.0)
         known = (old_std > 0) & (std > 0)
         safe = std.clamp_min(1e-12)
@@ -136,6 +151,14 @@ class Policies:
         """Move the observation statistics with raw rows (S, R, O)."""
         if self._normalize_input:
             self.obs_norm.update(obs.reshape(self.num_runs, -1, self.num_obs))
+
+    # -- members -----------------------------------------------------------------------------------------------
+    @torch.no_grad()
+    def take(self, source: Tensor) -> None:
+        """Policy p goes on with the weights and value statistics of policy ``source[p]``, (P,) int64."""
+        norm = self.value_norm
+        for tensor in (self.net.flat, norm.mean, norm.var, norm.count):
+            tensor.copy_(tensor.index_select(0, source))
 
     # -- checkpoints -------------------------------------------------------------------------------------------
     def state_dict(self) -> Dict[str, Any]:

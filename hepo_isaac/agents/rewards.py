@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from hepo_isaac.methods import shaping
 from hepo_isaac.methods.advantages import constrained_weights, gae, lagrangian_weights
 from hepo_isaac.methods.method import MethodConfig
 from hepo_isaac.methods.multiplier import Multiplier
+from hepo_isaac.methods.references import Window
 from hepo_isaac.methods.schedules import anneal, horizon_lambda
 
 
@@ -24,12 +25,14 @@ class IterationFacts:
 
     iteration: finished ones.  total: of the whole run.
     episode_return, episode_count: (S, Q) mean J and number of the episodes that ended in this rollout, per policy.
+    window: what the last whole episodes of every env say, for methods that compare by them.
     """
 
     iteration: int = 0
     total: int = 1
     episode_return: Optional[Tensor] = None
     episode_count: Optional[Tensor] = None
+    window: Optional[Window] = None
 
 
 class RewardChannels:
@@ -125,13 +128,20 @@ class RewardChannels:
         flags = [buffer.terminated[:steps], buffer.time_out[:steps]]
         if values.dim() == 5:  # policies that take turns share the flags: (T, S, 1, n)
             flags = [f.unsqueeze(2) for f in flags]
-        if self._method.timeout_bootstrap == "none":
-            flags = [flags[0] | flags[1], torch.zeros_like(flags[1])]
-        elif self._method.timeout_bootstrap == "rl_games":
-            final = values
+        terminated, time_out, final = self.time_limits(flags[0], flags[1], final, values)
         lam = self._train.tau if gae_lambda is None else gae_lambda
-        found = gae(rewards, values[:steps], last, flags[0], flags[1], final[:steps], gamma, lam)
+        found = gae(rewards, values[:steps], last, terminated, time_out, final[:steps], gamma, lam)
         return torch.cat((found, torch.zeros_like(values[steps:])), 0)
+
+    def time_limits(
+        self, terminated: Tensor, time_out: Tensor, final: Tensor, values: Tensor
+    ) -> Tuple[Tensor, Tensor, Tensor]:
+        """(terminated, time_out, final values) as the method sees time limits, see ``advantages``."""
+        if self._method.timeout_bootstrap == "none":
+            return terminated | time_out, torch.zeros_like(time_out), final
+        if self._method.timeout_bootstrap == "rl_games":
+            final = values
+        return terminated, time_out, final
 
     def objective_weights(self, facts: IterationFacts) -> Tensor:
         """(P, 2) weight of each channel's advantage in each policy's objective."""

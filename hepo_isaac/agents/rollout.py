@@ -32,6 +32,7 @@ class RolloutBuffer:
             )
         shape = (horizon, num_blocks, num_envs // num_blocks)
         self.horizon, self.num_blocks, self.envs_per_block = shape
+        self.block_rows = horizon * self.envs_per_block
         self.obs = torch.zeros(*shape, num_obs, device=device)
         self.actions = torch.zeros(*shape, num_actions, device=device)
         self.mean = torch.zeros(*shape, num_actions, device=device)

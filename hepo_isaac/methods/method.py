@@ -6,22 +6,34 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from hepo_isaac.methods.multiplier import MultiplierConfig
+from hepo_isaac.methods.references import ReferencesConfig
 from hepo_isaac.methods.schedules import ANNEALING_SCHEDULES, HORIZON_SCHEDULES
 
 # Every setting that is a choice, and what there is to choose from.
 CHOICES: Dict[str, Tuple[str, ...]] = {
-    "constraint": ("none", "reference", "threshold", "eipo"),
+    "constraint": ("none", "reference", "references", "threshold", "eipo"),
     "mixing": ("ratio", "convex"),
-    "contrast": ("raw_gae", "standardized", "release", "release2", "episode_return", "start_value", "doubly_robust"),
-    "collection": ("halves", "alternating"),
+    "contrast": (
+        "raw_gae",
+        "standardized",
+        "release",
+        "release2",
+        "episode_return",
+        "episode_window",
+        "start_value",
+        "doubly_robust",
+    ),
+    "collection": ("halves", "members", "alternating"),
     "switching": ("alternate", "difference", "win_lose"),
     "foreign_advantage": ("owner", "vtrace"),
+    "ratio_anchor": ("behaviour", "old_policy"),
     "share_data": ("none", "both", "pi", "reference"),
     "whitening": ("owner", "joint", "critic", "none"),
     "critic_data": ("own", "both"),
     "minibatch_order": ("stratified", "contiguous", "interleaved"),
     "timeout_bootstrap": ("final_obs", "rl_games", "none"),
 }
+WINDOWED = ("episode_return", "episode_window")  # contrasts that ask no critic
 OBJECTIVES = ("task", "heuristic", "sum", "constrained", "lagrangian")
 SHAPING_CHOICES: Dict[str, Tuple[str, ...]] = {
     "kind": ("none", "sum", "potential", "horizon"),
@@ -78,16 +90,20 @@ class MethodConfig:
     name: label of the method: it names the run folder and is what hepo-isaac compare groups by.
     objectives: one entry per policy, the first is the one that is deployed: "task" maximises r, "heuristic" h, "sum"
         r + lambda h (or the shaped reward), "constrained" (1+alpha) r + lambda h, "lagrangian" (h + nu r) / (1 + nu).
-    constraint: what the multiplier enforces: "reference" J(pi) >= J of the second policy, "threshold" J(pi) >=
-        threshold, "eipo" J(pi) = J(pi_J) in EIPO's stages, or "none".
+    shares: blocks of envs that each policy acts in, one entry per objective; empty: one each. [2, 1, 1] gives the first
+        half of the envs.
+    constraint: what the multiplier enforces: "reference" J(pi) >= J of the second policy, "references" J(pi) >= J of
+        every other (see ReferencesConfig), "threshold" J(pi) >= threshold, "eipo" J(pi) = J(pi_J) in EIPO's stages, or
+        "none".
     heuristic_weight: lambda, the weight of h.
     threshold: J that constraint=threshold asks for; null: half way between the task's random and optimal scores.
     mixing: "ratio" r + lambda/(1+alpha) h, or "convex" b r + lambda (1-b) h with b = alpha/(1+alpha).
-    contrast: estimator of J(pi) - J(reference): episode_return, raw_gae, standardized, start_value, doubly_robust,
-        release or release2 (hepo_isaac/methods/contrast.py).
+    contrast: estimator of J(pi) - J(reference): episode_return, episode_window (in standard errors, once in a window of
+        references.window_episodes whole episodes), raw_gae, standardized, start_value, doubly_robust, release or
+        release2 (hepo_isaac/methods/contrast.py).
     contrast_after_update: the contrast is measured with the critics after the policy update instead of before.
-    collection: "halves" each policy acts in its own envs; "alternating" all envs by one policy per iteration, which
-        changes by switching.
+    collection: "halves" each policy acts in its own envs; "members" too, for any number of them; "alternating" all envs
+        by one policy per iteration, which changes by switching.
     switching: when EIPO leaves a stage: its utility stops rising ("difference"), falls below 0 ("win_lose"), or every
         iteration ("alternate").
     max_stage_iterations: a stage of EIPO ends after so many iterations at the latest.
@@ -96,6 +112,11 @@ class MethodConfig:
     foreign_advantage: what a row of the other policy is worth: "vtrace" by the learner's own critics, off-policy
         corrected; "owner" its advantage by the critics of who acted, i.e. improve on the other where it was (as
         released).
+    ratio_anchor: what the clipped ratio of another's row is taken against: "behaviour" who acted, which pulls a policy
+        towards the other whatever the advantage says; "old_policy" the learner before the update, the row weighted by
+        min(1, that policy over who acted): no pull.
+    partner_pull: advantage, in standard deviations, added for pi to the rows of a policy that is ahead of it on J, as
+        far as there is evidence for that: imitate who does better. With collection=members.
     off_policy_fraction: share of the other's rows used per epoch, in (0, 1].
     dual_clip: bound on those rows' loss for negative advantages, above 1; .inf: none.
     whitening: advantages are standardised over the rows of the policy that acted ("owner"), of both ("joint"), over
@@ -110,10 +131,12 @@ class MethodConfig:
         update; an experiment on how far the reference may stray.
     shaping: how h is made into a reward, see ShapingConfig.
     multiplier: how alpha follows the constraint, see MultiplierConfig.
+    references: when one policy counts as ahead of another, see ReferencesConfig.
     """
 
     name: str
     objectives: Tuple[str, ...] = ("heuristic",)
+    shares: Tuple[int, ...] = ()
     constraint: str = "none"
     heuristic_weight: float = 1.0
     threshold: Optional[float] = None
@@ -125,6 +148,8 @@ class MethodConfig:
     max_stage_iterations: int = 16
     share_data: str = "both"
     foreign_advantage: str = "vtrace"
+    ratio_anchor: str = "behaviour"
+    partner_pull: float = 0.0
     off_policy_fraction: float = 0.5
     dual_clip: float = 3.0
     whitening: str = "owner"
@@ -135,6 +160,7 @@ class MethodConfig:
     reference_noise: float = 0.0
     shaping: ShapingConfig = field(default_factory=ShapingConfig)
     multiplier: MultiplierConfig = field(default_factory=MultiplierConfig)
+    references: ReferencesConfig = field(default_factory=ReferencesConfig)
 
     def __post_init__(self) -> None:
         for objective in self.objectives:
@@ -150,9 +176,47 @@ class MethodConfig:
     def _contradictions(self) -> Tuple[Tuple[bool, str], ...]:
         """What does not go together, and the sentence that says so."""
         two, shaped = len(self.objectives) == 2, self.shaping.kind != "none"
+        several, members = len(self.objectives) > 1, self.collection == "members"
         alternating = self.collection == "alternating"
         return (
-            (len(self.objectives) not in (1, 2), "%d policies; 1 or 2 are supported" % len(self.objectives)),
+            (not self.objectives, "objectives is empty; expected one entry per policy"),
+            (len(self.objectives) > 2 and not members, "more than two policies need collection=members"),
+            (
+                bool(self.shares) and len(self.shares) != len(self.objectives),
+                "shares has %d entries for %d objectives; expected one each" % (len(self.shares), len(self.objectives)),
+            ),
+            (any(s < 1 for s in self.shares), "shares must be whole numbers of blocks >= 1, got %s" % (self.shares,)),
+            (len(set(self.shares)) > 1 and not members, "unequal shares need collection=members"),
+            (
+                self.constraint == "references" and not (several and members and self.objectives[0] == "constrained"),
+                "constraint=references needs collection=members and two objectives or more, the first constrained",
+            ),
+            (
+                members and (self.whitening not in ("owner", "none") or self.minibatch_order != "stratified"),
+                "collection=members needs whitening=owner or none and minibatch_order=stratified",
+            ),
+            (
+                members and (self.critic_data != "own" or self.frozen_reference is not None or shaped),
+                "collection=members needs critic_data=own, and neither frozen_reference nor shaping",
+            ),
+            (
+                members and self.share_data != "none" and self.foreign_advantage != "vtrace",
+                "collection=members needs foreign_advantage=vtrace or share_data=none",
+            ),
+            (
+                members and self.constraint == "reference" and self.contrast not in WINDOWED,
+                "collection=members needs contrast=episode_return or episode_window",
+            ),
+            (
+                self.contrast == "episode_window" and not (members and self.constraint == "reference"),
+                "contrast=episode_window needs collection=members and constraint=reference",
+            ),
+            (self.ratio_anchor != "behaviour" and not members, "ratio_anchor=old_policy needs collection=members"),
+            (
+                not self.partner_pull >= 0.0
+                or (self.partner_pull > 0.0 and not (members and self.share_data != "none")),
+                "partner_pull must be >= 0 and needs collection=members and share_data, got %r" % self.partner_pull,
+            ),
             (
                 self.constraint == "reference" and not (two and self.objectives[0] == "constrained"),
                 "constraint=reference needs two objectives, constrained and what the reference maximises",
@@ -166,7 +230,7 @@ class MethodConfig:
                 "constraint=eipo needs two policies, collection=alternating and share_data=both",
             ),
             ("lagrangian" in self.objectives and self.constraint != "threshold", "lagrangian needs a threshold"),
-            (self.share_data != "none" and not two, "share_data needs two policies"),
+            (self.share_data != "none" and not several, "share_data needs two policies"),
             (alternating and not two, "collection=alternating needs two policies"),
             (
                 alternating and self.share_data != "both",
@@ -204,7 +268,7 @@ class MethodConfig:
                 "frozen_reference needs collection=halves",
             ),
             (
-                not self.reference_noise >= 0.0 or (self.reference_noise > 0.0 and not two),
+                not self.reference_noise >= 0.0 or (self.reference_noise > 0.0 and not (two and not members)),
                 "reference_noise must be >= 0 and needs two policies, got %r" % self.reference_noise,
             ),
             (
@@ -213,7 +277,7 @@ class MethodConfig:
             ),
             (
                 self.foreign_advantage == "vtrace"
-                and (not two or alternating or self.whitening not in ("owner", "none")),
+                and (not several or alternating or self.whitening not in ("owner", "none")),
                 "foreign_advantage=vtrace needs two policies, collection=halves and whitening=owner or none",
             ),
             (shaped and self.objectives != ("sum",), "shaping goes with the objective sum alone"),
@@ -232,13 +296,38 @@ class MethodConfig:
 
     @property
     def num_blocks(self) -> int:
-        """Blocks of envs per run that have an owner each: one per policy, or one if they take turns."""
-        return 1 if self.collection == "alternating" else self.num_policies
+        """Blocks of envs per run that have an owner each: as shares says, or one if the policies take turns."""
+        return 1 if self.collection == "alternating" else sum(self.env_shares)
+
+    @property
+    def env_shares(self) -> Tuple[int, ...]:
+        """Blocks of envs of each policy."""
+        return self.shares or (1,) * self.num_policies
+
+    @property
+    def uses(self) -> Tuple[Tuple[int, ...], ...]:
+        """Per policy, the others whose rows it learns from."""
+        every = tuple(range(self.num_policies))
+        learns = {"none": (), "both": every, "pi": (0,), "reference": every[1:]}[self.share_data]
+        return tuple(tuple(k for k in every if k != q and q in learns) for q in every)
+
+    @property
+    def compares_windows(self) -> bool:
+        """Whether J is compared by windows of whole episodes."""
+        return self.constraint == "references" or self.contrast == "episode_window" or self.partner_pull > 0.0
 
     @property
     def policy_names(self) -> Tuple[str, ...]:
-        """Names used in metrics and checkpoints: pi, and pi_h or pi_j for a reference that maximises h or r."""
-        return ("pi", "pi_j" if self.objectives[-1] == "task" else "pi_h")[: self.num_policies]
+        """Names used in metrics and checkpoints: pi, and pi_h, pi_j or pi_sum for one that maximises h, r or their sum;
+        numbered where there are several."""
+        kinds = {"task": "pi_j", "heuristic": "pi_h"}
+        wanted = [kinds.get(o, "pi_h" if self.num_policies == 2 else "pi_sum") for o in self.objectives[1:]]
+        seen: Dict[str, int] = {}
+        names = ["pi"]
+        for name in wanted:
+            seen[name] = seen.get(name, 0) + 1
+            names.append(name if seen[name] == 1 else "%s%d" % (name, seen[name]))
+        return tuple(names)
 
     @property
     def sum_reward(self) -> bool:
@@ -257,8 +346,8 @@ class MethodConfig:
         """
         both = (True, True)
         used = {"task": (True, False), "heuristic": (False, True), "sum": both, "constrained": both, "lagrangian": both}
-        if self.constraint in ("reference", "eipo"):
-            return (both, both)
+        if self.constraint in ("reference", "references", "eipo"):
+            return (both,) * self.num_policies
         if self.sum_reward:
             return ((False, True),)
         return tuple(used[o] for o in self.objectives)
@@ -268,12 +357,14 @@ class MethodConfig:
 PAIR_KEYS: Dict[str, Any] = {
     "share_data": "none",
     "foreign_advantage": "owner",
-    "collection": "halves",
+    "collection": ("halves", "members"),
     "whitening": ("owner", "none"),
     "critic_data": "own",
     "minibatch_order": "stratified",
     "frozen_reference": None,
     "reference_noise": 0.0,
+    "ratio_anchor": "behaviour",
+    "partner_pull": 0.0,
 }
 
 
@@ -308,12 +399,20 @@ def method_from_config(cfg: Mapping[str, Any]) -> MethodConfig:
     cfg = dict(cfg)
     multiplier = dict(cfg.pop("multiplier", None) or {})
     shaping = dict(cfg.pop("shaping", None) or {})
+    references = dict(cfg.pop("references", None) or {})
     _check_keys("algo", cfg, MethodConfig)
     _check_keys("algo.multiplier", multiplier, MultiplierConfig)
     _check_keys("algo.shaping", shaping, ShapingConfig)
-    if "objectives" in cfg:
-        cfg["objectives"] = tuple(cfg["objectives"])
-    return MethodConfig(multiplier=MultiplierConfig(**multiplier), shaping=ShapingConfig(**shaping), **cfg)
+    _check_keys("algo.references", references, ReferencesConfig)
+    for key in ("objectives", "shares"):
+        if key in cfg:
+            cfg[key] = tuple(cfg[key] or ())
+    return MethodConfig(
+        multiplier=MultiplierConfig(**multiplier),
+        shaping=ShapingConfig(**shaping),
+        references=ReferencesConfig(**references),
+        **cfg,
+    )
 
 
 def _check_choices(where: str, config: Any, choices: Mapping[str, Tuple[str, ...]]) -> None:

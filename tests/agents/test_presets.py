@@ -229,8 +229,8 @@ TURNS = {**METHODS["hepo_owner"], "collection": "alternating"}
 @pytest.mark.parametrize(
     "method, message",
     [
-        ({"objectives": []}, "0 policies"),
-        ({"objectives": ["task"] * 3}, "3 policies"),
+        ({"objectives": []}, "objectives is empty"),
+        ({"objectives": ["task"] * 3}, "more than two policies need collection=members"),
         ({"constraint": "reference"}, "constraint=reference needs two objectives"),
         ({"constraint": "reference", "objectives": ["sum", "heuristic"]}, "constraint=reference needs"),
         ({"constraint": "threshold"}, "constraint=threshold needs the one objective lagrangian"),

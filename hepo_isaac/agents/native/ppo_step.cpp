@@ -276,6 +276,7 @@ struct Batch {
   const float* old_log_std;   // (policies, actions)
   const float* channels;      // (policies, 2)
   const float* mask;          // (policies, parameters) or null
+  const int64_t* counts;      // (policies,) how many of the rows are a policy's, or null: all
 };
 
 struct State {
@@ -369,7 +370,9 @@ class Step {
   void rows_of_block(int p, int g, int block, const Batch& batch, const State& state) {
     thread_local Buffers b;
     const int64_t first = (int64_t)block * BLOCK;
-    const int rows = (int)(batch.rows - first < BLOCK ? batch.rows - first : BLOCK);
+    const int64_t left = (batch.counts ? batch.counts[p] : batch.rows) - first;
+    if (left <= 0) return;
+    const int rows = (int)(left < BLOCK ? left : BLOCK);
     const int width = s.observations;
     b.input.resize((size_t)BLOCK * width);
     b.output.resize(outputs_size);

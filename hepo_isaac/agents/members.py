@@ -1,0 +1,274 @@
+"""Collection by members: any number of policies, each in its share of the envs, learning from the rows that the method
+lets it see. PPO is one member, HEPO two, HEPO with two references three.
+
+Nothing here reads a tensor's value on the host. S runs of Q members, P = S Q policies; B blocks of n envs, so many of
+a run's blocks belonging to each member as its share says; R = T E rows of a run, block by block and step by step in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from hepo_isaac.agents.collection import Collection
+from hepo_isaac.agents.config import TrainConfig
+from hepo_isaac.agents.minibatch import Batch
+from hepo_isaac.agents.policies import Acted, Policies
+from hepo_isaac.agents.rewards import IterationFacts, RewardChannels
+from hepo_isaac.agents.rollout import RolloutBuffer
+from hepo_isaac.methods.advantages import MIN_ADVANTAGE_STD, vtrace
+from hepo_isaac.methods.losses import gaussian_log_prob, probability_ratio
+from hepo_isaac.methods.method import MethodConfig
+from hepo_isaac.methods.multiplier import Multiplier
+from hepo_isaac.methods.references import References
+
+
+class Members(Collection):
+    """Policies in shares of the envs. Arguments as Collection's."""
+
+    def __init__(
+        self,
+        method: MethodConfig,
+        train: TrainConfig,
+        policies: Policies,
+        rewards: RewardChannels,
+        multiplier: Multiplier,
+    ) -> None:
+        super().__init__(method, train, policies, rewards, multiplier)
+        device = policies.net.flat.device
+        runs, members = policies.num_runs, policies.policies_per_run
+        self._first = [sum(policies.shares[:q]) for q in range(members)]
+        owner = torch.arange(members, device=device).repeat_interleave(torch.tensor(policies.shares, device=device))
+        self._owns = owner == torch.arange(members, device=device).unsqueeze(1)  # (Q, blocks of a run)
+        uses = torch.tensor([[float(k in u) for k in range(members)] for u in method.uses], device=device)
+        self._uses = uses[:, owner]  # (Q, blocks): 1 where a block is another's whose rows this one learns from
+        self._owner = owner
+        self._shares_rows = bool(self._uses.any())
+        self.evidence = References(method.references, method.objectives, multiplier.value, runs, device)
+        self._changed: Optional[Tensor] = None
+
+    def act(self, obs: Tensor, noise: Tensor) -> Acted:
+        """Each block (B, n, .) of envs by its owner, see Policies.act."""
+        return self.policies.act(obs, noise)
+
+    # -- rows --------------------------------------------------------------------------------------------------
+    @torch.no_grad()
+    def batch(self, buffer: RolloutBuffer, last_obs: Tensor, facts: IterationFacts) -> Batch:
+        """See Collection.batch."""
+        runs, members = self.policies.num_runs, self.policies.policies_per_run
+        channels = self.rewards.channels(buffer, facts)
+        found = self._own_advantages(buffer, last_obs, channels, facts)
+        advantages, values = (buffer.rows(x).reshape(runs, -1, 2) for x in (found, buffer.values))
+        self._record(facts)
+        own = [self._of_member(advantages, q) for q in range(members)]
+        moments = [torch.std_mean(rows, dim=1, correction=0, keepdim=True) for rows in own]
+        std, mean = (torch.stack(parts, 1).flatten(0, 1) for parts in zip(*moments))  # (P, 1, 2)
+        returns = advantages + values
+        mine = self._mine(buffer.block_rows)
+        behaviour = self._everyone(buffer.rows(buffer.log_prob).reshape(runs, -1))
+        weights = self.rewards.objective_weights(facts).unsqueeze(1)
+        objective = (self._standardized(self._everyone(advantages), std, mean) * weights).sum(-1)
+        means, log_prob = (
+            self._everyone(buffer.rows(buffer.mean).reshape(runs, -1, self.policies.num_actions)),
+            behaviour,
+        )
+        if self._shares_rows:
+            means, log_prob, objective = self._with_others(
+                buffer, last_obs, channels, facts, (std, mean), (means, behaviour, objective), weights
+            )
+        # Last: it changes what networks say of a channel that has never varied before.
+        self.policies.move_value_norm([self._of_member(returns, q) for q in range(members)])
+        norm = self.policies.value_norm.normalize_targets
+        return Batch.from_rollout(
+            buffer,
+            self.policies,
+            mean=means,
+            advantage=objective,
+            old_values=norm(self._everyone(values)) * mine.unsqueeze(-1),
+            returns=norm(self._everyone(returns)) * mine.unsqueeze(-1),
+            on_policy=mine,
+            log_prob=log_prob,
+        )
+
+    def _of_member(self, rows: Tensor, member: int) -> Tensor:
+        """(S, R, .) -> (S, R_q, .), the rows that a member of each run acted for."""
+        each = rows.shape[1] // len(self._owner)
+        first = self._first[member] * each
+        return rows[:, first : first + self.policies.shares[member] * each]
+
+    def _everyone(self, rows: Tensor) -> Tensor:
+        """(S, R, .) -> (P, R, .), every member of a run sees the same."""
+        return rows.repeat_interleave(self.policies.policies_per_run, 0)
+
+    def _mine(self, block_rows: int) -> Tensor:
+        """(P, R) 1 where a policy acted itself."""
+        rows = self._owns.repeat_interleave(block_rows, 1).to(torch.float32)
+        return rows.repeat(self.policies.num_runs, 1)
+
+    def _standardized(self, advantages: Tensor, std: Tensor, mean: Tensor) -> Tensor:
+        """(P, R, 2) in units of each policy's own rows; 0 where those say nothing."""
+        if self.method.whitening == "none":
+            return advantages
+        known = std > MIN_ADVANTAGE_STD
+        return torch.where(known, (advantages - mean) / (std + 1e-8), torch.zeros_like(advantages))
+
+    # -- estimates ---------------------------------------------------------------------------------------------
+    def _own_advantages(
+        self, buffer: RolloutBuffer, last_obs: Tensor, channels: Tensor, facts: IterationFacts
+    ) -> Tensor:
+        """(T, B, n, 2) GAE of each block's owner's critics."""
+        owners = self.policies.owners
+        obs = self._ends(buffer, last_obs)
+        values = self.policies.values(obs, owners).view(len(obs), -1, buffer.envs_per_block, 2).transpose(0, 1)
+        index = buffer.timeout_slot.unsqueeze(-1).expand(*buffer.timeout_slot.shape, 2)
+        final = values[1:].gather(0, index)
+        gamma = self.rewards.discount(facts)
+        return self.rewards.advantages(buffer, channels, buffer.values, values[0], final, gamma)
+
+    def _ends(self, buffer: RolloutBuffer, last_obs: Tensor) -> Tensor:
+        """(B, (1 + slots) n, O) the observation after the last step, and those that time limits cut off."""
+        return torch.cat((last_obs.unsqueeze(0), buffer.timeout_obs), 0).transpose(0, 1).flatten(1, 2)
+
+    def _with_others(
+        self,
+        buffer: RolloutBuffer,
+        last_obs: Tensor,
+        channels: Tensor,
+        facts: IterationFacts,
+        moments: Tuple[Tensor, Tensor],
+        own: Tuple[Tensor, Tensor, Tensor],
+        weights: Tensor,
+    ) -> Tuple[Tensor, Tensor, Tensor]:
+        """(P, R, .) means, log probabilities and objectives: ``own`` where a policy acted itself, and what it makes of
+        the others' rows with its own networks elsewhere."""
+        runs, block_rows = self.policies.num_runs, buffer.block_rows
+        obs = self._everyone(buffer.rows(buffer.obs).reshape(runs, -1, self.policies.num_obs))
+        actions = self._everyone(buffer.rows(buffer.actions).reshape(runs, -1, self.policies.num_actions))
+        mean, values = self.policies.mean_and_values(obs)
+        now = gaussian_log_prob(actions, mean, self.policies.net.log_std.unsqueeze(1))
+        means, behaviour, objective = own
+        ratio = probability_ratio(now, behaviour)
+        corrected = self._corrected(buffer, last_obs, channels, facts, values, ratio)
+        theirs = (self._in_own_units(corrected, *moments) * weights).sum(-1)
+        if self.method.ratio_anchor == "old_policy":
+            theirs = theirs * ratio.clamp(max=1.0)
+        if self.method.partner_pull > 0.0:
+            theirs = theirs + self.method.partner_pull * self._ahead().repeat_interleave(block_rows, 1)
+        used = self._uses.repeat_interleave(block_rows, 1).repeat(runs, 1) > 0
+        anchor = now if self.method.ratio_anchor == "old_policy" else behaviour
+        return (
+            torch.where(used.unsqueeze(-1), mean, means),
+            torch.where(used, anchor, behaviour),
+            torch.where(used, theirs, objective),
+        )
+
+    def _corrected(
+        self,
+        buffer: RolloutBuffer,
+        last_obs: Tensor,
+        channels: Tensor,
+        facts: IterationFacts,
+        values: Tensor,
+        ratio: Tensor,
+    ) -> Tensor:
+        """(P, R, 2) V-trace of every policy's critics on all rows of its run, with the method's time limits."""
+        runs = self.policies.num_runs
+        blocks, n, horizon = len(self._owner), buffer.envs_per_block, buffer.horizon
+
+        def by_step(rows: Tensor) -> Tensor:  # (P, R, ...) -> (T, P, blocks, n, ...)
+            shape = (len(rows), blocks, horizon, n, *rows.shape[2:])
+            return rows.view(shape).permute(2, 0, 1, 3, *range(4, len(shape)))
+
+        def of_run(field: Tensor) -> Tensor:  # (T, B, n, ...) -> (T, P, blocks, n, ...)
+            split = field.view(field.shape[0], runs, blocks, *field.shape[2:])
+            return split.repeat_interleave(self.policies.policies_per_run, 1)
+
+        ends = self._ends(buffer, last_obs)
+        seen = self._everyone(ends.view(runs, -1, ends.shape[-1]))
+        judged = self.policies.values(seen).view(len(seen), blocks, -1, n, 2).permute(2, 0, 1, 3, 4)
+        slots = of_run(buffer.timeout_slot)
+        final = judged[1:].gather(0, slots.unsqueeze(-1).expand(*slots.shape, 2))
+        ours = by_step(values)
+        terminated, time_out, final = self.rewards.time_limits(
+            of_run(buffer.terminated), of_run(buffer.time_out), final, ours
+        )
+        gamma = self.rewards.discount(facts)
+        rewards = of_run(channels)
+        found = vtrace(rewards, ours, judged[0], terminated, time_out, final, by_step(ratio), gamma, self.train.tau)
+        return found.permute(1, 2, 0, 3, 4).reshape(values.shape)
+
+    def _in_own_units(self, corrected: Tensor, std: Tensor, mean: Tensor) -> Tensor:
+        """(P, R, 2) others' rows standardised by a policy's own, or by their own spread where that is larger: who has
+        not earned a reward yet must still see that another did."""
+        if self.method.whitening == "none":
+            return corrected
+        used = self._uses.repeat_interleave(corrected.shape[1] // len(self._owner), 1)
+        used = used.repeat(self.policies.num_runs, 1).unsqueeze(-1)
+        count = used.sum(1, keepdim=True).clamp_min(1.0)
+        centre = (corrected * used).sum(1, keepdim=True) / count
+        spread = (((corrected - centre).square() * used).sum(1, keepdim=True) / count).sqrt()
+        return self._standardized(corrected, torch.maximum(std, spread), mean)
+
+    def _ahead(self) -> Tensor:
+        """(P, blocks) 0 to 1, the evidence that a block's owner is ahead of the first member; 0 for everyone else."""
+        ahead = self.evidence.ahead[:, self._owner].unsqueeze(1)  # (S, 1, blocks)
+        first = torch.zeros(1, self.policies.policies_per_run, 1, device=ahead.device)
+        first[:, 0] = 1.0
+        return (ahead * first).flatten(0, 1)
+
+    # -- evidence ----------------------------------------------------------------------------------------------
+    def _record(self, facts: IterationFacts) -> None:
+        m = self.method
+        if m.constraint not in ("threshold", "reference"):
+            return
+        if m.contrast == "episode_window":
+            assert facts.window is not None
+            gap, error = -facts.window.gap()[:, 1], facts.window.gap_error()[:, 1]
+            self._recorded = facts.window.ready
+            self.multiplier.record(gap / error.clamp_min(1e-12), self._recorded)
+            return
+        assert facts.episode_return is not None and facts.episode_count is not None
+        mean, count = facts.episode_return, facts.episode_count
+        if m.constraint == "threshold":
+            self._recorded = count[:, 0] > 0
+            self.multiplier.record(mean[:, 0] - float(m.threshold or 0.0), self._recorded)
+        else:
+            self._recorded = (count > 0).all(1)
+            self.multiplier.record(mean[:, 0] - mean[:, 1], self._recorded)
+
+    def record_after_update(self, buffer: RolloutBuffer, last_obs: Tensor, facts: IterationFacts) -> None:
+        """Members are compared by episodes alone."""
+        raise NotImplementedError("contrast_after_update needs collection=halves")
+
+    def look(self, facts: IterationFacts) -> Optional[Tensor]:
+        """See Collection.look."""
+        if facts.window is None:
+            return None
+        source = self.evidence.look(facts.window)
+        if self.method.constraint != "references":
+            return None
+        runs, members = source.shape
+        first = torch.arange(runs, device=source.device).unsqueeze(1) * members
+        return (source + first).flatten()
+
+    def state_dict(self) -> Dict[str, Any]:
+        """What windows have said."""
+        return self.evidence.state_dict() if self.method.compares_windows else {}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Restore what state_dict returned."""
+        if self.method.compares_windows:
+            self.evidence.load_state_dict(state)
+
+    def metrics(self) -> Dict[str, Tensor]:
+        """See Collection.metrics."""
+        if not self.method.compares_windows:
+            return {}
+        e = self.evidence
+        names: List[Tuple[str, Tensor]] = [("gap", e.gap), ("gap_error", e.gap_error), ("windows", e.windows)]
+        names.append(("violations", e.violations))
+        if self.method.constraint == "references":
+            names += [("projections", e.projections), ("reseeds", e.reseeds)]
+        return dict(names)
