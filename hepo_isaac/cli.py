@@ -150,6 +150,12 @@ def _compare(arguments: List[str]) -> int:
     return compare(arguments)
 
 
+def _audit(arguments: List[str]) -> int:
+    from hepo_isaac.runs.compare.audit import main as audit
+
+    return audit(arguments)
+
+
 def _doctor(arguments: List[str]) -> int:
     from hepo_isaac.runs.machine.doctor import main as doctor
 
@@ -195,6 +201,7 @@ COMMANDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
     ),
     "tasks": (_tasks, "list the tasks"),
     "compare": (_compare, "which algorithm is better, with confidence intervals: runs/ --baseline ppo_h --out report/"),
+    "audit": (_audit, "what the shaping did to a run: J against H, terms that rose while r fell: run=<run folder>"),
     "doctor": (_doctor, "what is installed, what will be used, what is missing and how to mend it"),
     "gpu-check": (_gpu_check, "prove the CUDA path on this machine: parity, host syncs, overflow, speed, learning"),
     "parity": (_parity, "the same actions on two engines, side by side: task=… engines=mujoco_batch,mujoco_warp"),

@@ -59,6 +59,9 @@ class Learner:
         shares = method.shares if method.collection == "members" else ()
         self.policies = Policies(method.num_policies, train, *sizes, generators, device, num_states, shares)
         self.num_policies = p = self.policies.num_policies
+        if method.common_start:
+            first = torch.arange(p, device=device) // method.num_policies * method.num_policies
+            self.policies.take(first)
         self.optimizer = StackedAdam(self.policies.net.flat, torch.full((p,), train.learning_rate, device=device))
         self.multiplier = Multiplier(method.multiplier, self.num_runs, device)
         self.potential = self._potential(num_obs, num_actions)

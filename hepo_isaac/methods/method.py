@@ -92,6 +92,8 @@ class MethodConfig:
         r + lambda h (or the shaped reward), "constrained" (1+alpha) r + lambda h, "lagrangian" (h + nu r) / (1 + nu).
     shares: blocks of envs that each policy acts in, one entry per objective; empty: one each. [2, 1, 1] gives the first
         half of the envs.
+    common_start: all policies of a run start from the same weights, so that their rows are on-policy for each other
+        until their objectives part.
     constraint: what the multiplier enforces: "reference" J(pi) >= J of the second policy, "references" J(pi) >= J of
         every other (see ReferencesConfig), "threshold" J(pi) >= threshold, "eipo" J(pi) = J(pi_J) in EIPO's stages, or
         "none".
@@ -137,6 +139,7 @@ class MethodConfig:
     name: str
     objectives: Tuple[str, ...] = ("heuristic",)
     shares: Tuple[int, ...] = ()
+    common_start: bool = False
     constraint: str = "none"
     heuristic_weight: float = 1.0
     threshold: Optional[float] = None
@@ -365,6 +368,7 @@ PAIR_KEYS: Dict[str, Any] = {
     "reference_noise": 0.0,
     "ratio_anchor": "behaviour",
     "partner_pull": 0.0,
+    "common_start": False,
 }
 
 

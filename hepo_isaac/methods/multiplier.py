@@ -13,7 +13,7 @@ from typing import Dict, Optional, Tuple
 import torch
 from torch import Tensor
 
-RULES = ("adam", "sgd", "pid")
+RULES = ("adam", "sgd", "pid", "significance")
 MEDIANS = ("midpoint", "lower")
 
 
@@ -26,8 +26,11 @@ class MultiplierConfig:
     """How alpha (or nu) follows its constraint; read where the method has one.
 
     init: alpha at the start.
-    rule: descent on the gap by "adam" or "sgd", or "pid" on the violation (Stooke et al. 2020).
+    rule: descent on the gap by "adam" or "sgd", "pid" on the violation (Stooke et al. 2020), or "significance" for gaps
+        in standard errors: alpha rises by what a violation exceeds z and falls with any lead, so that noise lets it
+        fall.
     lr: step of the descent.
+    z: standard errors of a violation that "significance" takes for noise.
     minimum: lower bound of alpha; one below 0 needs allow_negative.
     maximum: upper bound of alpha.
     allow_negative: accept a minimum below 0, which rewards violating the constraint (as released).
@@ -46,6 +49,7 @@ class MultiplierConfig:
     median_window: int = 8
     median: str = "midpoint"
     gradient_clip: float = 1.0
+    z: float = 2.0
     kp: float = 1.0
     ki: float = 0.1
     kd: float = 0.0
@@ -135,6 +139,9 @@ class Multiplier:
         c, step = self.config, self._step + 1
         if c.rule == "sgd":
             return step, self._m, self._v, self.value - c.lr * gradient
+        if c.rule == "significance":
+            beyond = (gradient + c.z).clamp(max=0.0) + gradient.clamp(min=0.0)
+            return step, self._m, self._v, self.value - c.lr * beyond
         if c.rule == "pid":
             violation = -gradient
             # The integral stops where the multiplier is at its bound (anti-windup).

@@ -136,3 +136,29 @@ class TestQuadraticPointMass:
         assert alpha == pytest.approx(-0.99)
         assert self._mu(alpha) == pytest.approx(2.9802, abs=1e-4)
         assert -((self._mu(alpha) - 1) ** 2) == pytest.approx(-3.9212, abs=1e-4)
+
+
+def test_significance_rises_beyond_z_and_falls_with_any_lead():
+    m = Multiplier(MultiplierConfig(rule="significance", lr=0.5, median_window=1, gradient_clip=10.0), 1, CPU)
+    for gap, expected in ((-1.9, 0.0), (-3.0, 0.5), (-4.0, 1.5), (0.4, 1.3), (-1.0, 1.3), (9.0, 0.0)):
+        m.record(torch.tensor([gap]))
+        m.update()
+        assert m.value.item() == pytest.approx(expected)
+
+
+def test_significance_does_not_drift_on_records_without_a_gap():
+    """Over 3,000 windows of standard normal gaps; descent by Adam on the same ends far from 0 (the floor turns noise
+    into drift)."""
+    draw = torch.Generator().manual_seed(0)
+    config = {"lr": 0.2, "median_window": 1, "gradient_clip": 5.0}
+    steady = Multiplier(MultiplierConfig(rule="significance", **config), 100, CPU)
+    drifting = Multiplier(MultiplierConfig(lr=0.01, gradient_clip=1.0), 100, CPU)
+    total = torch.zeros(100)
+    for _ in range(3000):
+        gap = torch.randn(100, generator=draw)
+        for one in (steady, drifting):
+            one.record(gap)
+            one.update()
+        total += steady.value
+    assert (total / 3000).max() < 0.05
+    assert drifting.value.mean() > 0.5

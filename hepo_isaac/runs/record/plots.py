@@ -9,12 +9,12 @@ import numpy as np
 
 from hepo_isaac.runs.record.folder import RunFolder
 from hepo_isaac.runs.record.metrics_csv import read_metrics
-from hepo_isaac.runs.record.running import RunningMeans, policy_of, success_metric
+from hepo_isaac.runs.record.running import POLICY_LABELS, RunningMeans, policy_of, success_metric
 
 Columns = Dict[str, np.ndarray]
 Band = Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-COLOURS = {"pi": "#0b6fb8", "pi_h": "#d9730d"}
-LABELS = {"pi": "π", "pi_h": "π_H  (trained on the heuristic alone)"}
+COLOURS = {"pi": "#0b6fb8", "pi_h": "#d9730d", "pi_j": "#2a9d4a"}
+EXPLAINED = {"pi_h": "(trained on the heuristic alone)", "pi_j": "(trained on the task reward alone)"}
 BAND_NOTE = "line: mean of the seeds    band: lowest to highest seed"
 NOTE = "bold: mean of the last 100 episodes    faint: single iterations"
 CYCLE = ("#0b6fb8", "#d9730d", "#2a9d4a", "#b5387a", "#7a5cc4", "#8c6d1f", "#444444")
@@ -37,6 +37,7 @@ def plot_run(folder: Union[str, Path], out: Optional[Path] = None, success: Opti
         raise ValueError("nothing recorded in %s" % run.metrics_file)
     figure, axes = _figure(3)
     _panel_policies(axes[0], columns, "return_task/", "Task return J", "episode sum of r")
+    _marks(axes[0], columns)
     _panel_policies(axes[1], columns, "return_heuristic/", "Heuristic return H", "episode sum of h")
     third = third_panel(columns, success)
     if third == "alpha":
@@ -75,10 +76,24 @@ def _panel_policies(axis: Any, columns: Columns, prefix: str, title: str, unit: 
         if not known.any():
             continue
         axis.plot(columns["env_steps"][known], columns[key][known], color=colour, alpha=0.22, linewidth=0.8)
-        axis.plot(
-            columns["env_steps"], smooth(columns, key), color=colour, linewidth=2.0, label=LABELS.get(policy, policy)
-        )
+        label = "  ".join(filter(None, (POLICY_LABELS.get(policy, policy), EXPLAINED.get(policy, ""))))
+        axis.plot(columns["env_steps"], smooth(columns, key), color=colour, linewidth=2.0, label=label)
     _dress(axis, title, unit)
+
+
+def _marks(axis: Any, columns: Columns) -> None:
+    """Where a policy took over another's weights: counters that rise."""
+    for name, style, label in (
+        ("projections", "-", "π takes over a reference that is ahead"),
+        ("reseeds", ":", "π_J starts anew from π"),
+    ):
+        counter = columns.get(name)
+        if counter is None:
+            continue
+        rises = np.flatnonzero(np.diff(counter, prepend=0.0) > 0)
+        for k, row in enumerate(rises):
+            at = columns["env_steps"][row]
+            axis.axvline(at, color="#444444", linewidth=0.9, linestyle=style, alpha=0.7, label="_" if k else label)
 
 
 def smooth(columns: Columns, key: str, window: int = 100) -> np.ndarray:

@@ -6,6 +6,8 @@ import math
 from collections import deque
 from typing import Any, Deque, Dict, List, Mapping, Optional, Tuple
 
+# How a policy is written where people read.
+POLICY_LABELS = {"pi": "π", "pi_h": "π_H", "pi_j": "π_J", "pi_sum": "π_S"}
 EPISODE_PREFIXES = ("return_task/", "return_heuristic/", "episode_length/", "episode/", "terms/")
 
 

@@ -14,12 +14,10 @@ from hepo_isaac.errors import Notice, UserError
 from hepo_isaac.runs.record.checkpoint import CheckpointStore
 from hepo_isaac.runs.record.files import write_json
 from hepo_isaac.runs.record.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
-from hepo_isaac.runs.record.running import RunningMeans
+from hepo_isaac.runs.record.running import POLICY_LABELS, RunningMeans
 from hepo_isaac.runs.record.tracking import Tracker, make_tracker
 from hepo_isaac.runs.train.progress import Progress, duration, number, rate, summary_rows
 from hepo_isaac.runs.train.signals import StopRequest
-
-POLICY_LABELS = {"pi": "π", "pi_h": "π_H"}
 
 
 @dataclass

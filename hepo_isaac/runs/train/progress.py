@@ -10,7 +10,7 @@ from collections import deque
 from typing import Any, Deque, Dict, List, Mapping, Optional, Sequence, TextIO, Tuple
 
 from hepo_isaac.errors import Notice
-from hepo_isaac.runs.record.running import RunningMeans, success_metric
+from hepo_isaac.runs.record.running import POLICY_LABELS, RunningMeans, success_metric
 
 _ASCII = {"π": "pi", "α": "alpha", "–": "-"}
 _TEXTS = ("fields[left]", "description")
@@ -156,11 +156,14 @@ class Progress:
     def _facts(self, metrics: Mapping[str, float], running: RunningMeans, left: float) -> List[str]:
         """What is worth a place on the one line, the most important first."""
         speed = rate(float(metrics.get("env_steps_per_second", math.nan)))
-        facts = ["ETA " + duration(left), speed + " steps/s", "J(π) " + number(running.mean("return_task/pi"))]
-        if "return_task/pi_h" in metrics:
-            facts.append("J(π_H) " + number(running.mean("return_task/pi_h")))
+        facts = ["ETA " + duration(left), speed + " steps/s"]
+        for key in (k for k in metrics if k.startswith("return_task/")):
+            policy = key[len("return_task/") :]
+            facts.append("J(%s) %s" % (POLICY_LABELS.get(policy, policy), number(running.mean(key))))
         if "alpha" in metrics:
             facts.append("α " + number(float(metrics["alpha"])))
+        if metrics.get("projections"):
+            facts.append("projections %d" % metrics["projections"])
         key = success_metric(metrics, self._success)
         if key is not None:
             facts.append("%s %s" % (key.split("/")[1], number(running.mean(key))))
