@@ -139,11 +139,8 @@ def _verdict(task: Dict[str, List[Mean]], heuristic: Dict[str, List[Mean]]) -> T
     if guide is not None:
         for name, other in last.items():
             if name != "pi_h" and other.above(guide) and not shaped[name].above(shaped["pi_h"]):
-                return HACKED, "h alone was hacked: π_H ends with %s of J where %s has %s, and has at least as much h." % (
-                    _text(guide),
-                    POLICY_LABELS.get(name, name),
-                    _text(other),
-                )
+                words = (_text(guide), POLICY_LABELS.get(name, name), _text(other))
+                return HACKED, "h alone was hacked: π_H ends with %s of J, %s with %s and no more of h." % words
     if alone is not None:
         best, name = max(((m, n) for n, m in last.items() if n != "pi_j"), key=lambda pair: pair[0].value)
         label = POLICY_LABELS.get(name, name)
