@@ -157,9 +157,10 @@ class Progress:
         """What is worth a place on the one line, the most important first."""
         speed = rate(float(metrics.get("env_steps_per_second", math.nan)))
         facts = ["ETA " + duration(left), speed + " steps/s"]
-        for key in (k for k in metrics if k.startswith("return_task/")):
-            policy = key[len("return_task/") :]
-            facts.append("J(%s) %s" % (POLICY_LABELS.get(policy, policy), number(running.mean(key))))
+        others = [k for k in metrics if k.startswith("return_task/") and k != "return_task/pi"]
+        for name in ["return_task/pi", *others]:
+            policy = name[len("return_task/") :]
+            facts.append("J(%s) %s" % (POLICY_LABELS.get(policy, policy), number(running.mean(name))))
         if "alpha" in metrics:
             facts.append("α " + number(float(metrics["alpha"])))
         if metrics.get("projections"):
