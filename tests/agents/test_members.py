@@ -17,6 +17,8 @@ from hepo_isaac.runs.machine.rig import make_agent, settings
 
 CPU = torch.device("cpu")
 SMALL = ("train.horizon_length=8", "train.minibatch_size=64", "train.network.units=[16,16]", "torch_threads=1")
+NONE = ("algo.share_data=none", "algo.foreign_advantage=owner")
+OWN = ("algo.shares=[2,1,1]", *NONE)  # everyone learns from own rows alone
 needs_compiled = pytest.mark.skipif(library()[0] is None, reason="no compiled step here: %s" % library()[1])
 
 
@@ -66,7 +68,7 @@ def test_two_members_that_share_are_the_halves():
 
 @pytest.mark.parametrize("shares", ["[2,1,1]", "[1,2,1]", "[6,1,1]", "[1,1,2]"])
 def test_every_member_sees_its_own_rows_once_an_epoch_and_no_others(shares):
-    one = agent("hepo_plus", "algo.shares=" + shares)
+    one = agent("hepo_plus", "algo.shares=" + shares, *NONE)
     plan, counts = one.learner.plan, one.learner.plan.loss_weights().counts
     wanted = [int(s) for s in shares[1:-1].split(",")]
     blocks = sum(wanted)
@@ -85,7 +87,7 @@ def test_every_member_sees_its_own_rows_once_an_epoch_and_no_others(shares):
 
 def test_what_fills_up_a_minibatch_counts_nothing():
     """The rows behind a member's count may be anything."""
-    one = agent("hepo_plus", "train.fused=false")
+    one = agent("hepo_plus", "train.fused=false", *OWN)
     last = one.collect()
     batch = one.learner.prepare(one.buffer, last, IterationFacts(0, 1, window=None))
     packed, weights = PackedBatch(batch), one.learner.plan.loss_weights()
@@ -110,7 +112,7 @@ def test_what_fills_up_a_minibatch_counts_nothing():
 
 
 @needs_compiled
-@pytest.mark.parametrize("more", [(), ("algo.share_data=both", "algo.foreign_advantage=vtrace")])
+@pytest.mark.parametrize("more", [NONE, ("algo.share_data=both",), ()])
 @pytest.mark.parametrize("shares", ["[2,1,1]", "[6,1,1]", "[1,2,1]"])
 def test_the_compiled_step_takes_unequal_shares(shares, more):
     both = [
@@ -124,7 +126,7 @@ def test_the_compiled_step_takes_unequal_shares(shares, more):
 def test_without_sharing_a_member_learns_nothing_of_the_others(fused):
     flats = []
     for poisoned in (False, True):
-        one = agent("hepo_plus", "train.fused=" + fused)
+        one = agent("hepo_plus", "train.fused=" + fused, *OWN)
         last = one.collect()
         if poisoned:
             one.buffer.rewards[:, 2:] = 1e6
@@ -136,7 +138,7 @@ def test_without_sharing_a_member_learns_nothing_of_the_others(fused):
 
 
 def test_episodes_are_counted_for_the_member_that_played_them():
-    one = agent("hepo_plus", envs=16, task="Honeypot")
+    one = agent("hepo_plus", *OWN, envs=16, task="Honeypot")
     one.collect()
     ended = torch.arange(16) % 2 == 0
     one.meter.take()
@@ -146,6 +148,30 @@ def test_episodes_are_counted_for_the_member_that_played_them():
     totals = one.meter.take()
     assert totals[:, -1].tolist() == [4.0, 2.0, 2.0]
     assert totals[:, 0].tolist() == [0 + 2 + 4 + 6, 8 + 10, 12 + 14]
+
+
+def test_who_shares_with_whom():
+    from hepo_isaac.methods.method import method_from_config
+
+    base = {"name": "mine", "objectives": ["constrained", "heuristic", "task"], "constraint": "references"}
+    base.update(collection="members")
+    wanted = {"both": ((1, 2), (0, 2), (0, 1)), "pi": ((1, 2), (), ()), "reference": ((), (0, 2), (0, 1))}
+    wanted.update(none=((), (), ()), heuristic=((1,), (0,), ()))
+    for share, uses in wanted.items():
+        foreign = "owner" if share == "none" else "vtrace"
+        assert method_from_config({**base, "share_data": share, "foreign_advantage": foreign}).uses == uses
+
+
+def test_a_member_that_shares_with_nobody_learns_from_its_own_rows_alone():
+    flats = []
+    for poisoned in (False, True):
+        one = agent("hepo_plus")  # blocks 0-3 pi, 4-6 pi_H, 7 pi_J
+        last = one.collect()
+        if poisoned:
+            one.buffer.rewards[:, :7] = 1e6
+        one.learner.learn(one.buffer, last, IterationFacts(0, 1))
+        flats.append(one.learner.policies.net.flat.detach().clone())
+    assert torch.equal(flats[0][2], flats[1][2]) and not torch.equal(flats[0][0], flats[1][0])
 
 
 # ---- whose reward is seen (D1) ------------------------------------------------------------------------------------
@@ -199,18 +225,19 @@ def test_noise_pulls_pi_towards_who_acted_but_not_from_its_old_policy():
 
 def test_a_pull_that_is_asked_for_follows_the_evidence():
     """Rows of a partner that is behind get nothing; of one that is ahead, as much as there is evidence."""
-    one = agent("hepo", "algo.collection=members", "algo.ratio_anchor=old_policy", "algo.partner_pull=0.5")
+    sharing = ("algo.shares=[2,1,1]", "algo.share_data=both", "algo.ratio_anchor=old_policy")
+    one = agent("hepo_plus", *sharing, "algo.partner_pull=0.5")
     last = one.collect()
     one.buffer.rewards.zero_()
     found = []
     for ahead in (-3.0, 0.5, 9.0):
-        seen = Window(torch.tensor([[0.0, ahead]]), torch.tensor([[0.6, 0.8]]), torch.ones(1) > 0)
+        seen = Window(torch.tensor([[0.0, ahead, -1.0]]), torch.tensor([[0.6, 0.8, 0.8]]), torch.ones(1) > 0)
         one.learner.collection.evidence.look(seen)
-        facts = IterationFacts(0, 1, torch.zeros(1, 2), torch.zeros(1, 2))
-        batch = one.learner.prepare(one.buffer, last, facts)
-        assert batch.advantage[1].abs().max() == 0.0  # pi_H imitates nobody
-        assert batch.advantage[0, batch.on_policy[0] == 1].abs().max() == 0.0
-        found.append(float(batch.advantage[0, batch.on_policy[0] == 0].mean()))
+        batch = one.learner.prepare(one.buffer, last, IterationFacts(0, 1))
+        assert batch.advantage[1:].abs().max() == 0.0  # references imitate nobody
+        by_block = batch.advantage[0].view(4, -1)  # two of pi, one of each reference
+        assert by_block[[0, 1, 3]].abs().max() == 0.0
+        found.append(float(by_block[2].mean()))
     assert found == pytest.approx([0.0, 0.125, 0.5])
 
 

@@ -172,7 +172,7 @@ def _gap(columns: Columns, other: str) -> Row:
     the gap's sign (agree), and those where alpha rose.
     """
     names = ("violation", "ahead", "ahead_agree", "ahead_rise", "behind", "behind_agree", "behind_rise")
-    if not _known(columns, other) or not _known(columns, "alpha"):
+    if not all(_known(columns, name) for name in (other, "alpha", "alpha_gradient")):
         return dict.fromkeys(names, math.nan)
     below = smooth(dict(columns), other) - smooth(dict(columns), "return_task/pi")
     counts = dict.fromkeys(names, 0.0)

@@ -78,9 +78,13 @@ VARIANTS = (
     # π of hepo has half of the environments to itself: the plain sum with as many, and as much of a batch.
     Arm("ppo_jh_half", "ppo_jh_decoupled", ("num_envs=64", "train.minibatch_size=256")),
     *(Arm("hepo_noise_" + n, "hepo", ("algo.reference_noise=" + n,)) for n in NOISES),
+    # With ppo_jh_half, the portfolio that hepo_plus has to beat: three policies trained apart, the best one chosen.
+    Arm("ppo_h_quarter", "ppo_h", ("num_envs=32", "train.minibatch_size=128")),
+    Arm("ppo_j_quarter", "ppo_j", ("num_envs=32", "train.minibatch_size=128")),
 )
+PORTFOLIO = ("ppo_jh_half", "ppo_h_quarter", "ppo_j_quarter")
 PRESETS = ("hepo", "hepo_release", "hepo_release2", "ppo_jh_decoupled")
-_PLAIN = PRESETS + ("ppo_h", "ppo_j", "ppo_jh", "pbrs", "hurl", "eipo")
+_PLAIN = PRESETS + ("ppo_h", "ppo_j", "ppo_jh", "pbrs", "hurl", "eipo", "hepo_plus")
 ARMS: Dict[str, Arm] = {a.name: a for a in [*(Arm(n, n) for n in _PLAIN), *VARIANTS]}
 
 # ---- problems -----------------------------------------------------------------------------------------------------
@@ -106,6 +110,26 @@ SCALE_TASKS = ("Push2D", "EffortReach")
 SCALES = {"0.01": "hundredth", "100": "hundred", "1000": "thousand"}
 SCALED = tuple("%s*%s" % (task, c) for task in SCALE_TASKS for c in SCALES)
 FRANKA = "FrankaCabinet"
+# Robots at the demonstration's budget: task, and what is set besides. r of Anymal alone makes falling free
+# (docs/parity/Anymal.md).
+ROBOTS: Dict[str, Tuple[str, ...]] = {
+    "Cartpole": (),
+    "BallBalance": (),
+    "Quadcopter": (),
+    "Ingenuity": (),
+    "Ant": (),
+    "Anymal": ("task.alive_bonus=6",),
+    "FrankaCabinet": (),
+}
+ROBOT_PROBLEMS = tuple(task + "@demo" for task in ROBOTS)
+# J of random actions and of the reference run (docs/reference/README.md) where a task names no scores; set before the
+# runs.
+ROBOT_SCORES: Dict[str, Tuple[float, float]] = {
+    "Ingenuity": (7.0, 901.0),
+    "Ant": (-2.0, 2315.0),
+    "Anymal": (1910.0, 13350.0),
+}
+ROBOT_ARMS = ("ppo_h", "ppo_j", "ppo_jh_decoupled", "hepo", "hepo_plus")
 FRANKA_ARMS = ("ppo_h", "ppo_j", "ppo_jh_decoupled", "hepo", "hepo_release", "pbrs", "hepo_no_sharing")
 
 
@@ -124,6 +148,7 @@ def _problems() -> List[Problem]:
         *named,
         *scaled,
         Problem("Honeypot+honey", "Honeypot", overrides=("task.honey_reward=0.005",)),
+        *(Problem(t + "@demo", t, overrides=("budget=demo", "sim.threads=1", *more)) for t, more in ROBOTS.items()),
         # eight mini-epochs, as its runs were made with before the budget took five
         Problem(
             FRANKA, FRANKA, overrides=("budget=cpu", "train.max_iterations=640", "train.mini_epochs=8", "sim.threads=1")
@@ -165,6 +190,9 @@ EXPERIMENTS: Tuple[Experiment, ...] = (
         ("EffortReach", "Survival", "TwoArm", "RingRace"),
         5,
     ),
+    Experiment("plus", ("plus", "preset"), ("hepo_plus",), SUITE, 10),
+    Experiment("portfolio", ("plus",), PORTFOLIO, SUITE, 5),
+    Experiment("robots", ("robots",), ROBOT_ARMS, ROBOT_PROBLEMS, 3, 3),
     Experiment("franka", ("franka",), FRANKA_ARMS, (FRANKA,), 5, 1),
 )
 CLAIMS: Tuple[str, ...] = tuple(sorted({c for e in EXPERIMENTS for c in e.claims}))

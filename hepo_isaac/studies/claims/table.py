@@ -11,7 +11,7 @@ import yaml
 from hepo_isaac.locate import cfg_dir
 from hepo_isaac.runs.compare import stats
 from hepo_isaac.runs.compare.scale import Scale
-from hepo_isaac.studies.claims.experiments import PROBLEMS
+from hepo_isaac.studies.claims.experiments import PROBLEMS, ROBOT_SCORES
 
 Scores = Dict[str, np.ndarray]
 
@@ -21,7 +21,10 @@ class TooFewError(Exception):
 
 
 def scale(problem: str) -> Scale:
-    """(J - random) / (optimal - random) by the task's scores."""
+    """(J - random) / (optimal - random) by the task's scores, or by ROBOT_SCORES where it names none."""
+    given = ROBOT_SCORES.get(PROBLEMS[problem].task)
+    if given is not None:
+        return Scale(given[0], given[1] - given[0])
     task = yaml.safe_load((cfg_dir() / "task" / (PROBLEMS[problem].task + ".yaml")).read_text(encoding="utf-8"))
     low, high = (float(task["task"]["scores"][k]) for k in ("random", "optimal"))
     return Scale(low, high - low)

@@ -1,0 +1,85 @@
+"""hepo_plus against every baseline on the suite, and the suite of robots."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Sequence, Tuple
+
+import numpy as np
+
+from hepo_isaac.runs.compare import stats
+from hepo_isaac.studies.claims.experiments import GROUPS, PORTFOLIO, ROBOT_ARMS, ROBOT_PROBLEMS, SUITE
+from hepo_isaac.studies.claims.presets import signed
+from hepo_isaac.studies.claims.table import Scores, Table, TooFewError
+
+BASELINES = ("ppo_h", "ppo_j", "ppo_jh_decoupled", "hurl", "hepo")
+PLUS = "hepo_plus"
+NAMED = "portfolio"
+HEAD = ("over", "seeds × tasks", "PI", "IQM − its", *(name + ": PI (Δ mean)" for name in GROUPS), "furthest behind")
+
+
+def rows(table: Table) -> List[Sequence[str]]:
+    """One line per baseline that has runs, and the portfolio's."""
+    return [r for r in (_row(table, other) for other in (*BASELINES, NAMED)) if r]
+
+
+def portfolio(table: Table, seeds: Sequence[int]) -> Scores:
+    """The best of three policies trained apart on the shares that hepo_plus gives its members, per task and seed."""
+    parts = [table.scores(arm, SUITE, seeds) for arm in PORTFOLIO]
+    return {p: np.max([part[p] for part in parts], 0) for p in SUITE}
+
+
+def _row(table: Table, other: str) -> Sequence[str]:
+    arms = (PLUS, *(PORTFOLIO if other == NAMED else (other,)))
+    try:
+        problems, seeds = table.common(arms, SUITE)
+    except TooFewError:
+        return ()
+    if len(problems) < len(SUITE):
+        return ()
+    mine = table.scores(PLUS, SUITE, seeds)
+    theirs = portfolio(table, seeds) if other == NAMED else table.scores(other, SUITE, seeds)
+    groups = []
+    for tasks in GROUPS.values():
+        x, y = ({p: scores[p] for p in tasks} for scores in (mine, theirs))
+        change = np.mean([x[p].mean() - y[p].mean() for p in tasks])
+        groups.append("%.2f (%+.3f)" % (stats.probability_of_improvement(x, y).value, change))
+    worst = min(SUITE, key=lambda p: float(mine[p].mean() - theirs[p].mean()))
+    behind = "%s %+.3f" % (worst, mine[worst].mean() - theirs[worst].mean())
+    pi, difference = stats.probability_of_improvement(mine, theirs), stats.difference(mine, theirs)
+    return ("`%s`" % other, "%d × %d" % (len(seeds), len(SUITE)), str(pi), signed(difference), *groups, behind)
+
+
+def against_the_best(table: Table) -> str:
+    """Tasks on which hepo_plus is more than .02 below the best baseline's mean."""
+    try:
+        _, seeds = table.common((PLUS, *BASELINES), SUITE)
+    except TooFewError:
+        return ""
+    means = {
+        arm: {p: float(v.mean()) for p, v in table.scores(arm, SUITE, seeds).items()} for arm in (PLUS, *BASELINES)
+    }
+    behind = {p: max(means[b][p] for b in BASELINES) - means[PLUS][p] for p in SUITE}
+    named = ["%s (%.3f)" % (p, d) for p, d in sorted(behind.items(), key=lambda item: -item[1]) if d > 0.02]
+    return "More than .02 below the best baseline of a task: %s.\n" % (", ".join(named) or "nowhere")
+
+
+def robots(table: Table) -> Tuple[List[str], List[List[str]]]:
+    """Head and lines: normalised J of every arm on every robot, seeds in brackets, and the IQM over all."""
+    there = [p for p in ROBOT_PROBLEMS if any(table.seeds(arm, p) for arm in ROBOT_ARMS)]
+    lines: List[List[str]] = []
+    everything: Dict[str, Scores] = {arm: {} for arm in ROBOT_ARMS}
+    for problem in there:
+        line = [problem.split("@")[0]]
+        for arm in ROBOT_ARMS:
+            seeds = table.seeds(arm, problem)
+            if not seeds:
+                line.append("–")
+                continue
+            values = table.scores(arm, [problem], seeds)[problem]
+            everything[arm][problem] = values
+            line.append("%.2f (%s)" % (values.mean(), " ".join("%.2f" % v for v in values)))
+        lines.append(line)
+    complete = all(set(everything[arm]) == set(there) for arm in ROBOT_ARMS)
+    if there and complete:
+        lines.append(["**IQM**", *("%.3f" % stats.aggregate(everything[arm]).value for arm in ROBOT_ARMS)])
+    return ["task", *ROBOT_ARMS], lines
