@@ -26,6 +26,7 @@ from hepo_isaac.studies.claims.experiments import (
     NOISY,
     PROBLEMS,
     QUALITY,
+    ROBOT_PROBLEMS,
     SUITE,
 )
 from hepo_isaac.studies.claims.result import FAILS, HOLDS, NOT_TESTED, REGISTRY, TOO_FEW, Result, judge, share
@@ -283,8 +284,9 @@ class TestCommitted:
         one arm on every problem tells; settings are the next test's."""
         problems = {p for e in EXPERIMENTS for p in e.problems if "hepo" in e.arms}
         rows = [r for r in collecting.committed(DOCS / "claims" / "runs.csv").values() if r["arm"] == "hepo"]
-        assert {r["problem"] for r in rows} == problems
-        for problem in problems:
+        there = {r["problem"] for r in rows}
+        assert problems - set(ROBOT_PROBLEMS) <= there <= problems  # robots take hours: their rows come one by one
+        for problem in there:
             config = training.settled(ARMS["hepo"], PROBLEMS[problem])
             keys = {r["key"] for r in rows if r["problem"] == problem}
             assert keys <= {training.key(config), training.kept(config)}, problem

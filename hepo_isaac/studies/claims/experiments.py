@@ -60,7 +60,26 @@ def _variant(name: str, *overrides: str) -> Arm:
 
 # One change of the preset each. Those that name what the preset already says share its runs.
 NOISES = ("0.003", "0.01", "0.03", "0.1")  # spread of what is added to the weights of pi_H after every update
+# Repairs of the preset, one on top of the other: the partner's rows are never divided by no spread at all; alpha by
+# significant gaps over windows of whole episodes; no pull towards the partner; a pull that follows the evidence.
+_MEMBERS = ("collection=members", "contrast=episode_return")
+_WINDOWS = (
+    "collection=members",
+    "contrast=episode_window",
+    "multiplier.rule=significance",
+    "multiplier.lr=0.2",
+    "multiplier.median_window=1",
+    "multiplier.gradient_clip=5.0",
+)
+_ANCHORED = (*_WINDOWS, "ratio_anchor=old_policy")
+REPAIRS = (
+    _variant("hepo_spread", *_MEMBERS),
+    _variant("hepo_windows", *_WINDOWS),
+    _variant("hepo_anchored", *_ANCHORED),
+    _variant("hepo_pull", *_ANCHORED, "partner_pull=0.3"),
+)
 VARIANTS = (
+    *REPAIRS,
     _variant("hepo_owner", "foreign_advantage=owner"),
     _variant("hepo_no_sharing", "share_data=none"),
     _variant("hepo_pi_learns", "share_data=pi"),
@@ -192,6 +211,7 @@ EXPERIMENTS: Tuple[Experiment, ...] = (
     ),
     Experiment("plus", ("plus", "preset"), ("hepo_plus",), SUITE, 10),
     Experiment("portfolio", ("plus",), PORTFOLIO, SUITE, 5),
+    Experiment("repairs", ("preset",), tuple(a.name for a in REPAIRS), SUITE, 5),
     Experiment("robots", ("robots",), ROBOT_ARMS, ROBOT_PROBLEMS, 3, 3),
     Experiment("franka", ("franka",), FRANKA_ARMS, (FRANKA,), 5, 1),
 )
