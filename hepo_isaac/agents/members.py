@@ -42,12 +42,18 @@ class Members(Collection):
         self._first = [sum(policies.shares[:q]) for q in range(members)]
         owner = torch.arange(members, device=device).repeat_interleave(torch.tensor(policies.shares, device=device))
         self._owns = owner == torch.arange(members, device=device).unsqueeze(1)  # (Q, blocks of a run)
-        uses = torch.tensor([[float(k in u) for k in range(members)] for u in method.uses], device=device)
-        self._uses = uses[:, owner]  # (Q, blocks): 1 where a block is another's whose rows this one learns from
-        self._owner = owner
-        self._shares_rows = bool(self._uses.any())
+        self._blocks = len(owner)
+        # Pairs of a policy and a block of another's whose rows it learns from, run by run: (K,) each.
+        owners = owner.tolist()  # host read: at the start
+        pairs = [(q, k) for q, used in enumerate(method.uses) for k, o in enumerate(owners) if o in used]
+        learner = torch.tensor([q for q, _ in pairs], dtype=torch.int64, device=device)
+        block = torch.tensor([k for _, k in pairs], dtype=torch.int64, device=device)
+        run = torch.arange(runs, device=device).unsqueeze(1)
+        self._learner, self._block = (run * members + learner).flatten(), (run * len(owner) + block).flatten()
+        self._place = (self._learner, block.repeat(runs))  # of a pair in (P, blocks of a run)
+        self._pulls = (owner[block], learner)  # whose rows, and who learns from them
+        self._learns = self._learner == torch.arange(runs * members, device=device).unsqueeze(1)  # (P, K)
         self.evidence = References(method.references, method.objectives, multiplier.value, runs, device)
-        self._changed: Optional[Tensor] = None
 
     def act(self, obs: Tensor, noise: Tensor) -> Acted:
         """Each block (B, n, .) of envs by its owner, see Policies.act."""
@@ -70,14 +76,11 @@ class Members(Collection):
         behaviour = self._everyone(buffer.rows(buffer.log_prob).reshape(runs, -1))
         weights = self.rewards.objective_weights(facts).unsqueeze(1)
         objective = (self._standardized(self._everyone(advantages), std, mean) * weights).sum(-1)
-        means, log_prob = (
-            self._everyone(buffer.rows(buffer.mean).reshape(runs, -1, self.policies.num_actions)),
-            behaviour,
-        )
-        if self._shares_rows:
-            means, log_prob, objective = self._with_others(
-                buffer, last_obs, channels, facts, (std, mean), (means, behaviour, objective), weights
-            )
+        means = self._everyone(buffer.rows(buffer.mean).reshape(runs, -1, self.policies.num_actions))
+        log_prob = behaviour
+        if len(self._learner):
+            others = self._of_others(buffer, last_obs, channels, facts, std, mean)
+            means, log_prob, objective = (self._put(x, y) for x, y in zip((means, log_prob, objective), others))
         # Last: it changes what networks say of a channel that has never varied before.
         self.policies.move_value_norm([self._of_member(returns, q) for q in range(members)])
         norm = self.policies.value_norm.normalize_targets
@@ -94,7 +97,7 @@ class Members(Collection):
 
     def _of_member(self, rows: Tensor, member: int) -> Tensor:
         """(S, R, .) -> (S, R_q, .), the rows that a member of each run acted for."""
-        each = rows.shape[1] // len(self._owner)
+        each = rows.shape[1] // self._blocks
         first = self._first[member] * each
         return rows[:, first : first + self.policies.shares[member] * each]
 
@@ -108,7 +111,7 @@ class Members(Collection):
         return rows.repeat(self.policies.num_runs, 1)
 
     def _standardized(self, advantages: Tensor, std: Tensor, mean: Tensor) -> Tensor:
-        """(P, R, 2) in units of each policy's own rows; 0 where those say nothing."""
+        """(P, R, 2) in units of ``std`` and ``mean``; 0 where those say nothing."""
         if self.method.whitening == "none":
             return advantages
         known = std > MIN_ADVANTAGE_STD
@@ -131,38 +134,40 @@ class Members(Collection):
         """(B, (1 + slots) n, O) the observation after the last step, and those that time limits cut off."""
         return torch.cat((last_obs.unsqueeze(0), buffer.timeout_obs), 0).transpose(0, 1).flatten(1, 2)
 
-    def _with_others(
+    def _put(self, rows: Tensor, found: Tensor) -> Tensor:
+        """(P, R, .) with what was found of the pairs' rows (K, R / blocks, .) in their places."""
+        by_block = rows.reshape(len(rows), self._blocks, -1, *rows.shape[2:]).clone()
+        by_block[self._place] = found
+        return by_block.view(rows.shape)
+
+    def _of_others(
         self,
         buffer: RolloutBuffer,
         last_obs: Tensor,
         channels: Tensor,
         facts: IterationFacts,
-        moments: Tuple[Tensor, Tensor],
-        own: Tuple[Tensor, Tensor, Tensor],
-        weights: Tensor,
+        std: Tensor,
+        mean: Tensor,
     ) -> Tuple[Tensor, Tensor, Tensor]:
-        """(P, R, .) means, log probabilities and objectives: ``own`` where a policy acted itself, and what it makes of
-        the others' rows with its own networks elsewhere."""
-        runs, block_rows = self.policies.num_runs, buffer.block_rows
-        obs = self._everyone(buffer.rows(buffer.obs).reshape(runs, -1, self.policies.num_obs))
-        actions = self._everyone(buffer.rows(buffer.actions).reshape(runs, -1, self.policies.num_actions))
-        mean, values = self.policies.mean_and_values(obs)
-        now = gaussian_log_prob(actions, mean, self.policies.net.log_std.unsqueeze(1))
-        means, behaviour, objective = own
-        ratio = probability_ratio(now, behaviour)
+        """(K, R / blocks, .) of every pair: the learner's means there, what its ratios are taken against, and what the
+        rows are worth to it by its own critics.
+
+        Args:
+            std, mean: (P, 1, 2) of the advantages on each policy's own rows.
+        """
+        fields = (buffer.obs, buffer.actions, buffer.log_prob)
+        obs, actions, anchor = (buffer.rows(x).index_select(0, self._block) for x in fields)
+        means, values = self.policies.mean_and_values(obs, self._learner)
+        now = gaussian_log_prob(actions, means, self.policies.net.log_std[self._learner].unsqueeze(1))
+        ratio = probability_ratio(now, anchor)
         corrected = self._corrected(buffer, last_obs, channels, facts, values, ratio)
-        theirs = (self._in_own_units(corrected, *moments) * weights).sum(-1)
+        weights = self.rewards.objective_weights(facts)[self._learner].unsqueeze(1)
+        worth = (self._in_own_units(corrected, std, mean) * weights).sum(-1)
         if self.method.ratio_anchor == "old_policy":
-            theirs = theirs * ratio.clamp(max=1.0)
+            worth, anchor = worth * ratio.clamp(max=1.0), now
         if self.method.partner_pull > 0.0:
-            theirs = theirs + self.method.partner_pull * self._ahead().repeat_interleave(block_rows, 1)
-        used = self._uses.repeat_interleave(block_rows, 1).repeat(runs, 1) > 0
-        anchor = now if self.method.ratio_anchor == "old_policy" else behaviour
-        return (
-            torch.where(used.unsqueeze(-1), mean, means),
-            torch.where(used, anchor, behaviour),
-            torch.where(used, theirs, objective),
-        )
+            worth = worth + self.method.partner_pull * self._ahead().unsqueeze(1)
+        return means, anchor, worth
 
     def _corrected(
         self,
@@ -173,50 +178,41 @@ class Members(Collection):
         values: Tensor,
         ratio: Tensor,
     ) -> Tensor:
-        """(P, R, 2) V-trace of every policy's critics on all rows of its run, with the method's time limits."""
-        runs = self.policies.num_runs
-        blocks, n, horizon = len(self._owner), buffer.envs_per_block, buffer.horizon
+        """(K, R / blocks, 2) V-trace of each learner's critics on its pair's rows, with the method's time limits."""
+        pairs, n, horizon = len(self._learner), buffer.envs_per_block, buffer.horizon
 
-        def by_step(rows: Tensor) -> Tensor:  # (P, R, ...) -> (T, P, blocks, n, ...)
-            shape = (len(rows), blocks, horizon, n, *rows.shape[2:])
-            return rows.view(shape).permute(2, 0, 1, 3, *range(4, len(shape)))
+        def by_step(rows: Tensor) -> Tensor:  # (K, T n, ...) -> (T, K, n, ...)
+            return rows.view(pairs, horizon, n, *rows.shape[2:]).transpose(0, 1)
 
-        def of_run(field: Tensor) -> Tensor:  # (T, B, n, ...) -> (T, P, blocks, n, ...)
-            split = field.view(field.shape[0], runs, blocks, *field.shape[2:])
-            return split.repeat_interleave(self.policies.policies_per_run, 1)
+        def of_pairs(field: Tensor) -> Tensor:  # (T, B, n, ...) -> (T, K, n, ...)
+            return field.index_select(1, self._block)
 
-        ends = self._ends(buffer, last_obs)
-        seen = self._everyone(ends.view(runs, -1, ends.shape[-1]))
-        judged = self.policies.values(seen).view(len(seen), blocks, -1, n, 2).permute(2, 0, 1, 3, 4)
-        slots = of_run(buffer.timeout_slot)
+        ends = self._ends(buffer, last_obs).index_select(0, self._block)
+        judged = self.policies.values(ends, self._learner).view(pairs, -1, n, 2).transpose(0, 1)
+        slots = of_pairs(buffer.timeout_slot)
         final = judged[1:].gather(0, slots.unsqueeze(-1).expand(*slots.shape, 2))
         ours = by_step(values)
-        terminated, time_out, final = self.rewards.time_limits(
-            of_run(buffer.terminated), of_run(buffer.time_out), final, ours
-        )
+        ended = self.rewards.time_limits(of_pairs(buffer.terminated), of_pairs(buffer.time_out), final, ours)
         gamma = self.rewards.discount(facts)
-        rewards = of_run(channels)
-        found = vtrace(rewards, ours, judged[0], terminated, time_out, final, by_step(ratio), gamma, self.train.tau)
-        return found.permute(1, 2, 0, 3, 4).reshape(values.shape)
+        found = vtrace(of_pairs(channels), ours, judged[0], *ended, by_step(ratio), gamma, self.train.tau)
+        return found.transpose(0, 1).reshape(values.shape)
 
     def _in_own_units(self, corrected: Tensor, std: Tensor, mean: Tensor) -> Tensor:
-        """(P, R, 2) others' rows standardised by a policy's own, or by their own spread where that is larger: who has
-        not earned a reward yet must still see that another did."""
+        """(K, R / blocks, 2) standardised by the learner's own rows, or by all of these where their spread is larger:
+        who has not earned a reward yet must still see that another did."""
         if self.method.whitening == "none":
             return corrected
-        used = self._uses.repeat_interleave(corrected.shape[1] // len(self._owner), 1)
-        used = used.repeat(self.policies.num_runs, 1).unsqueeze(-1)
-        count = used.sum(1, keepdim=True).clamp_min(1.0)
-        centre = (corrected * used).sum(1, keepdim=True) / count
-        spread = (((corrected - centre).square() * used).sum(1, keepdim=True) / count).sqrt()
-        return self._standardized(corrected, torch.maximum(std, spread), mean)
+        learns = self._learns.unsqueeze(-1).to(corrected.dtype)  # (P, K, 1)
+        count = learns.sum(1).clamp_min(1.0)
+        centre = (learns * corrected.mean(1)).sum(1) / count
+        square = (corrected - centre[self._learner].unsqueeze(1)).square().mean(1)
+        spread = ((learns * square).sum(1) / count).sqrt().unsqueeze(1)  # (P, 1, 2)
+        return self._standardized(corrected, torch.maximum(std, spread)[self._learner], mean[self._learner])
 
     def _ahead(self) -> Tensor:
-        """(P, blocks) 0 to 1, the evidence that a block's owner is ahead of the first member; 0 for everyone else."""
-        ahead = self.evidence.ahead[:, self._owner].unsqueeze(1)  # (S, 1, blocks)
-        first = torch.zeros(1, self.policies.policies_per_run, 1, device=ahead.device)
-        first[:, 0] = 1.0
-        return (ahead * first).flatten(0, 1)
+        """(K,) 0 to 1, the evidence that a pair's owner is ahead of the first member, which alone imitates."""
+        owner, learner = self._pulls
+        return (self.evidence.ahead[:, owner] * (learner == 0)).flatten()
 
     # -- evidence ----------------------------------------------------------------------------------------------
     def _record(self, facts: IterationFacts) -> None:

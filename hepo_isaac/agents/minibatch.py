@@ -174,6 +174,7 @@ class RowPlan:
             self.counts = torch.tensor(lengths, device=device).repeat(runs)
         self._longest = max(lengths)
         self._fixed = self._fixed_order(train.horizon_length)
+        self._weights = self._loss_weights()
 
     def _foreign_sizes(self, policy: int) -> Dict[int, int]:
         """Rows of every other policy's in a minibatch of ``policy``."""
@@ -187,6 +188,10 @@ class RowPlan:
 
     # -- weights -----------------------------------------------------------------------------------------------
     def loss_weights(self) -> RowWeights:
+        """How much a row counts: the same in every minibatch of a run."""
+        return self._weights
+
+    def _loss_weights(self) -> RowWeights:
         """How much a row counts.
 
         By blocks, own and partner's rows count half each for the actor of a policy that shares, and for critics of

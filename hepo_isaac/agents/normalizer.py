@@ -31,8 +31,9 @@ class RunningMeanStd:
         """Merge Q batches (S, B_q, K) of different lengths into the groups S Q, which go run by run."""
         found = [torch.var_mean(batch.to(torch.float64), dim=1, correction=0) for batch in batches]
         var, mean = (torch.stack(parts, 1).flatten(0, 1) for parts in zip(*found))
-        sizes = torch.tensor([[float(b.shape[1])] for b in batches], dtype=torch.float64)
-        self._merge(var, mean, sizes.repeat(len(batches[0]), 1).to(mean.device), None)
+        one = torch.ones(1, 1, dtype=torch.float64, device=mean.device)
+        sizes = torch.cat([one * batch.shape[1] for batch in batches])
+        self._merge(var, mean, sizes.repeat(len(batches[0]), 1), None)
 
     def _merge(self, var: Tensor, mean: Tensor, n: Union[int, Tensor], groups: Optional[Tensor]) -> None:
         if self.frozen:
