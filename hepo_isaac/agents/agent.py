@@ -187,8 +187,9 @@ class HepoAgent(BaseAlgorithm):
         seen = None if window is None else window.look()
         facts = IterationFacts(self.iteration, self.max_iterations, returns, counts, seen)
         stats = self.learner.learn(self.buffer, last_obs, facts)
-        if window is not None and self.learner.replaced is not None:
-            window.discard(self.learner.replaced)
+        replaced = self.learner.collection.replaced
+        if window is not None and replaced is not None:
+            window.discard(replaced)
         return stats
 
     def _draw_noise(self) -> None:

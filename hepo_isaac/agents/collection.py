@@ -35,6 +35,8 @@ class Collection(ABC):
         self.policies, self.rewards, self.multiplier = policies, rewards, multiplier
         # (S,) bool: whether this rollout told of the gap, where that depends on episodes; None: it always does.
         self._recorded: Optional[Tensor] = None
+        # (P,) bool: whose weights evidence replaced by another's in this iteration; None: never anyone's.
+        self.replaced: Optional[Tensor] = None
 
     @abstractmethod
     def act(self, obs: Tensor, noise: Tensor) -> Acted:

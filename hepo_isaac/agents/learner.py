@@ -74,8 +74,6 @@ class Learner:
         self._gradient_mask: Optional[Tensor] = None
         self._adapts = torch.ones(p, dtype=torch.bool, device=device)  # whose learning rate follows its KL
         self._stats = torch.zeros(p, len(STATISTICS), device=device)
-        # (P,) bool: whose weights were replaced by another's at the end of the last iteration; None: never anyone's.
-        self.replaced: Optional[Tensor] = None
         self.optimizer.zero_grad()  # the gradient exists before anything is captured
         self.minibatch_step = CapturedStep(self._minibatch_step, train.graph_update, device)
         self.fused: Optional[FusedStep] = None
@@ -129,7 +127,6 @@ class Learner:
         if source is not None:
             self.policies.take(source)
             self.optimizer.take(source)
-        self.replaced = None if source is None else source != torch.arange(len(source), device=self.device)
         self.collection.finish_iteration()
         self.policies.observe(buffer.rows(buffer.obs))  # only now, so that it stood still while ratios were taken
         return stats

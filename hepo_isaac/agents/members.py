@@ -52,6 +52,11 @@ class Members(Collection):
         self._learner, self._block = (run * members + learner).flatten(), (run * len(owner) + block).flatten()
         self._place = (self._learner, block.repeat(runs))  # of a pair in (P, blocks of a run)
         self._pulls = (owner[block], learner)  # whose rows, and who learns from them
+        # Rows of who maximises r alone never pull: they count as far as the learner would have acted so.
+        task = [method.objectives[owners[k]] == "task" for _, k in pairs]
+        apart = torch.tensor(task, dtype=torch.bool, device=device)
+        alike = torch.full_like(apart, method.ratio_anchor == "old_policy")
+        self._anchored = (apart | alike).repeat(runs).unsqueeze(1)
         self._learns = self._learner == torch.arange(runs * members, device=device).unsqueeze(1)  # (P, K)
         self.evidence = References(method.references, method.objectives, multiplier.value, runs, device)
 
@@ -163,8 +168,8 @@ class Members(Collection):
         corrected = self._corrected(buffer, last_obs, channels, facts, values, ratio)
         weights = self.rewards.objective_weights(facts)[self._learner].unsqueeze(1)
         worth = (self._in_own_units(corrected, std, mean) * weights).sum(-1)
-        if self.method.ratio_anchor == "old_policy":
-            worth, anchor = worth * ratio.clamp(max=1.0), now
+        worth = torch.where(self._anchored, worth * ratio.clamp(max=1.0), worth)
+        anchor = torch.where(self._anchored, now, anchor)
         if self.method.partner_pull > 0.0:
             worth = worth + self.method.partner_pull * self._ahead().unsqueeze(1)
         return means, anchor, worth
@@ -247,6 +252,11 @@ class Members(Collection):
             return None
         runs, members = source.shape
         first = torch.arange(runs, device=source.device).unsqueeze(1) * members
+        self.replaced = (source != torch.arange(members, device=source.device)).flatten()
+        if self.method.references.follow:
+            # What has never varied has spread 0. Its episodes count: they are those of a policy that it is.
+            silent = self.policies.value_norm.var[:, 0].view(runs, members) == 0
+            source = torch.where(silent & self.evidence.seeded, torch.zeros_like(source), source)
         return (source + first).flatten()
 
     def state_dict(self) -> Dict[str, Any]:

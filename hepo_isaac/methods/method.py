@@ -27,7 +27,7 @@ CHOICES: Dict[str, Tuple[str, ...]] = {
     "switching": ("alternate", "difference", "win_lose"),
     "foreign_advantage": ("owner", "vtrace"),
     "ratio_anchor": ("behaviour", "old_policy"),
-    "share_data": ("none", "both", "pi", "reference", "heuristic"),
+    "share_data": ("none", "both", "pi", "reference", "heuristic", "guided"),
     "whitening": ("owner", "joint", "critic", "none"),
     "critic_data": ("own", "both"),
     "minibatch_order": ("stratified", "contiguous", "interleaved"),
@@ -110,7 +110,8 @@ class MethodConfig:
         iteration ("alternate").
     max_stage_iterations: a stage of EIPO ends after so many iterations at the latest.
     share_data: who also trains on the others' rows, with ratios against ratio_anchor: both (everyone), none, pi,
-        reference (the others), or heuristic: those whose objective has h in it, among themselves.
+        reference (the others), heuristic: those whose objective has h in it, among themselves, or guided: these, and
+        pi from everyone. Rows of who maximises r alone are always anchored at the learner's old policy.
     foreign_advantage: what a row of the other policy is worth: "vtrace" by the learner's own critics, off-policy
         corrected; "owner" its advantage by the critics of who acted, i.e. improve on the other where it was (as
         released).
@@ -214,7 +215,10 @@ class MethodConfig:
                 self.contrast == "episode_window" and not (members and self.constraint == "reference"),
                 "contrast=episode_window needs collection=members and constraint=reference",
             ),
-            (self.share_data == "heuristic" and not members, "share_data=heuristic needs collection=members"),
+            (
+                self.share_data in ("heuristic", "guided") and not members,
+                "share_data=%s needs collection=members" % self.share_data,
+            ),
             (self.ratio_anchor != "behaviour" and not members, "ratio_anchor=old_policy needs collection=members"),
             (
                 not self.partner_pull >= 0.0
@@ -313,9 +317,13 @@ class MethodConfig:
         """Per policy, the others whose rows it learns from."""
         every = tuple(range(self.num_policies))
         shaped = tuple(k for k in every if self.objectives[k] != "task")
-        learns = {"none": (), "both": every, "pi": (0,), "reference": every[1:], "heuristic": shaped}[self.share_data]
-        given = shaped if self.share_data == "heuristic" else every
-        return tuple(tuple(k for k in given if k != q and q in learns) for q in every)
+        if self.share_data in ("heuristic", "guided"):
+            first = every if self.share_data == "guided" else shaped
+            given = {q: first if q == 0 else shaped for q in shaped}
+        else:
+            learns = {"none": (), "both": every, "pi": (0,), "reference": every[1:]}[self.share_data]
+            given = dict.fromkeys(learns, every)
+        return tuple(tuple(k for k in given.get(q, ()) if k != q) for q in every)
 
     @property
     def compares_windows(self) -> bool:

@@ -25,6 +25,7 @@ class ReferencesConfig:
     projection: pi takes over the weights of the best reference that is ahead of it.
     factor: by which 1 + alpha is multiplied, or divided, at a projection; 1: h keeps its weight.
     maximum: upper bound of alpha.
+    follow: a member that maximises r alone goes along with pi, weights and all, as long as it has never seen r vary.
     reseed_windows: a member that maximises r alone takes over pi's weights after so many windows in a row in which it
         is behind and does not rise; 0: never.
     """
@@ -34,6 +35,7 @@ class ReferencesConfig:
     projection: bool = True
     factor: float = 2.0
     maximum: float = 100.0
+    follow: bool = True
     reseed_windows: int = 2
 
     def __post_init__(self) -> None:
@@ -76,6 +78,7 @@ class References:
         objectives: of the Q members; the first is pi.  alpha: (S,), changed in place.
 
     Attributes:
+        seeded: (Q,) bool, members that maximise r alone, which pi may help to a start.
         gap, gap_error: (S,) of the best reference over pi in the last complete window.
         projections, reseeds, violations, windows: (S,) counted since the start.
     """
@@ -88,7 +91,7 @@ class References:
         # Who is ahead of pi says whether h is in the way (+1: alpha rises) or knows more (-1).
         signs = {"task": 1.0, "heuristic": -1.0}
         self._direction = torch.tensor([signs.get(o, 0.0) for o in objectives], device=device)
-        self._seeded = torch.tensor([k > 0 and o == "task" for k, o in enumerate(objectives)], device=device)
+        self.seeded = torch.tensor([k > 0 and o == "task" for k, o in enumerate(objectives)], device=device)
         self._before = torch.full((num_runs, members), float("inf"), device=device)
         self._before_error = torch.zeros(num_runs, members, device=device)
         self._stuck = torch.zeros(num_runs, members, device=device)
@@ -124,8 +127,8 @@ class References:
         c, ready = self.config, window.ready.unsqueeze(1)
         error = (window.error.square() + self._before_error.square()).sqrt()
         risen = window.mean - self._before > c.z * error
-        stuck = torch.where(behind & ~risen & self._seeded, self._stuck + 1.0, torch.zeros_like(self._stuck))
-        reseeded = ready & (stuck >= c.reseed_windows) & self._seeded & (c.reseed_windows > 0)
+        stuck = torch.where(behind & ~risen & self.seeded, self._stuck + 1.0, torch.zeros_like(self._stuck))
+        reseeded = ready & (stuck >= c.reseed_windows) & self.seeded & (c.reseed_windows > 0)
         self._stuck.copy_(torch.where(ready, stuck.masked_fill(reseeded, 0.0), self._stuck))
         return reseeded
 

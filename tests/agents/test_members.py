@@ -156,7 +156,7 @@ def test_who_shares_with_whom():
     base = {"name": "mine", "objectives": ["constrained", "heuristic", "task"], "constraint": "references"}
     base.update(collection="members")
     wanted = {"both": ((1, 2), (0, 2), (0, 1)), "pi": ((1, 2), (), ()), "reference": ((), (0, 2), (0, 1))}
-    wanted.update(none=((), (), ()), heuristic=((1,), (0,), ()))
+    wanted.update(none=((), (), ()), heuristic=((1,), (0,), ()), guided=((1, 2), (0,), ()))
     for share, uses in wanted.items():
         foreign = "owner" if share == "none" else "vtrace"
         assert method_from_config({**base, "share_data": share, "foreign_advantage": foreign}).uses == uses
@@ -343,7 +343,7 @@ def test_false_alarms_in_10000_windows_without_a_gap_are_as_many_as_computed():
 
 
 def test_a_projection_takes_weights_moments_and_statistics_along():
-    one = agent("hepo_plus")
+    one = agent("hepo_plus", "algo.references.follow=false")
     one.train_epoch()
     last = one.collect()
     learner = one.learner
@@ -351,13 +351,54 @@ def test_a_projection_takes_weights_moments_and_statistics_along():
         1, 9, window=Window(torch.tensor([[0.0, 0.1, 9.0]]), torch.full((1, 3), 0.1), torch.ones(1) > 0)
     )
     learner.learn(one.buffer, last, facts)
-    assert learner.replaced.tolist() == [True, False, False]
+    assert learner.collection.replaced.tolist() == [True, False, False]
     norm, adam = learner.policies.value_norm, learner.optimizer
     same = (learner.policies.net.flat, norm.mean, norm.var, norm.count, adam.exp_avg, adam.exp_avg_sq, adam.steps)
     for tensor in (*same, adam.learning_rate):
         assert torch.equal(tensor[0], tensor[2])
     assert not torch.equal(learner.policies.net.flat[1], learner.policies.net.flat[2])
     assert learner.multiplier.value.item() == 1.0
+
+
+def test_who_has_never_seen_a_reward_goes_along_with_pi():
+    """pi_J has nothing to follow while r has not varied in its rows: it is pi, and its rows are pi's. Then it parts."""
+    one = agent("hepo_plus", task="Honeypot")
+    last = one.collect()
+    one.buffer.rewards[..., 0] = 0.0
+    nothing = Window(torch.zeros(1, 3), torch.zeros(1, 3), torch.zeros(1) > 0)
+    one.learner.learn(one.buffer, last, IterationFacts(0, 9, window=nothing))
+    flat = one.learner.policies.net.flat
+    assert torch.equal(flat[0], flat[2]) and not torch.equal(flat[0], flat[1])
+    assert not one.learner.collection.replaced.any()  # its episodes go on counting
+    last = one.collect()
+    one.buffer.rewards[..., 0] = torch.rand_like(one.buffer.rewards[..., 0])
+    one.learner.learn(one.buffer, last, IterationFacts(1, 9, window=nothing))
+    assert not torch.equal(flat[0], flat[2])
+    alone = agent("hepo_plus", "algo.references.follow=false")
+    last = alone.collect()
+    alone.learner.learn(alone.buffer, last, IterationFacts(0, 9, window=nothing))
+    assert not torch.equal(alone.learner.policies.net.flat[0], alone.learner.policies.net.flat[2])
+
+
+def test_rows_of_who_maximises_r_alone_fade_as_it_parts_from_pi():
+    """They are anchored at pi before the update and weigh what pi would have acted so: all while both are one, nothing
+    where pi_J stands far away; pi_H's rows are anchored at pi_H."""
+    one = agent("hepo_plus", "algo.share_data=guided", task="Honeypot")
+    flat, actions = one.learner.policies.net.flat, one.learner.policies.num_actions
+    with torch.no_grad():
+        flat[2] = flat[0]
+    found = {}
+    for distance in (0.0, 6.0):
+        with torch.no_grad():
+            flat[2, -2 * actions - 2 : -actions - 2] += distance
+        last = one.collect()
+        batch = one.learner.prepare(one.buffer, last, IterationFacts(0, 1))
+        rows = one.learner.plan.run_rows // 8
+        behaviour = one.buffer.rows(one.buffer.log_prob)
+        found[distance] = float(batch.advantage[0, 7 * rows :].abs().mean())
+        anchored = torch.isclose(batch.log_prob[0].view(8, rows), behaviour, atol=1e-4).all(1)
+        assert anchored.tolist() == [True] * 7 + [distance == 0.0]
+    assert found[6.0] < 1e-3 * found[0.0]
 
 
 def test_a_binding_constraint_follows_what_the_bandit_pays():
@@ -372,11 +413,11 @@ def test_a_binding_constraint_follows_what_the_bandit_pays():
 
 
 def test_a_resume_is_exact():
-    whole = agent("hepo_plus", "algo.references.window_episodes=8", task="Honeypot")
+    whole = agent("hepo_plus", "algo.references.window_episodes=4", task="Honeypot")
     for _ in range(14):
         whole.train_epoch()
     state = whole.get_full_state_weights()
-    other = agent("hepo_plus", "algo.references.window_episodes=8", task="Honeypot")
+    other = agent("hepo_plus", "algo.references.window_episodes=4", task="Honeypot")
     other._obs = other.vec_env.reset()
     other.set_full_state_weights(state)
     for _ in range(14):
