@@ -165,10 +165,10 @@ def test_who_shares_with_whom():
 def test_a_member_that_shares_with_nobody_learns_from_its_own_rows_alone():
     flats = []
     for poisoned in (False, True):
-        one = agent("hepo_plus")  # blocks 0-3 pi, 4-6 pi_H, 7 pi_J
+        one = agent("hepo_plus", "algo.references.follow=false")  # blocks 0, 1 pi, 2 pi_H, 3 pi_J
         last = one.collect()
         if poisoned:
-            one.buffer.rewards[:, :7] = 1e6
+            one.buffer.rewards[:, :3] = 1e6
         one.learner.learn(one.buffer, last, IterationFacts(0, 1))
         flats.append(one.learner.policies.net.flat.detach().clone())
     assert torch.equal(flats[0][2], flats[1][2]) and not torch.equal(flats[0][0], flats[1][0])
@@ -393,11 +393,11 @@ def test_rows_of_who_maximises_r_alone_fade_as_it_parts_from_pi():
             flat[2, -2 * actions - 2 : -actions - 2] += distance
         last = one.collect()
         batch = one.learner.prepare(one.buffer, last, IterationFacts(0, 1))
-        rows = one.learner.plan.run_rows // 8
+        rows = one.learner.plan.run_rows // 4
         behaviour = one.buffer.rows(one.buffer.log_prob)
-        found[distance] = float(batch.advantage[0, 7 * rows :].abs().mean())
-        anchored = torch.isclose(batch.log_prob[0].view(8, rows), behaviour, atol=1e-4).all(1)
-        assert anchored.tolist() == [True] * 7 + [distance == 0.0]
+        found[distance] = float(batch.advantage[0, 3 * rows :].abs().mean())
+        anchored = torch.isclose(batch.log_prob[0].view(4, rows), behaviour, atol=1e-4).all(1)
+        assert anchored.tolist() == [True] * 3 + [distance == 0.0]
     assert found[6.0] < 1e-3 * found[0.0]
 
 
