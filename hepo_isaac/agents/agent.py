@@ -233,6 +233,7 @@ class HepoAgent(BaseAlgorithm):
         per_policy: Dict[str, Tensor] = dict(stats)
         per_policy["learning_rate"] = learner.optimizer.learning_rate
         per_policy["sigma"] = learner.policies.net.log_std.detach().exp().mean(1)
+        per_policy.update(learner.collection.policy_metrics())
         per_run = {"bad_worlds": self._diverged.view(self.num_runs, -1).sum(1).float()}
         if self.method.constraint != "none":
             per_run["alpha"] = learner.multiplier.value

@@ -74,6 +74,10 @@ class Collection(ABC):
         """(S,) what there is to report besides the multiplier."""
         return {}
 
+    def policy_metrics(self) -> Dict[str, Tensor]:
+        """(P,) what there is to report of every policy besides its update."""
+        return {}
+
     def finish_iteration(self) -> None:
         """Called last."""
 

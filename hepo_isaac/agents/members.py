@@ -278,3 +278,12 @@ class Members(Collection):
         if self.method.constraint == "references":
             names += [("projections", e.projections), ("reseeds", e.reseeds)]
         return dict(names)
+
+    def policy_metrics(self) -> Dict[str, Tensor]:
+        """J and its standard error in the last complete window; NaN before the first."""
+        if not self.method.compares_windows:
+            return {}
+        e = self.evidence
+        known = e.mean.isfinite()
+        pairs = (("window_return_task", e.mean), ("window_return_task_error", e.error))
+        return {name: torch.where(known, x, torch.full_like(x, float("nan"))).flatten() for name, x in pairs}

@@ -79,6 +79,7 @@ class References:
 
     Attributes:
         seeded: (Q,) bool, members that maximise r alone, which pi may help to a start.
+        mean, error: (S, Q) of the last complete window; infinite before the first.
         gap, gap_error: (S,) of the best reference over pi in the last complete window.
         projections, reseeds, violations, windows: (S,) counted since the start.
     """
@@ -92,8 +93,8 @@ class References:
         signs = {"task": 1.0, "heuristic": -1.0}
         self._direction = torch.tensor([signs.get(o, 0.0) for o in objectives], device=device)
         self.seeded = torch.tensor([k > 0 and o == "task" for k, o in enumerate(objectives)], device=device)
-        self._before = torch.full((num_runs, members), float("inf"), device=device)
-        self._before_error = torch.zeros(num_runs, members, device=device)
+        self.mean = torch.full((num_runs, members), float("inf"), device=device)
+        self.error = torch.zeros(num_runs, members, device=device)
         self._stuck = torch.zeros(num_runs, members, device=device)
         self.ahead = torch.zeros(num_runs, members, device=device)
         self.gap, self.gap_error = torch.zeros(num_runs, device=device), torch.zeros(num_runs, device=device)
@@ -125,8 +126,8 @@ class References:
     def _reseed(self, window: Window, behind: Tensor) -> Tensor:
         """(S, Q) bool, the members that start anew from pi."""
         c, ready = self.config, window.ready.unsqueeze(1)
-        error = (window.error.square() + self._before_error.square()).sqrt()
-        risen = window.mean - self._before > c.z * error
+        error = (window.error.square() + self.error.square()).sqrt()
+        risen = window.mean - self.mean > c.z * error
         stuck = torch.where(behind & ~risen & self.seeded, self._stuck + 1.0, torch.zeros_like(self._stuck))
         reseeded = ready & (stuck >= c.reseed_windows) & self.seeded & (c.reseed_windows > 0)
         self._stuck.copy_(torch.where(ready, stuck.masked_fill(reseeded, 0.0), self._stuck))
@@ -135,7 +136,7 @@ class References:
     def _remember(self, window: Window, violated: Tensor, projected: Tensor, reseeded: Tensor) -> None:
         ready = window.ready
         gap, error = window.gap(), window.gap_error()
-        for old, new in ((self._before, window.mean), (self._before_error, window.error)):
+        for old, new in ((self.mean, window.mean), (self.error, window.error)):
             old.copy_(torch.where(ready.unsqueeze(1), new, old))
         # From 0, no evidence, to 1, as much as a projection asks for.
         evidence = (gap / (self.config.z * error).clamp_min(1e-12)).clamp(0.0, 1.0)
@@ -150,7 +151,7 @@ class References:
         self.projections += projected
         self.reseeds += reseeded.sum(1)
 
-    _STATE = ("_before", "_before_error", "_stuck", "ahead", "gap", "gap_error")
+    _STATE = ("mean", "error", "_stuck", "ahead", "gap", "gap_error")
     _COUNTS = ("projections", "reseeds", "violations", "windows")
 
     def state_dict(self) -> Dict[str, Tensor]:
