@@ -253,10 +253,6 @@ class Members(Collection):
         runs, members = source.shape
         first = torch.arange(runs, device=source.device).unsqueeze(1) * members
         self.replaced = (source != torch.arange(members, device=source.device)).flatten()
-        if self.method.references.follow:
-            # What has never varied has spread 0. Its episodes count: they are those of a policy that it is.
-            silent = self.policies.value_norm.var[:, 0].view(runs, members) == 0
-            source = torch.where(silent & self.evidence.seeded, torch.zeros_like(source), source)
         return (source + first).flatten()
 
     def state_dict(self) -> Dict[str, Any]:

@@ -25,7 +25,6 @@ class ReferencesConfig:
     projection: pi takes over the weights of the best reference that is ahead of it.
     factor: by which 1 + alpha is multiplied, or divided, at a projection; 1: h keeps its weight.
     maximum: upper bound of alpha.
-    follow: a member that maximises r alone goes along with pi, weights and all, as long as it has never seen r vary.
     reseed_windows: a member that maximises r alone takes over pi's weights after so many windows in a row in which it
         is behind and does not rise; 0: never.
     """
@@ -35,7 +34,6 @@ class ReferencesConfig:
     projection: bool = True
     factor: float = 2.0
     maximum: float = 100.0
-    follow: bool = True
     reseed_windows: int = 2
 
     def __post_init__(self) -> None:

@@ -165,7 +165,7 @@ def test_who_shares_with_whom():
 def test_a_member_that_shares_with_nobody_learns_from_its_own_rows_alone():
     flats = []
     for poisoned in (False, True):
-        one = agent("hepo_plus", "algo.references.follow=false")  # blocks 0, 1 pi, 2 pi_H, 3 pi_J
+        one = agent("hepo_plus")  # blocks 0, 1 pi, 2 pi_H, 3 pi_J
         last = one.collect()
         if poisoned:
             one.buffer.rewards[:, :3] = 1e6
@@ -343,7 +343,7 @@ def test_false_alarms_in_10000_windows_without_a_gap_are_as_many_as_computed():
 
 
 def test_a_projection_takes_weights_moments_and_statistics_along():
-    one = agent("hepo_plus", "algo.references.follow=false")
+    one = agent("hepo_plus")
     one.train_epoch()
     last = one.collect()
     learner = one.learner
@@ -358,26 +358,6 @@ def test_a_projection_takes_weights_moments_and_statistics_along():
         assert torch.equal(tensor[0], tensor[2])
     assert not torch.equal(learner.policies.net.flat[1], learner.policies.net.flat[2])
     assert learner.multiplier.value.item() == 1.0
-
-
-def test_who_has_never_seen_a_reward_goes_along_with_pi():
-    """pi_J has nothing to follow while r has not varied in its rows: it is pi, and its rows are pi's. Then it parts."""
-    one = agent("hepo_plus", task="Honeypot")
-    last = one.collect()
-    one.buffer.rewards[..., 0] = 0.0
-    nothing = Window(torch.zeros(1, 3), torch.zeros(1, 3), torch.zeros(1) > 0)
-    one.learner.learn(one.buffer, last, IterationFacts(0, 9, window=nothing))
-    flat = one.learner.policies.net.flat
-    assert torch.equal(flat[0], flat[2]) and not torch.equal(flat[0], flat[1])
-    assert not one.learner.collection.replaced.any()  # its episodes go on counting
-    last = one.collect()
-    one.buffer.rewards[..., 0] = torch.rand_like(one.buffer.rewards[..., 0])
-    one.learner.learn(one.buffer, last, IterationFacts(1, 9, window=nothing))
-    assert not torch.equal(flat[0], flat[2])
-    alone = agent("hepo_plus", "algo.references.follow=false")
-    last = alone.collect()
-    alone.learner.learn(alone.buffer, last, IterationFacts(0, 9, window=nothing))
-    assert not torch.equal(alone.learner.policies.net.flat[0], alone.learner.policies.net.flat[2])
 
 
 def test_rows_of_who_maximises_r_alone_fade_as_it_parts_from_pi():

@@ -43,8 +43,7 @@ THEN = {
         "minibatch_order": "stratified", "timeout_bootstrap": "final_obs", "frozen_reference": None,
         "reference_noise": 0.0, "shares": [], "common_start": False, "ratio_anchor": "behaviour", "partner_pull": 0.0,
         "references": {
-            "window_episodes": 64, "z": 2.0, "projection": True, "factor": 2.0, "maximum": 100.0, "follow": True,
-            "reseed_windows": 2,
+            "window_episodes": 64, "z": 2.0, "projection": True, "factor": 2.0, "maximum": 100.0, "reseed_windows": 2,
         },
         "shaping": {
             "kind": "none", "potential": "immediate", "potential_scale": 1.0, "horizon_initial": 0.95,

@@ -51,13 +51,11 @@ def _row(table: Table, other: str) -> Sequence[str]:
 
 def against_the_best(table: Table) -> str:
     """Tasks on which hepo_plus is more than .02 below the best baseline's mean."""
-    try:
-        _, seeds = table.common((PLUS, *BASELINES), SUITE)
-    except TooFewError:
-        return ""
-    means = {
-        arm: {p: float(v.mean()) for p, v in table.scores(arm, SUITE, seeds).items()} for arm in (PLUS, *BASELINES)
-    }
+    means: Dict[str, Dict[str, float]] = {}
+    for arm in (PLUS, *BASELINES):  # each with all the seeds it has
+        if not all(table.seeds(arm, p) for p in SUITE):
+            return ""
+        means[arm] = {p: float(table.scores(arm, [p], table.seeds(arm, p))[p].mean()) for p in SUITE}
     behind = {p: max(means[b][p] for b in BASELINES) - means[PLUS][p] for p in SUITE}
     named = ["%s (%.3f)" % (p, d) for p, d in sorted(behind.items(), key=lambda item: -item[1]) if d > 0.02]
     return "More than .02 below the best baseline of a task: %s.\n" % (", ".join(named) or "nowhere")
