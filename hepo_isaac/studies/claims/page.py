@@ -142,7 +142,8 @@ def plus_section(table: Table) -> str:
         "## HEPO with two references\n\n`hepo_plus` (docs/methods.md) over each baseline, same env steps. `portfolio`: "
         "ppo_jh_decoupled, ppo_h and ppo_j trained apart on N/2, N/4 and N/4 envs and the best of the three chosen by "
         "evaluation. It was tuned on TwoPeaks, RingRace, Push2D, QuadraticPoint, Survival and TwoArm with seeds 101 to "
-        "105; the other six were not looked at before.\n\n"
+        "105. Two earlier forms were run on all twelve with the seeds shown: one was dropped for TwoPeaks and RingRace "
+        "(π_J in an eighth of the envs), one for a seed of Honeypot (π_J following π until it sees a reward).\n\n"
     )
     return text + _markdown_table(plus.HEAD, rows) + "\n" + plus.against_the_best(table)
 
