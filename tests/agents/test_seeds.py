@@ -112,7 +112,7 @@ def test_poisoning_one_run_leaves_the_other_bit_identical(algo):
     assert not torch.equal(*changed)
 
 
-@pytest.mark.parametrize("algo", ["hepo", "ppo_h", "eipo"])
+@pytest.mark.parametrize("algo", ["hepo", "ppo_h", "eipo", "hepo_plus"])
 @pytest.mark.parametrize("task", ["Survival", "FrankaCabinet"])
 def test_a_run_among_others_is_the_run_alone(task, algo):
     """Same random streams: only the rounding of batched products may differ."""
@@ -129,7 +129,7 @@ def test_seeds_differ():
     assert not torch.allclose(flat[:2], flat[2:])
 
 
-@pytest.mark.parametrize("algo", ["hepo", "pbrs", "eipo"])
+@pytest.mark.parametrize("algo", ["hepo", "pbrs", "eipo", "hepo_plus"])
 @pytest.mark.parametrize("task", ["Survival", "FrankaCabinet"])
 def test_cut_apart_and_put_together_is_the_same_training(task, algo):
     whole = train((1, 2, 3), task=task, algo=algo, iterations=6)
