@@ -1,8 +1,8 @@
 """Test every claim about HEPO: train what is missing, then write docs/claims.md.
 
-    python -m hepo_isaac.studies.claims --jobs 2              # everything but FrankaCabinet
+    python -m hepo_isaac.studies.claims --jobs 2              # everything that takes minutes
     python -m hepo_isaac.studies.claims --jobs 2 --only C1,C4 # the runs of two claims; the page has all there is
-    python -m hepo_isaac.studies.claims --jobs 2 --only franka# FrankaCabinet: hours
+    python -m hepo_isaac.studies.claims --jobs 2 --only franka # or robots, written: hours
     python -m hepo_isaac.studies.claims --collect-only        # no training: from the runs there are
     python -m hepo_isaac.studies.claims --from-csv            # no runs either: from the committed CSV files
 

@@ -149,6 +149,10 @@ ROBOT_SCORES: Dict[str, Tuple[float, float]] = {
     "Anymal": (1910.0, 13350.0),
 }
 ROBOT_ARMS = ("ppo_h", "ppo_j", "ppo_jh_decoupled", "hepo", "hepo_plus")
+# The paper's headline: FrankaCabinet with each of twelve heuristics that people wrote, at the budget of the references.
+WRITTEN = tuple("FrankaCabinet/h%d@cpu" % i for i in range(1, 13))
+WRITTEN_ARMS = ("ppo_h", "ppo_jh", "ppo_jh_decoupled", "hepo_release", "hepo", "hepo_plus")
+HOURS = ("franka", "robots", "written")  # experiments that are trained where they are asked for alone
 FRANKA_ARMS = ("ppo_h", "ppo_j", "ppo_jh_decoupled", "hepo", "hepo_release", "pbrs", "hepo_no_sharing")
 
 
@@ -168,6 +172,7 @@ def _problems() -> List[Problem]:
         *scaled,
         Problem("Honeypot+honey", "Honeypot", overrides=("task.honey_reward=0.005",)),
         *(Problem(t + "@demo", t, overrides=("budget=demo", "sim.threads=1", *more)) for t, more in ROBOTS.items()),
+        *(Problem(p, FRANKA, p.split("/")[1][:-4], ("budget=cpu", "sim.threads=1")) for p in WRITTEN),
         # eight mini-epochs, as its runs were made with before the budget took five
         Problem(
             FRANKA, FRANKA, overrides=("budget=cpu", "train.max_iterations=640", "train.mini_epochs=8", "sim.threads=1")
@@ -213,6 +218,7 @@ EXPERIMENTS: Tuple[Experiment, ...] = (
     Experiment("portfolio", ("plus",), PORTFOLIO, SUITE, 5),
     Experiment("repairs", ("preset",), tuple(a.name for a in REPAIRS), SUITE, 5),
     Experiment("robots", ("robots",), ROBOT_ARMS, ROBOT_PROBLEMS, 3, 3),
+    Experiment("written", ("written",), WRITTEN_ARMS, WRITTEN, 3, 3),
     Experiment("franka", ("franka",), FRANKA_ARMS, (FRANKA,), 5, 1),
 )
 CLAIMS: Tuple[str, ...] = tuple(sorted({c for e in EXPERIMENTS for c in e.claims}))

@@ -64,8 +64,8 @@ def markdown(table: Table, figures: Sequence[str], stale: int = 0) -> str:
     """The whole page."""
     results = [judge(name, table) for name in ORDER]
     parts = [INTRO, state(table, stale), READING, claims_table(results), notes(results), figure_links(figures)]
-    parts += [plus_section(table), robots_section(table), preset_section(table), franka_section(table)]
-    parts += [design_section()]
+    parts += [plus_section(table), robots_section(table), written_section(table), preset_section(table)]
+    parts += [franka_section(table), design_section()]
     return "\n".join(p.rstrip("\n") + "\n" for p in parts if p)
 
 
@@ -160,6 +160,18 @@ def robots_section(table: Table) -> str:
         "`python -m hepo_isaac.studies.claims --only robots`.\n\n"
     )
     return text + _markdown_table(head, rows)
+
+
+def written_section(table: Table) -> str:
+    """FrankaCabinet with the heuristics that people wrote."""
+    head, rows, summary = plus.written(table)
+    if not rows:
+        return ""
+    text = (
+        "## FrankaCabinet with twelve heuristics that people wrote\n\n`budget=cpu`, mean J over seeds. `python -m "
+        "hepo_isaac.studies.claims --only written`.\n\n"
+    )
+    return text + _markdown_table(head, rows) + "\n" + summary
 
 
 def preset_section(table: Table) -> str:

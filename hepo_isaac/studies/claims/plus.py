@@ -7,7 +7,15 @@ from typing import Dict, List, Sequence, Tuple
 import numpy as np
 
 from hepo_isaac.runs.compare import stats
-from hepo_isaac.studies.claims.experiments import GROUPS, PORTFOLIO, ROBOT_ARMS, ROBOT_PROBLEMS, SUITE
+from hepo_isaac.studies.claims.experiments import (
+    GROUPS,
+    PORTFOLIO,
+    ROBOT_ARMS,
+    ROBOT_PROBLEMS,
+    SUITE,
+    WRITTEN,
+    WRITTEN_ARMS,
+)
 from hepo_isaac.studies.claims.presets import signed
 from hepo_isaac.studies.claims.table import Scores, Table, TooFewError
 
@@ -81,3 +89,32 @@ def robots(table: Table) -> Tuple[List[str], List[List[str]]]:
     if there and complete:
         lines.append(["**IQM**", *("%.3f" % stats.aggregate(everything[arm]).value for arm in ROBOT_ARMS)])
     return ["task", *ROBOT_ARMS], lines
+
+
+def written(table: Table) -> Tuple[List[str], List[List[str]], str]:
+    """Head and lines: mean J per heuristic that a person wrote, and what the paper's experiment asks of them."""
+    means: Dict[str, Dict[str, float]] = {arm: {} for arm in WRITTEN_ARMS}
+    for arm in WRITTEN_ARMS:
+        for problem in WRITTEN:
+            seeds = table.seeds(arm, problem)
+            if seeds:
+                means[arm][problem] = float(table.values(arm, problem, "J", seeds).mean())
+    lines = [
+        [p.split("/")[1][:-4], *("%.2f" % means[a][p] if p in means[a] else "–" for a in WRITTEN_ARMS)]
+        for p in WRITTEN
+        if any(p in means[a] for a in WRITTEN_ARMS)
+    ]
+    alone, sentences = means["ppo_h"], []
+    for arm in WRITTEN_ARMS[1:]:
+        both = [p for p in WRITTEN if p in means[arm] and p in alone]
+        if not both:
+            continue
+        above = sum(means[arm][p] > alone[p] for p in both)
+        high = sum(means[arm][p] > 0.6 for p in both)
+        text = "`%s`: %d of %d above the heuristic alone, %d above 0.6" % (arm, above, len(both), high)
+        if len(both) > 2:
+            x, y = ([m[p] for p in both] for m in (alone, means[arm]))
+            if np.std(x) > 0 and np.std(y) > 0:
+                text += ", correlation with ppo_h %.2f" % np.corrcoef(x, y)[0, 1]
+        sentences.append(text)
+    return ["heuristic", *WRITTEN_ARMS], lines, "; ".join(sentences) + ".\n" if sentences else ""

@@ -26,6 +26,7 @@ from hepo_isaac.settings import role
 from hepo_isaac.studies.claims.experiments import (
     ARMS,
     EXPERIMENTS,
+    HOURS,
     LEARNER_VERSION,
     PROBLEMS,
     SETTINGS,
@@ -185,13 +186,13 @@ def _version(file: Path) -> int:
 
 
 def selected(only: Optional[Sequence[str]] = None) -> List[Experiment]:
-    """Experiments by claim or by their own name, in order; without ``only`` all but FrankaCabinet, which takes hours.
+    """Experiments by claim or by their own name, in order; without ``only`` all but those that take HOURS.
 
     Raises:
         ValueError: a name that neither a claim nor an experiment has.
     """
     if not only:
-        return [e for e in EXPERIMENTS if e.name != "franka"]
+        return [e for e in EXPERIMENTS if e.name not in HOURS]
     valid = sorted({c for e in EXPERIMENTS for c in (*e.claims, e.name)})
     for name in only:
         if name not in valid:
