@@ -198,7 +198,7 @@ class Halves(Collection):
         ratio = self._by_owner(probability_ratio(log_prob, behaviour), buffer)
         values = self._by_owner(of.values, buffer)
         last, final = self._bootstrap(buffer, last_obs, by_partner=True)
-        ends = (buffer.terminated, buffer.time_out, final)
+        ends = self.rewards.time_limits(buffer.terminated, buffer.time_out, final, values)
         found = vtrace(channels, values, last, *ends, ratio, gamma, self.train.tau)
         rows = buffer.rows(found)[partner]
         if self.method.whitening == "none":

@@ -47,11 +47,12 @@ def test_two_members_without_sharing_are_the_halves_bit_for_bit(limits):
     assert torch.equal(trained("hepo", *plain), trained("hepo", *plain, "algo.collection=members"))
 
 
-def test_two_members_that_share_are_the_halves():
+@pytest.mark.parametrize("limits", ["final_obs", "none", "rl_games"])
+def test_two_members_that_share_are_the_halves(limits):
     """Without whitening, in which they differ on purpose (the partner's rows are never divided by no spread at all),
     and from a state whose value statistics are known."""
-    halves = agent("hepo", "algo.whitening=none")
-    members = agent("hepo", "algo.whitening=none", "algo.collection=members")
+    both = ("algo.whitening=none", "algo.timeout_bootstrap=" + limits, "task.episode_length=20")
+    halves, members = agent("hepo", *both), agent("hepo", *both, "algo.collection=members")
     for _ in range(3):
         halves.train_epoch()
     members.collect()
