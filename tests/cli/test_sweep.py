@@ -110,6 +110,15 @@ def test_ctrl_c_ends_the_sweep_and_says_what_is_left(capfd, monkeypatch):
     assert "1 trained, 1 interrupted, 1 not started" in out
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT as a terminal's program has it: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_ctrl_c_between_two_jobs_starts_no_other(capfd, monkeypatch):
     train = launch.train
 
