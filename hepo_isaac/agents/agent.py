@@ -211,11 +211,8 @@ class HepoAgent(BaseAlgorithm):
     def _new_meter(self, names: List[str], ends: List[str]) -> EpisodeMeter:
         policies, window = self.learner.policies, None
         if self.method.compares_windows:
-            owners = policies.owners
-            owners = torch.arange(policies.num_policies, device=self._device) if owners is None else owners
-            episodes = self.method.references.window_episodes
-            sizes = (policies.num_policies, self.num_envs, self.num_runs, episodes)
-            window = ReturnWindow(owners, *sizes, self._device)
+            sizes = (self.num_runs, self.num_envs, self.method.references.window_episodes)
+            window = ReturnWindow(policies.shares, *sizes, self._device)
         count = (self.num_envs, policies.num_policies)
         return EpisodeMeter(*count, names, ends, self._device, policies.owners, window)
 

@@ -40,11 +40,11 @@ class Members(Collection):
         device = policies.net.flat.device
         runs, members = policies.num_runs, policies.policies_per_run
         self._first = [sum(policies.shares[:q]) for q in range(members)]
-        owner = torch.arange(members, device=device).repeat_interleave(torch.tensor(policies.shares, device=device))
+        owners = [q for q, share in enumerate(policies.shares) for _ in range(share)]  # of each block of a run
+        owner = torch.tensor(owners, device=device)
         self._owns = owner == torch.arange(members, device=device).unsqueeze(1)  # (Q, blocks of a run)
         self._blocks = len(owner)
         # Pairs of a policy and a block of another's whose rows it learns from, run by run: (K,) each.
-        owners = owner.tolist()  # host read: at the start
         pairs = [(q, k) for q, used in enumerate(method.uses) for k, o in enumerate(owners) if o in used]
         learner = torch.tensor([q for q, _ in pairs], dtype=torch.int64, device=device)
         block = torch.tensor([k for _, k in pairs], dtype=torch.int64, device=device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict
+from typing import Dict, Sequence
 
 import torch
 from torch import Tensor
@@ -17,32 +17,32 @@ class ReturnWindow:
     weigh more: without that the first windows of a task with early terminations would be made of failures alone.
 
     Args:
-        owners: (B,) which of the P policies acts in a block.  num_envs: N of all runs, N / B in a block.
-        num_runs: S.  window_episodes: of each policy, at least.
+        shares: blocks of envs of each policy of a run.  num_runs: S.  num_envs: N of all runs, run by run.
+        window_episodes: of each policy, at least.
+
+    Attributes:
+        total, square, count: (N,) float64 sums over the episodes of the running window: J may be thousands and its
+            spread tens.
+        stale: (N,) bool, the running episode began under other weights.
     """
 
     def __init__(
-        self,
-        owners: Tensor,
-        num_policies: int,
-        num_envs: int,
-        num_runs: int,
-        window_episodes: int,
-        device: torch.device,
+        self, shares: Sequence[int], num_runs: int, num_envs: int, window_episodes: int, device: torch.device
     ) -> None:
         self.num_runs = num_runs
-        per_block = num_envs // len(owners)
-        envs = torch.stack([(owners == p).sum() * per_block for p in range(num_policies)])
-        self._episodes = -(-window_episodes // envs.cpu()).to(torch.float32)  # of each env of a policy, (P,)
-        self._episodes = self._episodes.to(device)
-        self._owners = owners.repeat_interleave(per_block).to(device)
-        self._wanted = self._episodes[self._owners]
-        # (P, S E) would be wasteful: a policy's envs are in its own run.
-        members = torch.arange(num_policies, device=device).view(num_runs, -1, 1)
-        self._mine = (self._owners.view(num_runs, 1, -1) == members).to(torch.float32)  # (S, Q, E)
-        self.total = torch.zeros(num_envs, device=device)
-        self.square = torch.zeros(num_envs, device=device)
-        self.count = torch.zeros(num_envs, device=device)
+        members, per_block = len(shares), num_envs // (num_runs * sum(shares))
+        envs = [share * per_block for share in shares]
+        owner = torch.arange(members, device=device).repeat_interleave(
+            torch.tensor(envs, device=device)
+        )  # (E,) in a run
+        self._mine = (owner == torch.arange(members, device=device).unsqueeze(1)).to(torch.float64)  # (Q, E)
+        wanted = torch.tensor([float(-(-window_episodes // n)) for n in envs], dtype=torch.float64, device=device)
+        self._wanted = wanted[owner].repeat(num_runs)  # (N,) episodes of each env
+        run = torch.arange(num_runs, device=device).unsqueeze(1)
+        self._owners = (run * members + owner).flatten()  # (N,) the policy whose an env is
+        self.total, self.square, self.count = (
+            torch.zeros(num_envs, dtype=torch.float64, device=device) for _ in range(3)
+        )
         self.stale = torch.zeros(num_envs, dtype=torch.bool, device=device)
 
     def update(self, returns: Tensor, done: Tensor, counted: Tensor) -> None:
@@ -53,7 +53,7 @@ class ReturnWindow:
                 EpisodeMeter.update.
         """
         ended = done & counted & ~self.stale & (self.count < self._wanted)
-        found = returns * ended
+        found = returns.to(torch.float64) * ended
         self.total += found
         self.square += found * found
         self.count += ended
@@ -70,7 +70,7 @@ class ReturnWindow:
         over = ready.repeat_interleave(len(self.count) // runs)
         for tensor in (self.total, self.square, self.count):
             tensor.masked_fill_(over, 0.0)
-        return Window(mean, error, ready)
+        return Window(mean.float(), error.float(), ready)
 
     def discard(self, changed: Tensor) -> None:
         """Leave out the running episodes of policies that became others: (P,) bool ``changed``."""
