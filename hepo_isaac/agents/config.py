@@ -35,6 +35,8 @@ class TrainConfig:
     kl_threshold: KL divergence that the adaptive learning rate aims at.
     min_lr, max_lr: bounds of the adaptive learning rate.
     normalize_input: standardise observations by their running statistics.
+    value_bootstrap: whether the published training file of the task adds a value at time limits; read by methods with
+        algo.timeout_bootstrap=rl_games alone, the authors' releases.
     max_bad_fraction: the run stops if more than this share of worlds diverges in one iteration.
     graph_update: on CUDA, capture the update as a graph.
     fused: on a CPU, take gradient steps in one compiled function; auto: where a C++ compiler is there.
@@ -61,6 +63,7 @@ class TrainConfig:
     min_lr: float = 1e-6
     max_lr: float = 1e-2
     normalize_input: bool = True
+    value_bootstrap: bool = True
     max_bad_fraction: float = 0.01
     graph_update: bool = True
     fused: Union[bool, str] = "auto"

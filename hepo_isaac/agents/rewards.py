@@ -137,9 +137,10 @@ class RewardChannels:
         self, terminated: Tensor, time_out: Tensor, final: Tensor, values: Tensor
     ) -> Tuple[Tensor, Tensor, Tensor]:
         """(terminated, time_out, final values) as the method sees time limits, see ``advantages``."""
-        if self._method.timeout_bootstrap == "none":
+        how = self._method.timeout_bootstrap
+        if how == "none" or (how == "rl_games" and not self._train.value_bootstrap):
             return terminated | time_out, torch.zeros_like(time_out), final
-        if self._method.timeout_bootstrap == "rl_games":
+        if how == "rl_games":
             final = values
         return terminated, time_out, final
 

@@ -127,8 +127,8 @@ class MethodConfig:
     critic_data: critics are trained on rows of their "own" policy, or on "both" (as released).
     minibatch_order: "stratified" shuffled with a fixed share of each policy's rows; "contiguous" env-major and never
         shuffled (as released); "interleaved" rows of both in turn (second release).
-    timeout_bootstrap: value at a time limit: of the final observation ("final_obs"), of the one before ("rl_games"),
-        or "none".
+    timeout_bootstrap: value at a time limit: of the final observation ("final_obs"), of the one before ("rl_games",
+        where train.value_bootstrap is true), or "none".
     frozen_reference: run folder or checkpoint whose deployed policy is the second policy, and never learns.
     reference_noise: spread of Gaussian noise added to the second policy's weights (not its value heads) after every
         update; an experiment on how far the reference may stray.

@@ -304,6 +304,15 @@ class TestWhitening:
         expected = torch.cat((z(own[:half]), z(own[half:])))
         close(found, torch.stack((expected.sum(-1), expected[:, 1])))
 
+    @pytest.mark.parametrize("value_bootstrap, bootstrap", [(True, "rl_games"), (False, "none")])
+    def test_a_release_cuts_time_limits_where_the_published_task_does(self, value_bootstrap, bootstrap):
+        learner, buffer, last = fresh("hepo_release", {"whitening": "none"}, value_bootstrap=value_bootstrap)
+        assert bool(buffer.time_out.any())
+        raw, half = raw_advantages(learner, buffer, last, bootstrap), N * T // 2
+        found = learner.prepare(buffer, last).advantage
+        own = torch.cat((raw[0, :half], raw[1, half:]))
+        close(found, torch.stack((own.sum(-1), own[:, 1])))
+
     def test_joint(self):
         _, found, _, own = self.both("joint")
         close(found, torch.stack((z(own).sum(-1), z(own)[:, 1])))

@@ -88,6 +88,8 @@ def settings(config: Mapping[str, Any]) -> str:
     config = completed(config)
     algo = method_from_config(_renamed({**config["algo"], "name": ""}))
     train = train_config(config["train"])
+    if algo.timeout_bootstrap != "rl_games":  # nobody reads it
+        train = dataclasses.replace(train, value_bootstrap=True)
     task = {k: v for k, v in config["task"].items() if k not in DESCRIPTION}
     task = _without_other_engines(task, config["sim"]["name"])
     parts = (
