@@ -18,7 +18,7 @@ from hepo_isaac.errors import UserError
 from hepo_isaac.locate import group_names, robot_tasks
 from hepo_isaac.runs.machine.jobs import VERDICTS, Job, Result, Runner
 from hepo_isaac.runs.machine.task_checks import Plan, learning_job, size_job, task_job
-from hepo_isaac.runs.machine.update_checks import cpu_job, update_job
+from hepo_isaac.runs.machine.update_checks import cpu_job, machine_job, update_job
 from hepo_isaac.runs.record import metadata
 from hepo_isaac.sim.engines import CUDA_ENGINE, ENGINES
 
@@ -131,7 +131,8 @@ def _jobs(args: argparse.Namespace, device: str, out: str) -> List[Job]:
             jobs["sizes"].append(Job("%s %d" % (task, num_envs), size_job, (task, sized), limit))
     if args.learn > 0:
         jobs["tasks"].append(Job("learning", learning_job, (first, plan, args.learn), args.learn + limit))
-    return [job for kind, found in jobs.items() for job in found if args.only in (None, kind)]
+    card = Job("card", machine_job, (device,), limit)
+    return [card, *(job for kind, found in jobs.items() for job in found if args.only in (None, kind))]
 
 
 def _report(results: Sequence[Result], device: str, args: argparse.Namespace) -> str:

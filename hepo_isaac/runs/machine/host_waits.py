@@ -12,6 +12,8 @@ import torch
 
 # Calls of CUDA's runtime and driver that return when the device has done its work.
 _WAITING = ("ynchronize", "cudaMemcpy", "cuMemcpyDtoH_v2", "cuMemcpyHtoD_v2")
+# What torch's detector says of a wait. It also remarks, once a process, that "synchronization debug mode" is new.
+_WAITED = "called a synchronizing"
 _PACKAGE = os.sep + "hepo_isaac" + os.sep
 _TASKS = os.sep + "tasks" + os.sep
 
@@ -42,7 +44,7 @@ class HostWaits:
         self._caught.__exit__(*error)
 
     def _seen(self, message: Any, *about: Any, **more: Any) -> None:
-        if "synchroniz" in str(message):
+        if _WAITED in str(message):
             self.found[asking_line()] += 1
 
     def said(self) -> str:
