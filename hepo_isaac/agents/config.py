@@ -35,6 +35,8 @@ class TrainConfig:
     kl_threshold: KL divergence that the adaptive learning rate aims at.
     min_lr, max_lr: bounds of the adaptive learning rate.
     normalize_input: standardise observations by their running statistics.
+    value_target_clip: bound on what critics are fitted to, in spreads of all returns so far, above 0; .inf: none. At
+        rl-games' 5 a reward that comes late and seldom is first learned at a small part of its size.
     value_bootstrap: whether the published training file of the task adds a value at time limits; read by methods with
         algo.timeout_bootstrap=rl_games alone, the authors' releases.
     max_bad_fraction: the run stops if more than this share of worlds diverges in one iteration.
@@ -63,6 +65,7 @@ class TrainConfig:
     min_lr: float = 1e-6
     max_lr: float = 1e-2
     normalize_input: bool = True
+    value_target_clip: float = 5.0
     value_bootstrap: bool = True
     max_bad_fraction: float = 0.01
     graph_update: bool = True
@@ -77,6 +80,8 @@ class TrainConfig:
             raise ValueError("unknown train.lr_schedule %r; valid: %s" % (self.lr_schedule, ", ".join(KL_SCHEDULES)))
         if self.fused not in (True, False, "auto"):
             raise ValueError("train.fused must be auto, true or false, got %r" % (self.fused,))
+        if not self.value_target_clip > 0.0:
+            raise ValueError("train.value_target_clip must be above 0 (.inf for none), got %r" % self.value_target_clip)
         for name in ("max_iterations", "horizon_length", "minibatch_size", "mini_epochs"):
             if getattr(self, name) < 1:
                 raise ValueError("train.%s must be >= 1, got %r" % (name, getattr(self, name)))

@@ -70,11 +70,15 @@ class ValueNormalizer(RunningMeanStd):
     """Per policy and value channel. A channel that has never varied has spread 0: its value is its mean exactly.
 
     Without that, a reward that has been 0 so far would give advantages made of critic noise alone.
+
+    Args:
+        target_clip: bound on targets, in spreads.
     """
 
-    def __init__(self, num_groups: int, size: int, device: torch.device) -> None:
+    def __init__(self, num_groups: int, size: int, device: torch.device, target_clip: float = 5.0) -> None:
         super().__init__(num_groups, size, device)
         self.var.zero_()
+        self._clip = target_clip
 
     def denormalize(self, values: Tensor, owners: Optional[Tensor] = None) -> Tensor:
         """Network output (P, B, C) -> reward units; of ``owners``, see PolicyStack.forward."""
@@ -83,7 +87,7 @@ class ValueNormalizer(RunningMeanStd):
             std, mean = std.index_select(0, owners), mean.index_select(0, owners)
         return values * std.unsqueeze(1) + mean.unsqueeze(1)
 
-    def normalize_targets(self, x: Tensor, clip: float = 5.0) -> Tensor:
+    def normalize_targets(self, x: Tensor) -> Tensor:
         """Reward units (P, B, C) -> network targets."""
         centred = x - self.mean.to(torch.float32).unsqueeze(1)
-        return (centred / self.std(0.0).clamp_min(1e-8).unsqueeze(1)).clamp(-clip, clip)
+        return (centred / self.std(0.0).clamp_min(1e-8).unsqueeze(1)).clamp(-self._clip, self._clip)

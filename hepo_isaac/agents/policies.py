@@ -55,7 +55,7 @@ class Policies:
         trunk = (train.units, train.activation, generators, device)
         self.net = PolicyStack(p, num_obs, num_actions, 2, *trunk, num_states, train.critic_units)
         self.obs_norm = RunningMeanStd(self.num_runs, num_obs, device)
-        self.value_norm = ValueNormalizer(p, 2, device)
+        self.value_norm = ValueNormalizer(p, 2, device, train.value_target_clip)
         # Policy p's partner is the other one of its run; where there is one policy, itself.
         self.partner = torch.arange(p, device=device).view(-1, policies_per_run).flip(1).reshape(-1)
         self.shares = tuple(shares) or (1,) * policies_per_run

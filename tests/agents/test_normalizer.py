@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 
 from hepo_isaac.agents.normalizer import RunningMeanStd, ValueNormalizer
@@ -33,9 +36,24 @@ def test_constant_channel_predicts_its_mean_exactly():
 
 
 def test_targets_round_trip():
-    norm = ValueNormalizer(1, 1, CPU)
+    norm = ValueNormalizer(1, 1, CPU, math.inf)
     returns = torch.randn(1, 1000, 1) * 0.01 + 3.0
     norm.update(returns)
-    z = norm.normalize_targets(returns, clip=100.0)
+    z = norm.normalize_targets(returns)
     torch.testing.assert_close(norm.denormalize(z), returns, rtol=1e-5, atol=1e-5)
     assert abs(z.std(correction=0).item() - 1.0) < 1e-3
+
+
+@pytest.mark.parametrize("clip", [5.0, 20.0, math.inf])
+def test_a_late_and_rare_reward_as_far_as_the_clip_lets_it(clip):
+    """50 batches without reward, then one row in a hundred pays 1. With p = 1 / 5100 the mean is p and the spread
+    sqrt(p (1 - p)): the target is min(1, p + clip spread), 0.07 of the reward at rl-games' 5."""
+    norm = ValueNormalizer(1, 1, CPU, clip)
+    for _ in range(50):
+        norm.update(torch.zeros(1, 1000, 1))
+    returns = torch.zeros(1, 1000, 1)
+    returns[0, ::100] = 1.0
+    norm.update(returns)
+    p = 1.0 / 5100.0
+    found = norm.denormalize(norm.normalize_targets(returns))
+    assert found[0, 0, 0].item() == pytest.approx(min(1.0, p + clip * math.sqrt(p * (1.0 - p))), rel=1e-4)
