@@ -17,7 +17,7 @@ from hepo_isaac.runs.machine.rig import Rig, captured
 from hepo_isaac.runs.parity import steps as parity
 
 # Shares of single steps that must agree with MuJoCo C within a tolerance; docs/parity/warp.md has what Warp's CPU
-# device does. The largest difference has no bound: among 80,000 steps there is one in which a touch exists on one engine only.
+# device does. The largest difference has no bound: in one of 80,000 steps a touch may exist on one engine only.
 PARITY = {1e-4: 0.9, 1e-3: 0.98}
 # Training env-steps/s to reach on an H100-class card at 4096 envs.
 GOALS = {
