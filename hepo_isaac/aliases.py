@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Dict, List, Sequence
 
 from hepo_isaac.errors import UserError
@@ -29,6 +30,10 @@ ANSWERS: Dict[str, str] = {
 }
 
 
+# Infinity as YAML and our files write it; Hydra's command line knows it without the dot.
+INFINITY = re.compile(r"(^|,)([+-]?)\.inf(?=,|$)", re.IGNORECASE)
+
+
 def translate(arguments: Sequence[str]) -> List[str]:
     """Command-line arguments with the names of this project; whatever is not ``name=value`` of theirs stays.
 
@@ -48,6 +53,7 @@ def translate(arguments: Sequence[str]) -> List[str]:
             devices[name] = value
             if len(devices) > 1:
                 continue  # said once is enough: they have to agree
+        value = INFINITY.sub(r"\1\2inf", value)
         out.append("%s=%s" % (ours, value) if equals else argument)
     _check_one_device(devices)
     return out

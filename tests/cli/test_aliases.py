@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -30,6 +32,16 @@ def test_a_name_of_the_same_meaning_is_accepted(theirs, ours):
     check_overrides([translated])
     found = OmegaConf.select(compose([translated]), ours)
     assert str(found) == VALUES[theirs]
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"), [(".inf", [math.inf]), ("-.INF", [-math.inf]), ("5.0,.inf,.inf", [5.0, math.inf, math.inf])]
+)
+def test_infinity_may_be_written_as_in_our_files(typed, read):
+    (translated,) = translate(["algo.dual_clip=" + typed])
+    check_overrides([translated])
+    assert [float(word) for word in translated.partition("=")[2].split(",")] == read
+    assert translate(["heuristic=.information", "x.inf"]) == ["heuristic=.information", "x.inf"]
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in GRANTED.items() for value in values])
