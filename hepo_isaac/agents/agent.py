@@ -291,7 +291,7 @@ class HepoAgent(BaseAlgorithm):
 
     def get_run_state(self, run: int) -> Dict[str, Any]:
         """get_full_state_weights of one run alone: what a process with only that run would have saved."""
-        return select_run(self.get_full_state_weights(), run, self.num_runs, self.num_envs)
+        return select_run(self.get_full_state_weights(), run, self.num_runs)
 
     def set_full_state_weights(self, weights: Dict[str, Any], set_epoch: bool = True) -> None:
         """Restore what get_full_state_weights returned, environments included."""
@@ -306,7 +306,7 @@ class HepoAgent(BaseAlgorithm):
 
     def set_run_states(self, states: List[Dict[str, Any]]) -> None:
         """Restore S runs from what get_run_state returned of each."""
-        self.set_full_state_weights(join_runs(states, self.num_envs // self.num_runs))
+        self.set_full_state_weights(join_runs(states))
 
     _meter_state: Optional[Dict[str, Tensor]] = None
 

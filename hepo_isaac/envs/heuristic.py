@@ -2,50 +2,109 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+import inspect
 from dataclasses import fields
-from typing import Any, Callable, Dict, Mapping, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.streams import Streams
 from hepo_isaac.errors import UserError, unknown
 
 # The task's state (a dataclass of (N, .) tensors) -> h (N,), or named terms (N,) whose sum is h.
-Heuristic = Callable[[Any], Union[Tensor, Mapping[str, Tensor]]]
+Heuristic = Callable[..., Union[Tensor, Mapping[str, Tensor]]]
+RANDOM = "random"  # a heuristic with a parameter of this name is given random numbers of its own
+# Calls whose state is compared with a copy: tensors know of changes made through torch, not of those through numpy.
+COMPARED_CALLS = 3
 
 
 class HeuristicFunction:
-    """Calls a heuristic and checks what it returns, without ever reading a value on the host.
+    """Calls a heuristic and checks what it returns, without reading a value on the host but in the first calls.
 
-    The function takes the task's state (a dataclass of (N, .) tensors) and returns h as a float32 (N,) tensor,
-    or a dict of named terms of that shape, whose sum is h. Values that are not finite are counted by TaskEnv.
+    The function takes the task's state (a dataclass of (N, .) tensors) and returns h as a float32 (N,) tensor, or a
+    dict of named terms of that shape, whose sum is h. It runs under ``torch.no_grad()``. The state's tensors are the
+    task's and the engine's own: a function that changes one is refused, since it would change what the policy is
+    trained and judged on. Values that are not finite are counted by TaskEnv.
+
+    Attributes:
+        random: source of random numbers for a function with a parameter ``random``; see ``needs_random``.
     """
 
-    def __init__(self, name: str, function: Callable[[Any], Any]) -> None:
-        self.name, self._function, self._checked = name, function, False
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name, self._function = name, function
+        self.needs_random = RANDOM in _parameters(function)
+        self.random: Optional[Streams] = None
+        self._terms: Optional[List[str]] = None  # names in the order of the first result; of one without terms, none
+        self._calls = 0
 
     def __call__(self, state: Any) -> Tuple[Tensor, Dict[str, Tensor]]:
-        """Returns (h (N,), terms)."""
-        result = self._function(state)
-        if not self._checked:
-            self._check_result(result, getattr(state, fields(state)[0].name))
-            self._checked = True
+        """Returns (h (N,), terms), terms always in the order of the first call.
+
+        Raises:
+            UserError: the function changed its state, or returned something else than it has to.
+        """
+        held = _tensors(state)
+        versions = [tensor._version for tensor in held.values()]
+        before = None
+        if self._calls < COMPARED_CALLS and not any(tensor.is_meta for tensor in held.values()):
+            before = [tensor.clone() for tensor in held.values()]
+        given = {RANDOM: self.random} if self.needs_random else {}
+        with torch.no_grad():
+            result = self._function(copy.copy(state), **given)
+        self._check_untouched(held, versions, before)
+        self._calls += 1
+        terms = self._checked(result, next(iter(held.values())))
         if isinstance(result, dict):
-            return torch.stack(tuple(result.values())).sum(0), result
+            return torch.stack(tuple(terms.values())).sum(0), terms
         return result, {}
 
-    def _check_result(self, result: Any, like: Tensor) -> None:
-        """The first result is checked; what could change later (values, not shapes) is counted by TaskEnv."""
+    def _check_untouched(self, held: Dict[str, Tensor], versions: List[int], before: Optional[List[Tensor]]) -> None:
+        changed = [name for (name, tensor), then in zip(held.items(), versions) if tensor._version != then]
+        if before is not None:
+            changed += [
+                name
+                for (name, tensor), then in zip(held.items(), before)
+                if name not in changed and not torch.equal(tensor.nan_to_num(), then.nan_to_num())
+            ]
+        if changed:
+            names = ", ".join("state." + name for name in changed)
+            raise UserError(
+                "heuristic %s changes %s in place, which are the task's own numbers; expected a function that leaves "
+                "its state as it is: write x = x * 2 instead of x *= 2, or clone() first" % (self.name, names)
+            )
+
+    def _checked(self, result: Any, like: Tensor) -> Dict[str, Tensor]:
+        """The terms in the order of the first call; {} for a result without terms."""
         if not isinstance(result, dict):
             self._check("", result, like)
-            return
-        if not result:
-            raise UserError("heuristic %s returned no terms; expected at least one (N,) tensor" % self.name)
-        for term, value in result.items():
-            self._check("term %r of " % term, value, like)
+            names: List[str] = []
+        else:
+            if not result:
+                raise UserError("heuristic %s returned no terms; expected at least one (N,) tensor" % self.name)
+            for term, value in result.items():
+                self._check("term %r of " % term, value, like)
+            names = list(result)
+        if self._terms is None:
+            self._terms = names
+        elif set(names) != set(self._terms):
+            said = [", ".join(map(str, n)) or "a tensor without terms" for n in (self._terms, names)]
+            raise UserError(
+                "heuristic %s returned other terms than before (%s, now %s); expected the same in every step"
+                % (self.name, *said)
+            )
+        return {term: result[term] for term in self._terms}
 
     def _check(self, what: str, value: Any, like: Tensor) -> None:
+        if (
+            isinstance(value, Tensor)
+            and value.shape == like.shape[:1]
+            and value.dtype == torch.float32
+            and value.device == like.device
+        ):
+            return
         expected = "a float32 tensor of shape (%d,) on %s" % (like.shape[0], like.device)
         if not isinstance(value, Tensor):
             got = "a %s" % type(value).__name__
@@ -53,11 +112,22 @@ class HeuristicFunction:
             got = "shape %s" % (tuple(value.shape),)
         elif value.dtype != torch.float32:
             got = "dtype %s" % value.dtype
-        elif value.device != like.device:
-            got = "a tensor on %s" % value.device
         else:
-            return
+            got = "a tensor on %s" % value.device
         raise UserError("%sheuristic %s returned %s; expected %s" % (what, self.name, got, expected))
+
+
+def _tensors(state: Any) -> Dict[str, Tensor]:
+    """The tensors of a state by the names of its fields."""
+    found = {field.name: getattr(state, field.name) for field in fields(state)}
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def _parameters(function: Callable[..., Any]) -> List[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # a callable that does not say
+        return []
 
 
 def find_heuristic(name: str, of_task: Mapping[str, Heuristic], task: str) -> HeuristicFunction:

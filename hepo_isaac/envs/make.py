@@ -6,6 +6,7 @@ from typing import Any, Mapping
 
 import torch
 
+from hepo_isaac.envs.heuristic import RANDOM
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.errors import UserError
@@ -14,6 +15,7 @@ from hepo_isaac.sim.registry import make_simulation
 
 # The environments' random stream must not be the policies': both start from the run's seed.
 ENV_STREAM = 0x9E3779B9
+HEURISTIC_STREAM = 0x7F4A7C15  # of a heuristic that asks for random numbers, apart from both
 
 
 def make_env(cfg: Mapping[str, Any], random_start: bool = True) -> TaskEnv:
@@ -38,7 +40,17 @@ def make_env(cfg: Mapping[str, Any], random_start: bool = True) -> TaskEnv:
         sim = make_simulation(engine, task_type.scene(cfg["task"], engine), num_envs, cfg["device"], **sim_cfg)
     except ValueError as error:  # engines and specs know nothing of settings and users
         raise UserError("task=%s: no scene can be built on %s: %s" % (task_type.name, engine, error)) from error
-    generators = [torch.Generator(sim.device).manual_seed(s ^ ENV_STREAM) for s in seeds]
-    streams = Streams(generators, num_envs, sim.device, sim.may_select)
+
+    def streams(salt: int) -> Streams:
+        generators = [torch.Generator(sim.device).manual_seed(seed ^ salt) for seed in seeds]
+        return Streams(generators, num_envs, sim.device, sim.may_select)
+
     potential = task_type.find_heuristic(str(cfg["potential"])) if cfg.get("potential") else None
-    return TaskEnv(task_type(cfg["task"], sim, streams), random_start, potential)
+    if potential is not None and potential.needs_random:
+        raise UserError(
+            "potential=%s has a parameter %r; a potential is a function of the state" % (potential.name, RANDOM)
+        )
+    task = task_type(cfg["task"], sim, streams(ENV_STREAM))
+    if task.heuristic.needs_random:
+        task.heuristic.random = streams(HEURISTIC_STREAM)
+    return TaskEnv(task, random_start, potential)

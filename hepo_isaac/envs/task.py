@@ -104,8 +104,9 @@ class Task(ABC):
     def rewards(self) -> Rewards:
         """Rewards of the step just simulated: ``task_reward`` and the heuristic of ``state()``."""
         state = self.state()
+        task = self.task_reward(state)  # first: what a heuristic is and does must not matter to r
         heuristic, terms = self.heuristic(state)
-        return Rewards(self.task_reward(state), heuristic, terms)
+        return Rewards(task, heuristic, terms)
 
     def task_reward(self, state: Any) -> Tensor:
         """(N,) r of the step that ended in ``state``; every task defines it, or ``rewards``."""
@@ -128,7 +129,8 @@ class Task(ABC):
         return {}
 
     def get_state(self) -> Dict[str, Any]:
-        """State the task itself carries across steps (tensors and numbers), for exact resume."""
+        """State the task itself carries across steps, for exact resume: tensors with a row per env (N, …), scalars and
+        numbers; a tensor that all envs have in common stands under the key "shared" (envs/rows.py)."""
         return {}
 
     def load_state(self, state: Dict[str, Any]) -> None:

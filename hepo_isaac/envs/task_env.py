@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hepo_isaac.envs.heuristic import HeuristicFunction
+from hepo_isaac.envs.rows import check_rows
 from hepo_isaac.envs.task import StepResult, Task
 
 OBS_CLIP = 5.0
@@ -138,15 +139,22 @@ class TaskEnv:
         return {**self.sim.render_state(env), "markers": markers.to("cpu", torch.float64)}
 
     def get_state(self) -> Dict[str, Any]:
-        """Everything needed to continue exactly: engine, task, episode clocks, random state."""
-        return {
+        """Everything needed to continue exactly: engine, task, episode clocks, random state.
+
+        Raises:
+            ValueError: the task's or the engine's state has a tensor without a row per env, see envs/rows.py.
+        """
+        rows = {
             "sim": self.sim.get_state(),
             "task": self.task.get_state(),
             "progress": self.progress.clone(),
             "counted": self.counted.clone(),
             "bad_count": self.bad_count.clone(),
-            "streams": self.task.streams.get_state(),
         }
+        check_rows(rows, self.num_envs)
+        random = self.task.heuristic.random
+        drawn = {} if random is None else {"heuristic_streams": random.get_state()}
+        return {**rows, "streams": self.task.streams.get_state(), **drawn}
 
     def load_state(self, state: Dict[str, Any]) -> Tensor:
         """Restore what get_state returned; returns the current observations (N, O)."""
@@ -156,6 +164,8 @@ class TaskEnv:
         self.counted = state["counted"].to(self.device).clone()
         self.bad_count.copy_(state["bad_count"])
         self.task.streams.set_state(state["streams"])
+        if self.task.heuristic.random is not None and "heuristic_streams" in state:
+            self.task.heuristic.random.set_state(state["heuristic_streams"])
         return self.observe()
 
     def close(self) -> None:

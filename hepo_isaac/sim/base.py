@@ -12,6 +12,8 @@ from hepo_isaac.errors import Notice
 from hepo_isaac.sim.spec import SceneSpec
 
 RANDOMIZABLE = ("body_mass", "friction", "dof_damping", "dof_armature", "drive_stiffness", "drive_damping", "gravity")
+# Key of get_state under which stands what all envs have in common; every other tensor but scalars has a row per env.
+SHARED = "shared"
 
 
 class Simulation(ABC):
@@ -146,7 +148,8 @@ class Simulation(ABC):
 
     @abstractmethod
     def get_state(self) -> Dict[str, Any]:
-        """Everything needed to continue bit-exactly (CPU engine) as a dict of tensors and plain numbers."""
+        """Everything needed to continue bit-exactly (CPU engine): a dict of plain numbers, tensors with a row per env,
+        and a dict ``SHARED`` of tensors that all envs have in common."""
 
     @abstractmethod
     def load_state(self, state: Dict[str, Any]) -> None:

@@ -39,6 +39,7 @@ class Counter:
 
     num_obs, num_actions, num_states, max_episode_length = 2, 1, 0, 5
     heuristic_name = "counter"
+    heuristic = SimpleNamespace(random=None)
 
     def __init__(self, sim, streams):
         self.sim, self.streams = sim, streams

@@ -290,7 +290,7 @@ class MujocoBatchSimulation(MujocoSimulation):
         saved.update(engine="mujoco_batch", rows=torch.from_numpy(self.batch.state.copy()))
         saved["overflow_count"] = self.overflow_count.clone()
         saved["model"] = {name: array.clone() for name, array in self._randomized.items()}
-        saved["gains"] = (self._kp.clone(), self._kv.clone())
+        saved.update(self._gains_state())
         return saved
 
     def load_state(self, state: Dict[str, Any]) -> None:
@@ -302,7 +302,7 @@ class MujocoBatchSimulation(MujocoSimulation):
             )
         if self._load_model(state["model"]):
             self._set_const(None)
-        self._kp, self._kv = (gain.clone() for gain in state["gains"])
+        self._kp, self._kv = self._saved_gains(state)
         self._act_error = self._error_bound()
         self.batch.state[...] = _array(rows)
         self.batch.warning[...] = 0

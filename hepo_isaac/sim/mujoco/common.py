@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hepo_isaac.sim.base import RANDOMIZABLE
+from hepo_isaac.sim.base import RANDOMIZABLE, SHARED
 from hepo_isaac.sim.commands import HeldCommands
 from hepo_isaac.sim.math import wxyz_to_xyzw
 from hepo_isaac.sim.mujoco.model import CompiledScene, compile_scene
@@ -232,6 +232,16 @@ class MujocoSimulation(HeldCommands):
     def _model_array(self, field: str) -> Tensor:
         """A live (N, ...) tensor over a model field."""
         raise NotImplementedError
+
+    def _gains_state(self) -> Dict[str, Any]:
+        """Drive gains for get_state: (dofs,) of all envs in common, or (N, dofs) once randomised."""
+        gains = (self._kp.clone(), self._kv.clone())
+        return {SHARED: {"gains": gains}} if self._kp.dim() == 1 else {"gains": gains}
+
+    def _saved_gains(self, state: Mapping[str, Any]) -> Tuple[Tensor, Tensor]:
+        """Drive gains of what ``_gains_state`` returned, or of a state saved when they stood in one place only."""
+        kp, kv = state["gains"] if "gains" in state else state[SHARED]["gains"]
+        return kp.clone().to(self.device), kv.clone().to(self.device)
 
     def _note_gains(self, field: str, names: Sequence[str], mask: Tensor, values: Tensor) -> None:
         """Follow changed drive gains in the joint-speed bound."""

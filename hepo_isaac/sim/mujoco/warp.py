@@ -341,7 +341,7 @@ class MujocoWarpSimulation(MujocoSimulation):
         saved: Dict[str, Any] = {name: tensor.clone() for name, tensor in self._everything().items()}
         saved["engine"] = "mujoco_warp"
         saved["model"] = {name: view.clone() for name, view in self._randomized.items()}
-        saved["gains"] = (self._kp.clone(), self._kv.clone())
+        saved.update(self._gains_state())
         return saved
 
     def load_state(self, state: Dict[str, Any]) -> None:
@@ -354,7 +354,7 @@ class MujocoWarpSimulation(MujocoSimulation):
         with self.graphs.launching():
             if self._load_model(state["model"]):
                 self._set_const()
-            self._kp, self._kv = (gain.clone().to(self.device) for gain in state["gains"])
+            self._kp, self._kv = self._saved_gains(state)
             self._act_error = self._error_bound()
             self._follow_gains()
             for name, tensor in self._everything().items():
