@@ -10,6 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from hepo_isaac.envs.faults import FAULTS
 from hepo_isaac.locate import cfg_dir
 from hepo_isaac.schema import defaults
 
@@ -25,8 +26,9 @@ class PointMass:
         self.generator = torch.Generator().manual_seed(seed)
         self.x = torch.zeros(num_envs)
         self.clock = torch.zeros(num_envs, dtype=torch.int64)
-        self.heuristic_name = "toy"
+        self.names = {"task": "PointMass", "heuristic": "toy", "potential": "none"}
         self.bad = torch.zeros(num_envs, dtype=torch.bool)  # tests set worlds here
+        self.faults = torch.zeros(num_envs, len(FAULTS), dtype=torch.bool)  # and here
 
     def get_env_info(self) -> Dict[str, Any]:
         box = gymnasium.spaces.Box(-np.ones(3, np.float32), np.ones(3, np.float32))
@@ -73,12 +75,13 @@ class PointMass:
             "metric_names": ("at_goal",),
             "counted": torch.ones_like(done),
             "bad": self.bad.clone(),
+            "faults": self.faults.clone(),
         }
         return self._obs(), rewards, done, infos
 
     def statistics(self) -> Dict[str, Tensor]:
         zero = torch.zeros((), dtype=torch.int64)
-        return {"overflow": zero, "heuristic_nonfinite": zero}
+        return {"overflow": zero}
 
     def notices(self):
         return []

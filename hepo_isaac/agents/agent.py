@@ -20,6 +20,7 @@ from hepo_isaac.agents.meters import EpisodeMeter
 from hepo_isaac.agents.rewards import IterationFacts
 from hepo_isaac.agents.rollout import RolloutBuffer
 from hepo_isaac.agents.run_axis import join_runs, select_run
+from hepo_isaac.agents.soundness import Soundness, failures, together
 from hepo_isaac.agents.statistics import Statistics
 from hepo_isaac.agents.stopwatch import Stopwatch
 from hepo_isaac.agents.weights import load_agent
@@ -77,6 +78,9 @@ class HepoAgent(BaseAlgorithm):
         # environment's counters as they stood at the last flush.
         self._diverged = torch.zeros(self.num_envs, dtype=torch.bool, device=self._device)
         self._counters: Dict[str, float] = {}
+        self._soundness = Soundness(horizon, self.num_envs, self.num_runs, self._device)
+        self._failed: Dict[int, UserError] = {}  # runs that cannot go on, while others beside them do
+        self._seeds = [int(s) for s in config["seeds"]]
         self._stop = False
         self._watch = Stopwatch(self._device)
         self.observer = config["features"]["observer"]
@@ -116,8 +120,8 @@ class HepoAgent(BaseAlgorithm):
         try:
             while self.iteration < self.max_iterations and not self._stop:
                 metrics = self.train_epoch()
+                self._check(metrics)  # first: what is saved must be sound
                 self._stop = bool(self.observer.on_iteration(self, metrics))
-                self._check_physics(metrics)
         except Exception as error:
             self.observer.on_failure(self, error)
             raise
@@ -175,6 +179,7 @@ class HepoAgent(BaseAlgorithm):
                 b.potential[t].copy_(self._potential.view(blocks, -1))
                 b.final_potential[t].copy_(infos["final_potential"].view(blocks, -1))
                 self._potential = infos["potential"]
+            self._soundness.note(t, infos["faults"])
             self._count(rewards, done, infos)
         self._obs = obs
         return obs.view(blocks, -1, obs.shape[-1])
@@ -237,6 +242,7 @@ class HepoAgent(BaseAlgorithm):
             if self.method.constraint != "references":
                 per_run["alpha_gradient"] = learner.multiplier.gradient
         per_run.update(learner.collection.metrics())
+        per_run.update(self._soundness.metrics(learner, stats))
         gathered = Statistics(self.policy_names, self.meter.column_names(), self.num_runs)
         shared = self.vec_env.statistics()
         metrics = gathered.read(self.meter.take(), per_policy, per_run, shared)
@@ -248,21 +254,27 @@ class HepoAgent(BaseAlgorithm):
             self._counters[name] = total
         return metrics
 
-    def _check_physics(self, rows: List[Dict[str, float]]) -> None:
-        """Stop if the physics diverges in bulk, or if a heuristic returns NaN."""
-        metrics = dict(rows[0], bad_worlds=sum(row["bad_worlds"] for row in rows))
-        if metrics.get("heuristic_nonfinite", 0.0) > 0:
-            raise UserError(
-                "heuristic %s returned NaN or infinity in %d cases; expected finite numbers: check divisions and "
-                "square roots in it" % (self.vec_env.heuristic_name, int(metrics["heuristic_nonfinite"]))
-            )
-        fraction = metrics["bad_worlds"] / self.num_envs
-        if fraction > self.train_cfg.max_bad_fraction:
-            raise UnstablePhysicsError(
-                "%d of %d worlds diverged in iteration %d, more than train.max_bad_fraction=%g; the state is saved: "
-                "try more task.physics.substeps or softer drives"
-                % (metrics["bad_worlds"], self.num_envs, self.iteration, self.train_cfg.max_bad_fraction)
-            )
+    def _check(self, rows: List[Dict[str, float]]) -> None:
+        """Stop runs whose numbers are broken or whose physics diverges in bulk; the others go on without them.
+
+        Raises:
+            UserError: no run is left.
+        """
+        found = failures(rows, self.vec_env.names, self.iteration)
+        for run, row in enumerate(rows):
+            worlds = self.num_envs // self.num_runs
+            if run not in found and row["bad_worlds"] / worlds > self.train_cfg.max_bad_fraction:
+                found[run] = UnstablePhysicsError(
+                    "%d of %d worlds diverged in iteration %d, more than train.max_bad_fraction=%g; expected physics "
+                    "that holds: try more task.physics.substeps or softer drives"
+                    % (row["bad_worlds"], worlds, self.iteration, self.train_cfg.max_bad_fraction)
+                )
+        new = {run: error for run, error in found.items() if run not in self._failed}
+        self._failed.update(new)
+        if len(self._failed) == self.num_runs:
+            raise together(self._failed, self._seeds)
+        for run, error in new.items():
+            self.observer.on_run_failure(run, error)
 
     def _freeze_reference(self, file: str) -> None:
         """Load the deployed policy of a finished run as every run's second policy."""

@@ -39,7 +39,7 @@ class RlGamesVecEnv(IVecEnv):
 
     def step(self, actions: Tensor) -> Tuple[Tensor, Tensor, Tensor, Dict[str, Any]]:
         """Returns obs (N, O), rewards (N, 2), dones (N,) bool and infos: time_outs, terminated, final_obs, counted,
-        bad, terms and metrics (N, .) and their names."""
+        bad, faults (N, .), terms and metrics (N, .) and their names."""
         result = self.env.step(actions)
         infos = {
             "time_outs": result.time_out,
@@ -47,6 +47,7 @@ class RlGamesVecEnv(IVecEnv):
             "final_obs": result.final_obs,
             "counted": result.counted,
             "bad": result.bad,
+            "faults": result.faults,
             "terms": result.terms,
             "metrics": result.metrics,
             "term_names": result.term_names,
@@ -62,19 +63,16 @@ class RlGamesVecEnv(IVecEnv):
 
     def statistics(self) -> Dict[str, Tensor]:
         """Counters since the start, as () tensors on the device."""
-        return {
-            "overflow": self.env.sim.overflow_count,
-            "heuristic_nonfinite": self.env.heuristic_nonfinite,
-        }
+        return {"overflow": self.env.sim.overflow_count}
 
     def notices(self) -> List[Notice]:
         """What went otherwise than asked for in the engine, see Simulation.notices."""
         return self.env.sim.notices()
 
     @property
-    def heuristic_name(self) -> str:
-        """Name of the heuristic in use."""
-        return self.env.task.heuristic_name
+    def names(self) -> Dict[str, str]:
+        """Of the task, the heuristic and the potential in use, for what is said of them."""
+        return self.env.names
 
     def get_env_state(self) -> Dict[str, Any]:
         return self.env.get_state()

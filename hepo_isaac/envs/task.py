@@ -149,6 +149,8 @@ class StepResult:
     terms: (N, len(term_names)) reward terms of this step.  metrics: (N, len(metric_names)).
     counted: (N,) bool, False while an env is in a first episode that a random start phase cut short.
     bad: (N,) bool, worlds that diverged in this step (they are in ``terminated`` too).
+    faults: (N, len(FAULTS)) bool, what in a sound world was NaN, infinite or absurd in this step (faults.py) and has
+        been replaced by 0.
     potential, final_potential: (N,) Phi of the states of ``obs`` and ``final_obs``, or None where none is asked for.
     """
 
@@ -164,5 +166,6 @@ class StepResult:
     metric_names: Tuple[str, ...]
     counted: Tensor
     bad: Tensor
+    faults: Tensor
     potential: Optional[Tensor] = None
     final_potential: Optional[Tensor] = None

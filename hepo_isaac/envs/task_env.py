@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, Optional
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.faults import sound, stacked
 from hepo_isaac.envs.heuristic import HeuristicFunction
 from hepo_isaac.envs.rows import check_rows
 from hepo_isaac.envs.task import StepResult, Task
@@ -41,7 +42,8 @@ class TaskEnv:
         self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         self.counted = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
         self.bad_count = torch.zeros((), dtype=torch.int64, device=self.device)
-        self.heuristic_nonfinite = torch.zeros((), dtype=torch.int64, device=self.device)
+        # Worlds that were observed with a broken number, or had a broken potential, since the last step's result.
+        self._unseen = {name: torch.zeros_like(self.counted) for name in ("observation", "potential")}
 
     def reset(self, random_start: Optional[bool] = None) -> Tensor:
         """Start every env; returns the first observations (N, O). ``random_start`` overrides the constructor's."""
@@ -58,9 +60,12 @@ class TaskEnv:
     def step(self, actions: Tensor) -> StepResult:
         """Advance one control step with actions (N, K), clamped to [-1, 1].
 
-        A world that diverged counts as terminated: its rewards are 0 and it starts a new episode. A heuristic that
-        is not finite in a sound world counts as 0 and is reported through ``heuristic_nonfinite``.
+        A world that diverged counts as terminated: its rewards are 0 and it starts a new episode. What is not finite in
+        a sound world counts as 0 and is reported in ``faults``.
         """
+        faults = {"action": ~actions.isfinite().all(1)}
+        if self.sim.may_select(faults["action"]):
+            actions = actions.masked_fill(faults["action"].unsqueeze(1), 0.0)
         self.task.apply(actions.clamp(-1.0, 1.0))
         self.sim.step()
         self.progress += 1
@@ -72,10 +77,13 @@ class TaskEnv:
             self.bad_count += bad.sum()
             values = values.masked_fill(bad.unsqueeze(1), 0.0)
             terminated = terminated | bad
-        finite = values.isfinite()
-        if self.sim.may_select(~finite):
-            self.heuristic_nonfinite += (~finite[:, 1]).sum()
-            values = values.masked_fill(~finite, 0.0)
+        split = 2 + len(rewards.terms)
+        broken = ~sound(values)
+        if self.sim.may_select(broken):
+            faults["task_reward"] = broken[:, 0]
+            faults["heuristic"] = broken[:, 1:split].any(1)
+            faults["metric"] = broken[:, split:].any(1)
+            values = values.masked_fill(broken, 0.0)
         time_out = (self.progress >= self.max_episode_length) & ~terminated
         done = terminated | time_out
         final_obs = obs = self.observe()
@@ -90,7 +98,9 @@ class TaskEnv:
             final_obs = torch.where(bad.unsqueeze(1), obs, final_obs)
             if final_potential is not None and potential is not None:
                 final_potential = torch.where(bad, potential, final_potential)
-        split = 2 + len(rewards.terms)
+        for name, seen in self._unseen.items():
+            faults[name] = seen & ~bad
+            self._unseen[name] = torch.zeros_like(seen)
         return StepResult(
             obs=obs,
             rewards=values[:, :2],
@@ -104,6 +114,7 @@ class TaskEnv:
             metric_names=tuple(metrics),
             counted=counted,
             bad=bad,
+            faults=stacked(faults, bad),
             potential=potential,
             final_potential=final_potential,
         )
@@ -113,10 +124,10 @@ class TaskEnv:
         if self._potential is None:
             return None
         phi = self._potential(self.task.state())[0]
-        finite = phi.isfinite()
-        if self.sim.may_select(~finite):
-            self.heuristic_nonfinite += (~finite & ~self.sim.bad_envs).sum()
-            phi = phi.masked_fill(~finite, 0.0)
+        broken = ~sound(phi)
+        if self.sim.may_select(broken):
+            self._unseen["potential"] = self._unseen["potential"] | broken
+            phi = phi.masked_fill(broken, 0.0)
         return phi
 
     def _start_episodes(self, mask: Tensor) -> None:
@@ -125,10 +136,14 @@ class TaskEnv:
         self.task.reset(mask)
 
     def observe(self) -> Tensor:
-        """(N, O + S) observation of the current state, clipped, as step and reset return it."""
+        """(N, O + S) observation of the current state, clipped, as step and reset return it; not finite counts as 0."""
         obs = self.task.observe()
         if self.num_states:
             obs = torch.cat((obs, self.task.critic_state()), 1)
+        broken = ~obs.isfinite()
+        if self.sim.may_select(broken):
+            self._unseen["observation"] = self._unseen["observation"] | broken.any(1)
+            obs = obs.masked_fill(broken, 0.0)
         return obs.clamp(-OBS_CLIP, OBS_CLIP)
 
     def render_state(self, env: int) -> Dict[str, Tensor]:
@@ -167,6 +182,12 @@ class TaskEnv:
         if self.task.heuristic.random is not None and "heuristic_streams" in state:
             self.task.heuristic.random.set_state(state["heuristic_streams"])
         return self.observe()
+
+    @property
+    def names(self) -> Dict[str, str]:
+        """Of the task, the heuristic and the potential in use."""
+        potential = "none" if self._potential is None else self._potential.name
+        return {"task": self.task.name, "heuristic": self.task.heuristic_name, "potential": potential}
 
     def close(self) -> None:
         """Free the engine."""

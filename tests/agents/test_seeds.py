@@ -54,13 +54,23 @@ def settings(*overrides, task="Survival", algo="hepo"):
     return launch.prepare(compose(given), given)
 
 
-def train(seeds, *overrides, task="Survival", algo="hepo", iterations=4, states=None, stop_at=None, env_hook=None):
+def train(
+    seeds,
+    *overrides,
+    task="Survival",
+    algo="hepo",
+    iterations=4,
+    states=None,
+    stop_at=None,
+    env_hook=None,
+    observer=None,
+):
     cfg = {**settings(*overrides, task=task, algo=algo), "run_seeds": list(seeds)}
     cfg["train"]["max_iterations"] = iterations
     env = make_env(cfg)
     if env_hook is not None:
         env_hook(env)
-    recorder = Recorder(states, stop_at)
+    recorder = observer or Recorder(states, stop_at)
     run_training(cfg, RlGamesVecEnv(env), recorder)
     return recorder
 

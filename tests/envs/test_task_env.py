@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 
+from hepo_isaac.envs.faults import FAULTS
 from hepo_isaac.envs.rl_games import RlGamesVecEnv
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards
@@ -38,7 +40,7 @@ class Counter:
     """Observation 0 counts steps since the reset, observation 1 holds the last action; env 3 terminates at 3."""
 
     num_obs, num_actions, num_states, max_episode_length = 2, 1, 0, 5
-    heuristic_name = "counter"
+    name, heuristic_name = "Counter", "counter"
     heuristic = SimpleNamespace(random=None)
 
     def __init__(self, sim, streams):
@@ -130,7 +132,7 @@ def test_bad_world_ends_without_poison():
     assert result.terminated.tolist() == [False, True, False, False] and not result.time_out.any()
     assert result.rewards.tolist() == [[2.0, -2.0], [0.0, 0.0], [2.0, -2.0], [2.0, -2.0]]
     assert result.terms[:, 0].tolist() == [2.0, 0.0, 2.0, 2.0]
-    assert env.heuristic_nonfinite.item() == 0  # not the heuristic's fault
+    assert not result.faults.any()  # nobody's fault but the physics'
     assert torch.isfinite(result.obs).all() and torch.isfinite(result.final_obs).all()
     assert result.counted.tolist() == [True, False, True, True]
     assert env.bad_count.item() == 1
@@ -138,14 +140,81 @@ def test_bad_world_ends_without_poison():
     assert env.step(torch.zeros(N, 1)).obs[:, 0].tolist() == [3, 1, 3, 0]
 
 
-def test_heuristic_that_is_not_finite_in_a_sound_world_is_counted_and_defused():
+BROKEN = [1.0, float("nan"), float("-inf"), 4e15]
+FINE = torch.ones(N)
+
+
+def faults_of(result):
+    """{fault: envs that have it}."""
+    return {
+        name: result.faults[:, k].nonzero().flatten().tolist()
+        for k, name in enumerate(FAULTS)
+        if result.faults[:, k].any()
+    }
+
+
+@pytest.mark.parametrize(
+    ("rewards", "fault"),
+    [
+        (lambda x: Rewards(x, FINE, {"term": FINE}), "task_reward"),
+        (lambda x: Rewards(FINE, x, {"term": FINE}), "heuristic"),
+        (lambda x: Rewards(FINE, FINE, {"term": x}), "heuristic"),
+    ],
+)
+def test_what_is_no_number_in_a_sound_world_counts_as_0_and_is_reported(rewards, fault):
     env = make()
     env.reset()
-    rewards = env.task.rewards
-    env.task.rewards = lambda: Rewards(rewards().task, torch.tensor([1.0, float("nan"), float("-inf"), 4.0]), {})
+    env.task.rewards = lambda: rewards(torch.tensor(BROKEN))
     result = env.step(torch.zeros(N, 1))
-    assert result.rewards[:, 1].tolist() == [1.0, 0.0, 0.0, 4.0]
-    assert env.heuristic_nonfinite.item() == 2 and not result.bad.any()
+    assert faults_of(result) == {fault: [1, 2, 3]} and not result.bad.any() and not result.terminated.any()
+    values = torch.cat((result.rewards, result.terms), 1)
+    assert values.isfinite().all() and values.min() == 0.0 and (values[0] == 1.0).all()
+
+
+def test_a_metric_that_is_no_number_is_reported():
+    env = make()
+    env.reset()
+    env.task.metrics = lambda: {"late": torch.tensor(BROKEN)}
+    assert faults_of(env.step(torch.zeros(N, 1))) == {"metric": [1, 2, 3]}
+
+
+def test_an_action_that_is_no_number_is_0_and_reported_and_moves_nobody():
+    env = make()
+    env.reset()
+    actions = torch.full((N, 1), 0.5)
+    actions[2] = float("nan")
+    result = env.step(actions)
+    assert faults_of(result) == {"action": [2]}
+    assert result.obs[:, 1].tolist() == [0.5, 0.5, 0.0, 0.5]
+
+
+def test_an_observation_that_is_no_number_is_0_and_reported_also_the_first_of_an_episode():
+    env = make()
+    observe, broken = env.task.observe, torch.zeros(N, 2)
+    env.task.observe = lambda: observe() + broken
+    broken[1, 1], broken[2, 0] = float("nan"), float("inf")
+    assert env.reset()[1:3].tolist() == [[0.0, 0.0], [0.0, 0.0]]
+    broken.zero_()
+    assert faults_of(env.step(torch.zeros(N, 1))) == {"observation": [1, 2]}
+    assert faults_of(env.step(torch.zeros(N, 1))) == {}
+
+
+def test_a_potential_that_is_no_number_is_0_and_reported():
+    env = make()
+    env._potential = lambda state: (torch.tensor(BROKEN), {})
+    env.task.state = lambda: None
+    env.reset()
+    result = env.step(torch.zeros(N, 1))
+    assert faults_of(result) == {"potential": [1, 2, 3]} and result.potential.tolist() == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_a_fault_in_a_world_that_diverged_is_the_physics():
+    env = make()
+    env.reset()
+    env.sim.next_bad = (1, 2, 3)
+    env.task.rewards = lambda: Rewards(torch.tensor(BROKEN), torch.tensor(BROKEN), {})
+    result = env.step(torch.zeros(N, 1))
+    assert faults_of(result) == {} and result.bad.tolist() == [False, True, True, True]
 
 
 def test_random_start_spreads_the_first_resets_and_does_not_count_them():
@@ -189,7 +258,6 @@ def test_rl_games_adapter():
     assert infos["terms"].shape == (N, 1) and infos["metrics"].shape == (N, 1)
     assert {name: int(v) for name, v in adapter.statistics().items()} == {
         "overflow": 0,
-        "heuristic_nonfinite": 0,
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from rl_games.common.algo_observer import AlgoObserver
 
 from hepo_isaac.agents.evaluation import evaluate_policies
-from hepo_isaac.errors import Notice
+from hepo_isaac.errors import Notice, UserError
 from hepo_isaac.runs.record.running import RunningMeans
 from hepo_isaac.runs.train.observer import RunObserver
 from hepo_isaac.runs.train.progress import Progress, duration, number, rate
@@ -68,6 +68,7 @@ class SeedsObserver(AlgoObserver):
         super().__init__()
         self.observers, self._evaluation_episodes = list(observers), evaluation_episodes
         self._success, self._facts = success, list(facts)
+        self.failed: List[RunObserver] = []  # of runs that ended before the others
         self._running = RunningMeans(100 * len(self.observers))
         for other in self.observers[1:]:
             other.stop = self.observers[0].stop
@@ -75,7 +76,7 @@ class SeedsObserver(AlgoObserver):
     @property
     def interrupted(self) -> bool:
         """Whether a signal ended the training."""
-        return self.observers[0].interrupted
+        return any(observer.interrupted for observer in self.observers)
 
     @property
     def _several(self) -> bool:
@@ -102,7 +103,7 @@ class SeedsObserver(AlgoObserver):
             together = mean_metrics(metrics)
             self._running.update(together)
             self._progress.update(together, self._running)
-        stops = [o.on_iteration(v, m) for o, v, m in zip(self.observers, self._views, metrics)]
+        stops = [o.on_iteration(v, m) for o, v, m in zip(self.observers, self._views, metrics) if o not in self.failed]
         if self._several:  # the observers of several runs are quiet
             self._progress.warn(self.observers[0].new_notices)
         if any(stops) and self._several:
@@ -112,7 +113,7 @@ class SeedsObserver(AlgoObserver):
         return any(stops)
 
     def _folders(self) -> str:
-        return shlex.quote(",".join(str(o.folder.path) for o in self.observers))
+        return shlex.quote(",".join(str(o.folder.path) for o in self.observers if o not in self.failed))
 
     def on_finish(self, agent: Any) -> None:
         """Evaluate, then let every observer write its summary."""
@@ -122,21 +123,37 @@ class SeedsObserver(AlgoObserver):
             for observer, result in zip(self.observers, evaluate_policies(agent, self._evaluation_episodes)):
                 observer.evaluation = result
         for observer, view in zip(self.observers, self._views):
-            observer.on_finish(view)
+            if observer not in self.failed:
+                observer.on_finish(view)
         if self._several:
             self._report(agent)
+        if self.failed:
+            folders = ", ".join(str(o.folder.path) for o in self.failed)
+            raise UserError(
+                "%d of %d runs failed, the others are finished; status.json says why in %s"
+                % (len(self.failed), len(self.observers), folders)
+            )
+
+    def on_run_failure(self, run: int, error: BaseException) -> None:
+        """One of several runs cannot go on: keep its state as failed, and let the others go on."""
+        observer = self.observers[run]
+        self.failed.append(observer)
+        observer.on_failure(self._views[run], error)
+        observer.stop.install()  # all runs share it, and a run that ends gives it back
+        self._progress.say("warning: run %s failed, the others go on: %s" % (observer.folder.path.name, error))
 
     def on_failure(self, agent: Any, error: BaseException) -> None:
         """Every run keeps its state as failed."""
         for observer, view in zip(self.observers, self._views):
-            observer.on_failure(view, error)
+            if observer not in self.failed:
+                observer.on_failure(view, error)
         if self._several:
             self._progress.close()
 
     def _report(self, agent: Any) -> None:
         self._progress.close()
         rows = []
-        for observer in self.observers:
+        for observer in (o for o in self.observers if o not in self.failed):
             cells = [number(observer.running.mean("return_task/" + name)) for name in agent.policy_names]
             rows.append([observer.folder.path.name, *cells])
         columns = ["run: J of the last 100 episodes", *agent.policy_names]
