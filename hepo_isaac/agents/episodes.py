@@ -14,12 +14,14 @@ class EpisodeStep:
     """One control step of N envs. The sums of ended episodes are cleared when the next step is asked for.
 
     sums: (N, 2) r and h, and length: (N,) steps, of the running episode, this step included.
-    ended: (N,) bool, an episode ended that is among its env's share.  infos: the environment's.
+    ended: (N,) bool, an episode ended that is among its env's share.  lost: (N,) bool, one did that its world's
+        diverging physics cut off; it counts nowhere, and its env plays another one.  infos: the environment's.
     """
 
     sums: Tensor
     length: Tensor
     ended: Tensor
+    lost: Tensor
     infos: Dict[str, Any]
 
 
@@ -45,8 +47,9 @@ def play_shares(
         obs, rewards, done, infos = env.step(act(obs))
         sums += rewards
         length += 1.0
-        yield EpisodeStep(sums, length, done & (finished < share), infos)
-        finished += done
+        due, whole = finished < share, done & ~infos["bad"]
+        yield EpisodeStep(sums, length, whole & due, done & infos["bad"] & due, infos)
+        finished += whole
         sums.masked_fill_(done.unsqueeze(1), 0.0)
         length.masked_fill_(done, 0.0)
         if bool((finished >= share).all()):  # host read: an evaluation stops when it has all episodes

@@ -44,7 +44,7 @@ def evaluate_policies(agent: HepoAgent, episodes: int) -> List[Dict[str, Any]]:
         return policies.act(obs.view(blocks, n, -1), noise)[0].reshape(agent.num_envs, -1)
 
     for step in play_shares(env, act, share, env.reset(random_start=False)):
-        ended = (step.ended & ~step.infos["bad"]).to(step.sums.dtype)
+        ended = step.ended.to(step.sums.dtype)
         row = torch.cat((step.sums, step.sums * step.sums), 1) * ended.unsqueeze(1)
         moments += (row.view(blocks, n, 4).sum(1) * mine.unsqueeze(-1)).sum(1)
         counts += (ended.view(blocks, n).sum(1) * mine).sum(1)

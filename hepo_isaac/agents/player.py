@@ -83,7 +83,8 @@ def play_episodes(env: Any, act: Callable[[Tensor], Tensor], episodes: int, reco
         act: observations (N, O) to actions (N, K).  record: keep what a film shows of env 0's share.
 
     Returns:
-        return_task, return_heuristic, episode_length and one list per metric, an entry per episode; ``trajectory``.
+        return_task, return_heuristic, episode_length and one list per metric, an entry per episode; ``trajectory``;
+        ``diverged``, how many episodes the physics cut off, which count nowhere else.
     """
     obs = env.reset()
     share = -(-episodes // obs.shape[0])
@@ -94,12 +95,14 @@ def play_episodes(env: Any, act: Callable[[Tensor], Tensor], episodes: int, reco
         if record and bool(finished[0] < share):  # host read: a film ends with its last episode
             trajectory.append(env.env.render_state(0))
 
+    lost = torch.zeros((), dtype=torch.int64, device=obs.device)
     for step in play_shares(env, act, share, obs, film):
+        lost += step.lost.sum()
         rows = step.ended.nonzero().flatten()  # host read: an evaluation keeps single episodes
         values = {"return_task": step.sums[:, 0], "return_heuristic": step.sums[:, 1], "episode_length": step.length}
         values.update(zip(step.infos["metric_names"], step.infos["metrics"].unbind(1)))
         for name, value in values.items():
             lists.setdefault(name, []).append(value[rows].to(torch.float32))
     result: Dict[str, Any] = {k: torch.cat(parts).tolist() for k, parts in lists.items()}  # host read: the result
-    result["trajectory"] = trajectory
+    result.update(trajectory=trajectory, diverged=int(lost))  # host read: the result
     return result

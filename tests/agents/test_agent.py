@@ -336,9 +336,33 @@ def test_player_counts_whole_episodes():
         deterministic=False,
         policy="pi_h",
     )
-    assert len(result["return_task"]) == 48  # 3 per env
+    assert len(result["return_task"]) == 48 and result["diverged"] == 0  # 3 per env
     with pytest.raises(UserError, match="has no policy 'pi_x'; it has: pi, pi_h"):
         run_evaluation(settings(), PointMass(16), recorder.agent.get_full_state_weights(), 10, policy="pi_x")
+
+
+class Diverging(PointMass):
+    """World 2 diverges in the 5th and the 40th step; a step is worth 1."""
+
+    def step(self, actions):
+        self.x.zero_()
+        self.bad[2] = self.steps in (4, 39)
+        self.steps += 1
+        self.clock[2] = 10**6 if self.bad[2] else self.clock[2]  # such a world starts anew
+        obs, rewards, done, infos = super().step(actions)
+        return obs, torch.ones_like(rewards), done, infos
+
+    def rewards(self):
+        return torch.ones(self.num_envs, 2)
+
+
+def test_an_episode_that_diverged_counts_nowhere_and_is_reported():
+    env = Diverging(4, episode_length=10)
+    env.steps, env.offset = 0, 0.0
+    agent = train(num_envs=16).agent
+    found = run_evaluation(settings(), env, agent.get_full_state_weights(), episodes=12, policy="pi")
+    assert found["diverged"] == 1 and set(found["return_task"]) == {10.0} and set(found["episode_length"]) == {10.0}
+    assert len(found["return_task"]) == 11  # four envs x 30 steps: the world that diverged lost one episode's time
 
 
 class Watched(PointMass):

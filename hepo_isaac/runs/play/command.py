@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -111,14 +111,17 @@ def evaluate_in(env: Any, cfg: Dict[str, Any], checkpoint: Optional[Dict[str, An
     return _summarise(played)
 
 
-def _summarise(played: Dict[str, Dict[str, List[float]]]) -> Dict[str, Dict[str, Any]]:
+def _summarise(played: Dict[str, Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
     """Per-episode lists of each policy, summarised."""
     from hepo_isaac.runs.play.evaluate import summarise
 
     fixed = ("return_task", "return_heuristic", "episode_length")
     task, heuristic, length = ({p: r[key] for p, r in played.items()} for key in fixed)
-    metrics = {p: {k: v for k, v in r.items() if k not in fixed} for p, r in played.items()}
-    return summarise(task, heuristic, length, metrics)
+    metrics = {p: {k: v for k, v in r.items() if k not in (*fixed, "diverged")} for p, r in played.items()}
+    found = summarise(task, heuristic, length, metrics)
+    for policy, row in found.items():
+        row["diverged"] = played[policy]["diverged"]
+    return found
 
 
 def _play(
@@ -128,8 +131,8 @@ def _play(
     policy: str,
     episodes: int,
     record: bool = False,
-) -> Tuple[Dict[str, List[float]], Dict[str, Any]]:
-    """One policy's episodes, or of random actions without a checkpoint: (per-episode lists, film)."""
+) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """One policy's episodes, or of random actions without a checkpoint: (what play_episodes found, film)."""
     from hepo_isaac.agents.player import play_episodes
     from hepo_isaac.agents.register import run_evaluation
     from hepo_isaac.envs.rl_games import RlGamesVecEnv
@@ -205,3 +208,6 @@ def print_evaluation(title: str, results: Dict[str, Dict[str, Any]]) -> None:
     for row in evaluation_rows(results):
         table.add_row(*row)
     Console().print(table)
+    lost = sum(row["diverged"] for row in results.values())
+    if lost:
+        print("warning: %d episodes in which the physics diverged are not counted" % lost)
