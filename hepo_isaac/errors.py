@@ -54,8 +54,8 @@ def report_errors(function: Callable[[], int]) -> int:
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return 1 if isinstance(error, UnstablePhysicsError) else 2
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stop:
+        return 128 + int(getattr(stop, "signal", 2))
     except Exception:
         traceback.print_exc()
         return 1

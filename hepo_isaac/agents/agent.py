@@ -65,7 +65,8 @@ class HepoAgent(BaseAlgorithm):
         if self.method.frozen_reference is not None:
             self._freeze_reference(self.method.frozen_reference)
         horizon = self.train_cfg.horizon_length
-        slots = 1 + horizon // int(info["max_episode_length"])
+        self._max_episode_length = int(info["max_episode_length"])
+        slots = 1 + horizon // self._max_episode_length
         blocks = len(self.generators) * self.method.num_blocks
         self.buffer = RolloutBuffer(horizon, blocks, self.num_envs, num_obs, num_actions, 2, slots, self._device)
         self.noise = torch.zeros(blocks, self.num_envs // blocks, num_actions, device=self._device)
@@ -151,8 +152,21 @@ class HepoAgent(BaseAlgorithm):
                 env_steps_per_second=steps / (end - start),
                 rollout_s=rollout_s,
                 update_s=update_s,
+                length_biased=float(self._length_biased(row)),
             )
         return metrics
+
+    def _length_biased(self, row: Mapping[str, float]) -> bool:
+        """Whether the episodes that ended in an iteration were short because long ones cannot have ended yet.
+
+        An env's first episode starts at a random time of its clock and is not counted; the second one could have had
+        its full length once two full lengths have passed since the start. Where every episode has the full length there
+        is no bias.
+        """
+        if self.iteration * self.train_cfg.horizon_length >= 2 * self._max_episode_length:
+            return False
+        lengths = [row["episode_length/" + name] for name in self.policy_names]
+        return any(length < self._max_episode_length for length in lengths)  # False for NaN
 
     # -- one iteration, without host reads ---------------------------------------------------------------------
     def collect(self) -> Tensor:
@@ -190,7 +204,8 @@ class HepoAgent(BaseAlgorithm):
         returns, counts = self._episodes()
         window = self.meter.window
         seen = None if window is None else window.look()
-        facts = IterationFacts(self.iteration, self.max_iterations, returns, counts, seen)
+        total = self.train_cfg.schedule_iterations or self.max_iterations
+        facts = IterationFacts(self.iteration, total, returns, counts, seen)
         stats = self.learner.learn(self.buffer, last_obs, facts)
         replaced = self.learner.collection.replaced
         if window is not None and replaced is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, List, Mapping, Sequence, Tuple, Union
+from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
 
 ACTIVATIONS = ("elu", "relu", "selu", "tanh")
 KL_SCHEDULES = ("minibatch", "mini_epoch", "iteration", "fixed")
@@ -14,6 +14,8 @@ class TrainConfig:
     """PPO settings shared by every method; cfg/train and a task's file say what departs from these.
 
     max_iterations: a run's length; one iteration is a rollout and an update.
+    schedule_iterations: over how many iterations schedules run (annealing's weight of h); null: max_iterations. A run
+        that is made longer when it is resumed keeps the schedule that it began with.
     horizon_length: control steps per iteration and environment.
     minibatch_size: rows per gradient step, all policies together: a method with two policies of N/2 envs takes as many
         steps per epoch as PPO on N envs. Where nobody typed it, it follows num_envs.
@@ -45,6 +47,7 @@ class TrainConfig:
     """
 
     max_iterations: int = 1000
+    schedule_iterations: Optional[int] = None
     horizon_length: int = 16
     minibatch_size: int = 8192
     mini_epochs: int = 5

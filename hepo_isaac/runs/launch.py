@@ -229,8 +229,14 @@ def _train_in(
     observer = SeedsObserver(runs, int(cfg["evaluation_episodes"]), options.success, facts)
     try:
         run_training({**cfg, "run_seeds": [c["seed"] for c in configs]}, RlGamesVecEnv(env), observer)
+    except BaseException as error:
+        for folder in folders:
+            folder.end_unfinished(error)
+        raise
     finally:
         env.close()
+        for folder in folders:
+            folder.release()
     if observer.interrupted:
         return 128 + int(runs[0].stop.signal or 2)
     if cfg["video"]:
@@ -261,7 +267,7 @@ def resume(path: str, overrides: Sequence[str]) -> int:
     from hepo_isaac.envs.make import make_env
     from hepo_isaac.runs.record.checkpoint import load_checkpoint
     from hepo_isaac.runs.record.files import write_atomic
-    from hepo_isaac.runs.record.folder import locate_resume
+    from hepo_isaac.runs.record.folder import FINISHED, locate_resume
 
     found = [locate_resume(part.strip("'\"")) for part in path.strip("'\"").split(",")]
     folders = [folder for folder, _ in found]
@@ -273,7 +279,10 @@ def resume(path: str, overrides: Sequence[str]) -> int:
     task, algo = settled[0]["task"]["name"], settled[0]["algo"]["name"]
     checkpoints = [load_checkpoint(file, task, algo) for _, file in found]
     _check_side_by_side(folders, settled, checkpoints)
-    if int(checkpoints[0]["iteration"]) >= int(settled[0]["train"]["max_iterations"]):
+    trained = int(checkpoints[0]["iteration"]) >= int(settled[0]["train"]["max_iterations"])
+    if trained and all(folder.status() == FINISHED for folder in folders):
+        if _draw_what_is_missing(folders, settled):
+            return 0
         raise UserError(
             "the run in %s is complete (iteration %d of %d); train.max_iterations=<more> continues it"
             % (folders[0].path, checkpoints[0]["iteration"], settled[0]["train"]["max_iterations"])
@@ -285,6 +294,22 @@ def resume(path: str, overrides: Sequence[str]) -> int:
         # the next resume must know of a longer max_iterations
         write_atomic(folder.config_file, OmegaConf.to_yaml(config, resolve=True).encode("utf-8"))
     return _train_in(folders, settled, env, _facts(cfg, settled[0]), checkpoints)
+
+
+def _draw_what_is_missing(folders: Sequence[Any], configs: Sequence[Dict[str, Any]]) -> bool:
+    """Make the plot and the film of finished runs that were stopped before they had them; False if nothing lacked."""
+    from hepo_isaac.runs.play.command import film_run
+    from hepo_isaac.runs.record.plots import plot_run
+
+    drawn = False
+    for folder, config in zip(folders, configs):
+        if config["plot"] and not folder.plot_file.exists():
+            print("plot        %s" % plot_run(folder.path))
+            drawn = True
+        if config["video"] and not (folder.path / "video.mp4").exists():
+            film_run(folder, config)
+            drawn = True
+    return drawn
 
 
 def _check_side_by_side(
@@ -318,5 +343,12 @@ def resumed_config(cfg: Any, overrides: Sequence[str]) -> DictConfig:
             )
         parsed = OmegaConf.from_dotlist([override])
         check_setting(cfg, key, [OmegaConf.select(parsed, key)])
-        cfg = OmegaConf.merge(cfg, parsed)
+        cfg = _with_its_schedule(OmegaConf.merge(cfg, parsed), cfg)
+    return cfg
+
+
+def _with_its_schedule(cfg: Any, before: Any) -> Any:
+    """``cfg`` with the schedule of ``before``, also where the run is to be longer."""
+    if before.train.schedule_iterations is None and cfg.train.max_iterations != before.train.max_iterations:
+        return OmegaConf.merge(cfg, {"train": {"schedule_iterations": before.train.max_iterations}})
     return cfg

@@ -23,6 +23,7 @@ from hepo_isaac.overrides import check_overrides, compose
 from hepo_isaac.runs import launch
 from hepo_isaac.runs.record.files import read_json, write_json
 from hepo_isaac.runs.record.folder import FINISHED, INTERRUPTED, RUNNING, RunFolder
+from hepo_isaac.runs.record.lock import SILENT_S
 from hepo_isaac.runs.sweep import multirun as sweep
 from hepo_isaac.runs.sweep import twins
 
@@ -197,11 +198,20 @@ def test_an_interrupted_run_is_resumed(capfd):
     assert len(folders()) == 2
 
 
-@pytest.mark.parametrize("damage", ["no checkpoint", "broken checkpoint", "nothing left to do"])
+def test_a_run_that_was_killed_after_its_last_iteration_is_only_closed(capfd):
+    assert run(capfd, *SMALL, "seed=1")[0] == 0
+    (folder,) = folders()
+    interrupt(folder, 1)
+    code, found, _, _ = run(capfd, "-m", *SMALL, "seed=1", "train.max_iterations=1")
+    assert (code, found, rows(folder)) == (0, ["resumed"], 1)
+    assert RunFolder(folder).status() == FINISHED and (folder / "summary.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["no checkpoint", "broken checkpoint"])
 def test_what_cannot_be_resumed_is_trained_anew(capfd, damage):
     assert run(capfd, *SMALL, "seed=1")[0] == 0
     (folder,) = folders()
-    interrupt(folder, 1 if damage == "nothing left to do" else 2)
+    interrupt(folder, 2)
     if damage == "no checkpoint":
         (folder / "checkpoints" / "last.pt").unlink()
     if damage == "broken checkpoint":
@@ -216,10 +226,10 @@ def test_a_run_that_lives_is_left_alone_and_a_silent_one_resumed(capfd):
     assert run(capfd, *SMALL, "seed=1")[0] == 0
     (folder,) = folders()
     interrupt(folder, 2, status=RUNNING, host="another", pid=1)
+    write_json(folder / ".lock", {"host": "another", "pid": 1, "writing": True})
     assert run(capfd, "-m", *SMALL, "seed=1", "train.max_iterations=2")[:2] == (0, ["elsewhere"])
-    long_ago = time.time() - twins.SILENT_FOR - 10
-    for name in ("status.json", "metrics.csv"):
-        os.utime(folder / name, (long_ago, long_ago))
+    long_ago = time.time() - SILENT_S - 10
+    os.utime(folder / ".lock", (long_ago, long_ago))
     assert run(capfd, "-m", *SMALL, "seed=1", "train.max_iterations=2")[:2] == (0, ["resumed"])
     assert rows(folder) == 2
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -42,14 +43,18 @@ def test_runs_that_start_together_get_different_folders(tmp_path):
     assert len(paths) == 8
 
 
-def test_a_reused_process_number_is_not_the_old_run(folder, monkeypatch):
+def test_a_run_of_a_version_without_locks_is_judged_by_its_process(folder):
+    folder.release()
+    (folder.path / ".lock").unlink()
     state = json.loads(folder.status_file.read_text())
     state["process_start"] = "1"
     folder.status_file.write_text(json.dumps(state))
     assert folder.status() == "interrupted"
     state["host"] = "somewhere else"
     folder.status_file.write_text(json.dumps(state))
-    assert folder.status() == "running", "what runs on another machine cannot be judged from here"
+    assert folder.status() == "running", "on another machine, and it wrote a moment ago"
+    os.utime(folder.status_file, (time.time() - 2000.0,) * 2)
+    assert folder.status() == "interrupted"
 
 
 def test_resume_notes_itself_and_clears_what_is_no_longer_true(folder):
@@ -103,5 +108,5 @@ def test_someone_elses_checkout_is_not_our_commit(tmp_path):
 
 def test_a_process_knows_itself_alive():
     here = {"host": folder_module.platform.node(), "pid": os.getpid()}
-    assert folder_module._alive({**here, "process_start": folder_module._process_start(os.getpid())})
-    assert not folder_module._alive({**here, "process_start": "1"})
+    assert folder_module._process_lives({**here, "process_start": folder_module._process_start(os.getpid())})
+    assert not folder_module._process_lives({**here, "process_start": "1"})

@@ -8,17 +8,21 @@ tensorboard/    the same numbers for TensorBoard     returns.png    the plot mad
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import platform
 import shlex
+import time
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from hepo_isaac.errors import CheckpointError, Notice, UserError
 from hepo_isaac.runs.record import metadata
 from hepo_isaac.runs.record.files import read_json, remove_stale_temporaries, write_atomic, write_json
+from hepo_isaac.runs.record.lock import NAME, FileLock, HeldError, alive
 
+SILENT_WITHOUT_LOCK_S = 1800.0
 RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
 
 
@@ -35,6 +39,7 @@ class RunFolder:
         self.plot_file = path / "returns.png"
         self.checkpoints = path / "checkpoints"
         self.tensorboard = path / "tensorboard"
+        self._lock = FileLock(path / NAME)
 
     @classmethod
     def create(cls, task: str, algo: str, seed: int, config: Any, root: Union[str, Path] = "runs") -> RunFolder:
@@ -47,9 +52,10 @@ class RunFolder:
         Raises:
             UserError: the folder cannot be made.
         """
-        stem = "%s_seed%d" % (datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S"), seed)
+        stem = "%s_seed%d" % (datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d_%H-%M-%S"), seed)
         parent = Path(root) / task / algo
         folder = cls(make_unique(parent, stem))
+        folder._take()
         folder.checkpoints.mkdir()
         write_atomic(folder.config_file, _to_yaml(config).encode("utf-8"))
         described: Dict[str, Any] = {"task": task, "algo": algo, "seed": seed}
@@ -76,11 +82,13 @@ class RunFolder:
         """Mark an opened run as running again and note who resumed it, with which code, in metadata.json.
 
         Raises:
-            UserError: another live process is writing this run.
+            UserError: another live process is writing this run, or the folder cannot be written.
         """
         state = self._read_status()
-        if state.get("status") == RUNNING and _alive(state) and state.get("pid") != os.getpid():
+        of_old = not self._lock.path.exists() and state.get("status") == RUNNING  # a version without locks
+        if of_old and self._alive(state) and state.get("pid") != os.getpid():
             raise UserError("%s is still being written by process %s; stop it first" % (self.path, state.get("pid")))
+        self._take()
         described = self.metadata
         described.setdefault("resumes", []).append(metadata.collect())
         write_json(self.metadata_file, described)
@@ -91,6 +99,38 @@ class RunFolder:
         if self.summary_file.exists():
             self.summary_file.unlink()
         self.set_status(RUNNING)
+
+    def _alive(self, state: Mapping[str, Any]) -> bool:
+        """Whether the process that wrote ``state``, of a version without locks, still runs: asked for on this machine,
+        and judged by when it last wrote something on another."""
+        if state.get("host") == platform.node() and isinstance(state.get("pid"), int):
+            return _process_lives(state)
+        written = [p.stat().st_mtime for p in (self.status_file, self.metrics_file) if p.is_file()]
+        return time.time() - max(written, default=0.0) < SILENT_WITHOUT_LOCK_S
+
+    def _take(self) -> None:
+        try:
+            self._lock.acquire()
+        except HeldError as who:
+            raise UserError("%s is still being written by %s; stop it first" % (self.path, who)) from None
+        except OSError as error:
+            raise UserError(
+                "cannot write in the run folder %s: %s; expected a folder of yours with room in it"
+                % (self.path, error.strerror or error)
+            ) from error
+
+    def end_unfinished(self, error: BaseException) -> None:
+        """Say in status.json why a run ended about which nobody has said anything yet."""
+        if self._read_status().get("status") != RUNNING:
+            return
+        stopped = isinstance(error, (KeyboardInterrupt, SystemExit))
+        reason = {} if stopped else {"reason": "%s: %s" % (type(error).__name__, error)}
+        with contextlib.suppress(OSError):
+            self.set_status(INTERRUPTED if stopped else FAILED, resume=self.resume_command(), **reason)
+
+    def release(self) -> None:
+        """Let others write this folder. Harmless where this process does not."""
+        self._lock.release()
 
     def add_warnings(self, notices: Sequence[Notice]) -> None:
         """Keep in metadata.json what went otherwise than asked for, with tracebacks."""
@@ -121,7 +161,12 @@ class RunFolder:
         """
         state = self._read_status()
         found = str(state.get("status", INTERRUPTED))
-        return INTERRUPTED if found == RUNNING and not _alive(state) else found
+        if found != RUNNING:
+            return found
+        writing = alive(self._lock.path)
+        if writing is None:  # of a version without locks
+            writing = self._alive(state)
+        return RUNNING if writing else INTERRUPTED
 
     def _read_status(self) -> Dict[str, Any]:
         found = read_json(self.status_file)
@@ -191,10 +236,7 @@ def _process_start(pid: int) -> Optional[str]:
     return stat.rsplit(")", 1)[-1].split()[19]
 
 
-def _alive(state: Mapping[str, Any]) -> bool:
-    """Whether the process that wrote ``state`` still runs; unknown (another machine) counts as alive."""
-    if state.get("host") != platform.node() or not isinstance(state.get("pid"), int):
-        return True
+def _process_lives(state: Mapping[str, Any]) -> bool:
     pid = int(state["pid"])
     try:
         os.kill(pid, 0)

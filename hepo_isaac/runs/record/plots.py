@@ -101,10 +101,12 @@ def smooth(columns: Columns, key: str, window: int = 100) -> np.ndarray:
     counts = columns.get("episodes/" + policy_of(key))
     if counts is None:
         counts = np.isfinite(columns[key]).astype(float)
+    biased = columns.get("length_biased", np.zeros(columns[key].size))
     running = RunningMeans(window)
     out = np.empty(columns[key].size)
     for row in range(out.size):
-        running.update({key: columns[key][row], "episodes/" + policy_of(key): counts[row]})
+        given = {key: columns[key][row], "episodes/" + policy_of(key): counts[row]}
+        running.update({**given, "length_biased": biased[row]})
         out[row] = running.mean(key)
     return out
 

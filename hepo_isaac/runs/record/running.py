@@ -28,7 +28,9 @@ class RunningMeans:
         self._entries: Dict[str, Deque[Tuple[float, float]]] = {}
 
     def update(self, metrics: Mapping[str, float]) -> None:
-        """Take in one iteration."""
+        """Take in one iteration, unless its episodes were short because no long one can have ended yet."""
+        if metrics.get("length_biased", 0.0) > 0:
+            return
         for key, value in metrics.items():
             if not key.startswith(EPISODE_PREFIXES):
                 continue

@@ -10,9 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import platform
-import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -21,13 +18,10 @@ from omegaconf import OmegaConf
 from hepo_isaac.errors import CheckpointError
 from hepo_isaac.older import as_config
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
-from hepo_isaac.runs.record.files import read_json
 from hepo_isaac.runs.record.folder import FINISHED, INTERRUPTED, RUNNING, RunFolder
+from hepo_isaac.runs.record.lock import FileLock, HeldError
 from hepo_isaac.runs.train.seeds import seed_list
 from hepo_isaac.settings import identifying
-
-# A run on another machine cannot be asked whether it lives; one that wrote nothing for so many seconds does not.
-SILENT_FOR = 1800.0
 
 Note = Callable[[str, Sequence[Path]], None]
 
@@ -123,9 +117,6 @@ def _settle(
     def work() -> int:
         for (iteration, _), runs in sorted(halted.items(), key=lambda item: -item[0][0]):
             print("resuming %s from iteration %d" % (_names(runs), iteration))
-            for run in runs:
-                if run.status() == RUNNING:  # a silent one of another machine, which would be taken for alive
-                    run.set_status(INTERRUPTED, iteration=iteration, resume=run.resume_command())
             code = resume(",".join(str(run.path) for run in runs))
             if code:
                 return code
@@ -152,22 +143,14 @@ def _state(cfg: Mapping[str, Any]) -> Tuple[str, Optional[RunFolder], int]:
         state = run.status()
         if state == FINISHED:
             return state, run, 0
-        if state == RUNNING and not _silent(run):
+        if state == RUNNING:
             best = (RUNNING, run, 0)
         elif best[0] != RUNNING:
             iteration = _saved_iteration(run)
-            if iteration is not None and best[2] < iteration < int(cfg["train"]["max_iterations"]):
+            # at max_iterations only the closing phase is left to do
+            if iteration is not None and best[2] < iteration:
                 best = (INTERRUPTED, run, iteration)
     return best
-
-
-def _silent(run: RunFolder) -> bool:
-    """Whether a run of another machine has written nothing for so long that it must have been killed."""
-    record = read_json(run.status_file) or {}
-    if record.get("host") == platform.node():
-        return False
-    written = [p.stat().st_mtime for p in (run.status_file, run.metrics_file) if p.is_file()]
-    return time.time() - max(written, default=0.0) > SILENT_FOR
 
 
 def _saved_iteration(run: RunFolder) -> Optional[int]:
@@ -184,44 +167,22 @@ def _names(runs: Sequence[RunFolder]) -> str:
 
 @contextlib.contextmanager
 def claims(folder: Path, names: Sequence[str]) -> Iterator[Optional[str]]:
-    """Hold the claims ``names`` for the time of the block; yields None, or who holds one of them already.
-
-    A claim is a lock that the kernel drops when its process ends, however it ends: none can be left behind. On a file
-    system that has no locks nothing is claimed.
-    """
-    held: List[int] = []
+    """Hold the claims ``names`` for the time of the block; yields None, or who holds one of them already."""
+    held: List[FileLock] = []
     try:
         holder = None
         for name in sorted(names):
-            descriptor, holder = _claim(folder, name)
-            if holder is not None:
+            lock = FileLock(folder / name)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                lock.acquire()
+                held.append(lock)
+            except HeldError as who:
+                holder = str(who)
                 break
-            if descriptor is not None:
-                held.append(descriptor)
+            except OSError:
+                pass  # a run_root that cannot be written to is reported by the run itself
         yield holder
     finally:
-        for descriptor in held:
-            os.close(descriptor)
-
-
-def _claim(folder: Path, name: str) -> Tuple[Optional[int], Optional[str]]:
-    """(open file that holds the lock, None), (None, who has it), or (None, None) where there are no locks."""
-    try:
-        import fcntl
-
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(str(folder / name), os.O_RDWR | os.O_CREAT, 0o666)
-    except (ImportError, OSError):
-        return None, None  # a run_root that cannot be written to is reported by the run itself
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "another process"
-        os.close(descriptor)
-        return None, holder
-    except OSError:
-        os.close(descriptor)
-        return None, None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, ("process %d on %s" % (os.getpid(), platform.node())).encode("utf-8"))
-    return descriptor, None
+        for lock in held:
+            lock.release()

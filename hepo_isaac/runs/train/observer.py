@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from hepo_isaac.runs.record.folder import FAILED, FINISHED, INTERRUPTED, RunFold
 from hepo_isaac.runs.record.running import POLICY_LABELS, RunningMeans
 from hepo_isaac.runs.record.tracking import Tracker, make_tracker
 from hepo_isaac.runs.train.progress import Progress, duration, number, rate, summary_rows
-from hepo_isaac.runs.train.signals import StopRequest
+from hepo_isaac.runs.train.signals import StoppedError, StopRequest
 
 
 @dataclass
@@ -75,7 +76,7 @@ class RunObserver(AlgoObserver):
         self.folder = folder
         self.options = options or RunOptions()
         self.running = RunningMeans()
-        self.stop = stop or StopRequest(self._abort)
+        self.stop = stop or StopRequest()
         self.interrupted = False
         self.evaluation: Optional[Mapping[str, Any]] = None  # what an evaluation at the end found, for the summary
         self.new_notices: List[Notice] = []  # said for the first time at the last call
@@ -117,6 +118,7 @@ class RunObserver(AlgoObserver):
         if self._resume is not None:
             lines.append(("resumed at", "iteration %d" % agent.iteration))
         lines.append(("run folder", str(self.folder.path)))
+        self.stop.on_abort(self._abort)
         self.stop.install()
         self._progress.start(lines, int(agent.iteration))
         self._notice(agent)
@@ -131,16 +133,26 @@ class RunObserver(AlgoObserver):
         if self.stop.requested and agent.iteration < agent.max_iterations:
             self._interrupt(agent)
             return True
-        self._save_what_is_due(agent)
+        with self.stop.saving():
+            self._save_what_is_due(agent)
         return False
 
+    def on_trained(self, agent: Any) -> None:
+        """The budget is used up: save the state, before anything that takes its time. From here on a signal ends the
+        run at once, and ``resume`` does what is left (evaluation, summary, plot)."""
+        self.stop.closing = True
+        with self.stop.saving():
+            self._save_last(agent)
+
     def on_finish(self, agent: Any) -> None:
-        """The budget is used up: last checkpoint, summary, table, plot. Does nothing after an interruption."""
+        """What comes after ``on_trained``: summary, table, plot. Does nothing after an interruption."""
         if self._closed:
             return
-        self._save_last(agent)
-        self._write_summary(agent)
-        self.folder.set_status(FINISHED, iteration=int(agent.iteration))
+        if not self.stop.closing:
+            self.on_trained(agent)
+        with self.stop.saving():
+            self._write_summary(agent)
+            self.folder.set_status(FINISHED, iteration=int(agent.iteration))
         self._close()
         self._report(agent)
 
@@ -149,7 +161,7 @@ class RunObserver(AlgoObserver):
 
         last.pt is left alone: the state that failed may hold NaN, and the last good one must survive it.
         """
-        if self._closed:
+        if self._closed or isinstance(error, StoppedError):
             return
         reason = "%s: %s" % (type(error).__name__, error)
         lines = []
@@ -172,7 +184,8 @@ class RunObserver(AlgoObserver):
         """Write this iteration's checkpoints, serialising the agent once. A full disk is a warning, not the end."""
         iteration = int(agent.iteration)
         periodic = iteration % max(1, self.options.checkpoint_every) == 0
-        stale = time.monotonic() - self._saved_at >= self.options.last_every_s
+        never = self._saved_iteration < 0 and not (self.folder.checkpoints / "last.pt").exists()
+        stale = never or time.monotonic() - self._saved_at >= self.options.last_every_s
         best = iteration % max(1, self.options.best_every) == 0 and self._is_best()
         if not (periodic or stale or best):
             return
@@ -197,13 +210,19 @@ class RunObserver(AlgoObserver):
         try:
             data = self._pack(agent)
             self._store.write("last.pt", data)
+            self._saved_at, self._saved_iteration = time.monotonic(), int(agent.iteration)
             if self._is_best():
                 self._save_best(data)
         except OSError as error:
+            command = self.folder.resume_command()
+            reason = "cannot save %s: %s" % (self._store.folder / "last.pt", error.strerror or error)
+            with contextlib.suppress(OSError):  # what is full for a checkpoint may have room for a line
+                facts = {"saved_iteration": self._saved_iteration, "reason": reason, "resume": command}
+                self.folder.set_status(FAILED, iteration=int(agent.iteration), **facts)
             self._close()
             raise UserError(
-                "cannot save %s: %s; the state of iteration %d is lost, earlier checkpoints are unharmed"
-                % (self._store.folder / "last.pt", error.strerror or error, agent.iteration)
+                "%s; expected room for it: iteration %d is lost, earlier checkpoints are unharmed; make room and go on "
+                "with %s" % (reason, agent.iteration, command)
             ) from error
 
     def _is_best(self) -> bool:
@@ -234,10 +253,11 @@ class RunObserver(AlgoObserver):
 
     def _interrupt(self, agent: Any) -> None:
         """Save and say how to go on."""
-        self._save_last(agent)
         command = self.folder.resume_command()
-        self.folder.set_status(INTERRUPTED, iteration=int(agent.iteration), resume=command)
-        self.interrupted = True
+        with self.stop.saving():
+            self._save_last(agent)
+            self.folder.set_status(INTERRUPTED, iteration=int(agent.iteration), resume=command)
+            self.interrupted = True
         self._progress.close()
         if not self.options.quiet:
             reached = "stopped at iteration %d/%d, state saved; resume with:" % (agent.iteration, agent.max_iterations)
@@ -246,11 +266,12 @@ class RunObserver(AlgoObserver):
         self._close()
 
     def _abort(self) -> None:
-        """Second Ctrl-C: note how far the saved state reaches and get out."""
-        if not self._closed:
+        """The run is stopped at once: note how far the saved state reaches."""
+        if not self._closed and not self.interrupted:
+            self._closed = self.interrupted = True
             command = self.folder.resume_command()
-            self.folder.set_status(INTERRUPTED, saved_iteration=self._saved_iteration, resume=command)
-            self._closed = True
+            with contextlib.suppress(OSError):
+                self.folder.set_status(INTERRUPTED, saved_iteration=self._saved_iteration, resume=command)
 
     def _close(self) -> None:
         """Stop everything that runs beside the training."""

@@ -103,7 +103,9 @@ class SeedsObserver(AlgoObserver):
             together = mean_metrics(metrics)
             self._running.update(together)
             self._progress.update(together, self._running)
-        stops = [o.on_iteration(v, m) for o, v, m in zip(self.observers, self._views, metrics) if o not in self.failed]
+        going = [(o, v, m) for o, v, m in zip(self.observers, self._views, metrics) if o not in self.failed]
+        with self.observers[0].stop.saving():  # all of them at the same iteration
+            stops = [observer.on_iteration(view, row) for observer, view, row in going]
         if self._several:  # the observers of several runs are quiet
             self._progress.warn(self.observers[0].new_notices)
         if any(stops) and self._several:
@@ -119,12 +121,14 @@ class SeedsObserver(AlgoObserver):
         """Evaluate, then let every observer write its summary."""
         if self.interrupted:
             return
+        going = [(o, v) for o, v in zip(self.observers, self._views) if o not in self.failed]
+        for observer, view in going:
+            observer.on_trained(view)
         if self._evaluation_episodes > 0:
             for observer, result in zip(self.observers, evaluate_policies(agent, self._evaluation_episodes)):
                 observer.evaluation = result
-        for observer, view in zip(self.observers, self._views):
-            if observer not in self.failed:
-                observer.on_finish(view)
+        for observer, view in going:
+            observer.on_finish(view)
         if self._several:
             self._report(agent)
         if self.failed:

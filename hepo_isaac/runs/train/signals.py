@@ -7,27 +7,43 @@ import os
 import signal
 import threading
 from types import FrameType
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+class StoppedError(KeyboardInterrupt):
+    """The run ends here and now. signal: the number of the signal that asked for it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("stopped by %s" % signal.Signals(number).name)
+        self.signal = number
 
 
 class StopRequest:
     """A flag that signals set. ``install`` in the main thread; ``remove`` puts the previous handlers back.
 
-    The first signal only sets the flag. A second Ctrl-C raises KeyboardInterrupt at once, after ``on_abort``.
-    A second SIGTERM changes nothing: schedulers and containers repeat it while the state is being saved.
+    The first signal only sets the flag. A second Ctrl-C raises StoppedError at once, after what ``on_abort`` was given
+    has been called; so does any signal once ``closing`` is set, since everything is saved by then. A third ends the
+    process. A second SIGTERM before that changes nothing: schedulers repeat it while the state is being saved. While
+    the state is written (``saving``) nobody stops anything; what came meanwhile counts when it is on disk.
     """
 
-    def __init__(self, on_abort: Optional[Callable[[], None]] = None) -> None:
+    def __init__(self) -> None:
         self.signal: Optional[int] = None
-        self._on_abort = on_abort
+        self.closing = False
+        self._on_abort: List[Callable[[], None]] = []
+        self._saving, self._late, self._aborted = 0, 0, False
         self._previous: Dict[int, Any] = {}
 
     @property
     def requested(self) -> bool:
         """Whether the run should stop at the end of this iteration."""
         return self.signal is not None
+
+    def on_abort(self, function: Callable[[], None]) -> None:
+        """Call ``function`` before a run is stopped at once."""
+        self._on_abort.append(function)
 
     def install(self) -> None:
         """Take over the signals. Does nothing outside the main thread, where Python allows no handlers."""
@@ -48,16 +64,51 @@ class StopRequest:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._previous = {}
 
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """The state is being written: no signal breaks in. One inside another counts as one."""
+        self._saving += 1
+        try:
+            yield
+        finally:
+            self._saving -= 1
+            if self._late and not self._saving:
+                number, self._late = self._late, 0
+                self._abort(number)
+
     def _handle(self, number: int, frame: Optional[FrameType]) -> None:
-        if number == signal.SIGINT and self.requested:
-            self.remove()
-            if self._on_abort is not None:
-                self._on_abort()
-            raise KeyboardInterrupt
-        if not self.requested:
+        if self._aborted:
+            os._exit(128 + number)  # the status is written and every file on disk is whole
+        if self.closing or (self.requested and number == signal.SIGINT):
+            if self._saving:
+                self._late = number
+            else:
+                self._abort(number)
+        elif not self.requested:
             self.signal = number
             # os.write and not print: a handler may run in the middle of another print
             _say("\n%s: saving after this iteration; Ctrl-C again stops at once\n" % signal.Signals(number).name)
+
+    def _abort(self, number: int) -> None:
+        self.signal = number
+        with _blocked():  # a third signal waits until the status is written
+            for function in self._on_abort:
+                function()
+            self._aborted = True
+        raise StoppedError(number)
+
+
+@contextlib.contextmanager
+def _blocked() -> Iterator[None]:
+    numbers = {getattr(signal, name) for name in _NAMES if hasattr(signal, name)}
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _say(message: str) -> None:
