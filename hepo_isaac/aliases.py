@@ -34,6 +34,22 @@ ANSWERS: Dict[str, str] = {
 INFINITY = re.compile(r"(^|,)([+-]?)\.inf(?=,|$)", re.IGNORECASE)
 
 
+# Settings whose value is a path: never a list of values to sweep over, whatever is in it.
+PATHS = ("run_root", "checkpoint")
+
+
+def quoted(text: str) -> str:
+    """``text`` as Hydra's command line takes it to the letter: no sweep, no interpolation, no type but a word."""
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # OmegaConf's escape of an interpolation
+    text = re.sub(r"(\\*)'", r"\1\1\'", text)
+    return "'%s'" % re.sub(r"(\\+)$", r"\1\1", text)
+
+
+def unquoted(text: str) -> str:
+    """Without the quotes of Hydra's that somebody who knows them put around it."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
 def translate(arguments: Sequence[str]) -> List[str]:
     """Command-line arguments with the names of this project; whatever is not ``name=value`` of theirs stays.
 
@@ -53,6 +69,8 @@ def translate(arguments: Sequence[str]) -> List[str]:
             devices[name] = value
             if len(devices) > 1:
                 continue  # said once is enough: they have to agree
+        if equals and ours in PATHS and value:
+            value = quoted(unquoted(value))
         value = INFINITY.sub(r"\1\2inf", value)
         out.append("%s=%s" % (ours, value) if equals else argument)
     _check_one_device(devices)

@@ -74,8 +74,6 @@ def _played(command: str, arguments: List[str], extra: Tuple[str, ...]) -> int:
         raise UserError("hepo-isaac %s needs run=<run folder or checkpoint>, or task=… run=random" % command)
     if command == "play":
         settings.setdefault("eval.episodes", "1")
-    # quoted, so that a path may hold what Hydra's grammar gives a meaning to
-    settings["checkpoint"] = "'%s'" % settings["checkpoint"].strip("'\"").replace("'", "\\'")
     return launch(["test=true", *extra, *("%s=%s" % pair for pair in settings.items())])
 
 

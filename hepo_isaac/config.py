@@ -17,6 +17,7 @@ from hepo_isaac.locate import cfg_dir, group_names, task_class
 from hepo_isaac.sim.engines import CPU_ENGINE, CUDA_ENGINE, ENGINES, NO_PHYSICS
 
 GROUPS = ("task", "algo", "sim", "budget")
+LARGEST_SEED = 2**32  # numpy takes no larger one
 WANDB_MODES = ("offline", "online", "disabled")
 
 
@@ -240,9 +241,18 @@ def _check_counts(cfg: DictConfig) -> None:
         "task.episode_length",
     ):
         _at_least(cfg, key, 1)
-    for key in ("seed", "keep_checkpoints", "sim.threads", "evaluation_episodes"):
+    if not 0 <= int(cfg.seed) < LARGEST_SEED:
+        raise UserError("seed must be from 0 to %d, got %s" % (LARGEST_SEED - 1, cfg.seed))
+    for key in ("keep_checkpoints", "sim.threads", "evaluation_episodes"):
         _at_least(cfg, key, 0)
     _check_seeds(cfg.seeds)
+    if isinstance(cfg.seeds, int) and int(cfg.seed) + cfg.seeds > LARGEST_SEED:
+        raise UserError("seed=%d seeds=%d goes beyond the largest seed, %d" % (cfg.seed, cfg.seeds, LARGEST_SEED - 1))
+    shaping = cfg.algo.get("shaping") or {}
+    if shaping.get("kind") == "potential" and shaping.get("potential") == "immediate" and cfg.train.horizon_length < 2:
+        raise UserError(
+            "train.horizon_length=1 leaves algo=%s no step to look ahead to; expected at least 2" % cfg.algo.name
+        )
     for key in ("max_iterations", "horizon_length", "minibatch_size", "mini_epochs"):
         _at_least(cfg, "train." + key, 1)
 
@@ -253,8 +263,9 @@ def _check_seeds(seeds: Any) -> None:
             raise UserError("seeds must be at least 1, got %d" % seeds)
         return
     given = list(seeds)
-    if not given or not all(isinstance(s, int) and s >= 0 for s in given):
-        raise UserError("seeds must be a number of runs or a list of whole numbers, got %s" % given)
+    if not given or not all(isinstance(s, int) and 0 <= s < LARGEST_SEED for s in given):
+        text = "seeds must be a number of runs or a list of whole numbers from 0 to %d, got %s"
+        raise UserError(text % (LARGEST_SEED - 1, given))
     if len(set(given)) < len(given):
         raise UserError("seeds=%s names a seed twice; two runs of one seed are the same run" % given)
 

@@ -23,7 +23,7 @@ class Role:
 
 RESULT = Role(identity=True, at_resume=False)  # what is learned
 EXTENT = Role(identity=True, at_resume=True)  # how much of it there is
-RECORD = Role(identity=False, at_resume=True)  # how it is recorded, and how fast it is
+RECORD = Role(identity=False, at_resume=True)  # how it is recorded, and how fast it is (threads: the last bits differ)
 CALL = Role(identity=False, at_resume=False)  # what this call does, and where
 
 # Every key of cfg/config.yaml and its groups, and dotted keys that differ from the group they are in.

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 import sys
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from hepo_isaac.aliases import translate
+from hepo_isaac.aliases import translate, unquoted
 from hepo_isaac.config import check_machine, cuda_available, plain, resolve, validate
 from hepo_isaac.errors import UserError, report_errors
 from hepo_isaac.locate import cfg_dir
@@ -109,9 +110,9 @@ def run_job(cfg: DictConfig, overrides: Sequence[str], note: Callable[[str, Sequ
     from hepo_isaac.runs.sweep.twins import train_once
 
     settled = share_cores(prepare(cfg, overrides), cfg.torch_threads)
-    # train.max_iterations is the run's own already: it would be another run with any other
+    # train.max_iterations is the run's own already: it would be another run with any other. So is the number of
+    # threads, on which the last bits of sums depend.
     kept = [o for o in overrides if not o.startswith("train.") and role(o.split("=")[0]).at_resume]
-    kept.append("torch_threads=%d" % settled["torch_threads"])
     return train_once(
         settled,
         skips(cfg.skip_finished),
@@ -132,8 +133,6 @@ def prepare(cfg: DictConfig, overrides: Sequence[str]) -> Dict[str, Any]:
 
 def _with_reference(cfg: Dict[str, Any]) -> Dict[str, Any]:
     """algo.frozen_reference as the checkpoint file that a run folder stands for."""
-    from pathlib import Path
-
     from hepo_isaac.runs.record.folder import RunFolder
 
     given = cfg["algo"].get("frozen_reference")
@@ -269,7 +268,7 @@ def resume(path: str, overrides: Sequence[str]) -> int:
     from hepo_isaac.runs.record.files import write_atomic
     from hepo_isaac.runs.record.folder import FINISHED, locate_resume
 
-    found = [locate_resume(part.strip("'\"")) for part in path.strip("'\"").split(",")]
+    found = [locate_resume(part) for part in _paths(path)]
     folders = [folder for folder, _ in found]
     configs = [resumed_config(read_config(folder.config_file), overrides) for folder in folders]
     cfg = configs[0]
@@ -294,6 +293,18 @@ def resume(path: str, overrides: Sequence[str]) -> int:
         # the next resume must know of a longer max_iterations
         write_atomic(folder.config_file, OmegaConf.to_yaml(config, resolve=True).encode("utf-8"))
     return _train_in(folders, settled, env, _facts(cfg, settled[0]), checkpoints)
+
+
+def _paths(given: str) -> List[str]:
+    """The paths in a list with commas between them; a comma may as well be part of a path that exists."""
+    found: List[str] = []
+    rest = unquoted(given).split(",")
+    while rest:
+        ends = range(len(rest), 0, -1)
+        end = next((k for k in ends if Path(unquoted(",".join(rest[:k]))).exists()), 1)
+        found.append(unquoted(",".join(rest[:end])))
+        rest = rest[end:]
+    return found
 
 
 def _draw_what_is_missing(folders: Sequence[Any], configs: Sequence[Dict[str, Any]]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import glob
 import os
@@ -68,11 +69,20 @@ def _run_folders(root: Path) -> List[Path]:
     return sorted(out)
 
 
+def moment(text: str) -> float:
+    """Seconds since 1970 of an ISO 8601 time, whatever its offset; one without an offset is taken for UTC."""
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return 0.0
+    return (found if found.tzinfo else found.replace(tzinfo=datetime.timezone.utc)).timestamp()
+
+
 def _newest(runs: Sequence[Run]) -> Tuple[List[Run], List[Excluded]]:
     """One run for each (arm, problem, seed), the one started last; and the others."""
     kept: Dict[Tuple[str, str, int], Run] = {}
     older = []
-    for run in sorted(runs, key=lambda r: (r.started, str(r.folder)), reverse=True):
+    for run in sorted(runs, key=lambda r: (moment(r.started), str(r.folder)), reverse=True):
         newest = kept.setdefault((run.arm, run.problem, run.seed), run)
         if newest is not run:
             older.append(exclude(run, DUPLICATE, "same arm, problem and seed as the newer %s" % newest.folder))

@@ -16,8 +16,8 @@ from hepo_isaac.runs.record.files import read_json
 
 
 def now() -> str:
-    """Local time with its offset, to the second, as ISO 8601."""
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    """Coordinated universal time to the second, as ISO 8601."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def collect() -> Dict[str, Any]:

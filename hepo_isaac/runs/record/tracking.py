@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
+from hepo_isaac.errors import UserError
 from hepo_isaac.runs.record.metrics_csv import MetricsCsv
 from hepo_isaac.runs.record.wandb_sink import WandbSink
 
@@ -37,6 +39,7 @@ class TensorBoardSink:
         # no two points may share the step of the checkpoint, so purging starts one after it
         purge = None if purge_step is None else purge_step + 1
         self._writer = SummaryWriter(log_dir=str(folder), purge_step=purge, flush_secs=30)
+        _silence_event_writers()
 
     def write(self, metrics: Mapping[str, float]) -> None:
         """One point per finite metric."""
@@ -50,8 +53,24 @@ class TensorBoardSink:
         self._writer.close()
 
 
+def _silence_event_writers() -> None:
+    """No traceback from the thread that writes event files: what it cannot write is said when the next row comes."""
+    before = threading.excepthook
+    if getattr(before, "of_event_writers", False):
+        return
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if not (isinstance(failed.exc_value, OSError) and type(failed.thread).__name__ == "_AsyncWriterThread"):
+            before(failed)
+
+    hook.of_event_writers = True  # type: ignore[attr-defined]
+    threading.excepthook = hook
+
+
 class Tracker:
     """Sends every row to metrics.csv and to the other sinks; a failing extra sink is dropped with one warning.
+
+    A row that cannot be written to metrics.csv is an error: a run without its numbers is worth nothing.
 
     Args:
         csv: the always-present sink.
@@ -64,16 +83,19 @@ class Tracker:
         self._csv = csv
         self._extras = dict(extras or {})
         self._warn = warn
-        self._csv_warned = False
 
     def write(self, metrics: Mapping[str, float]) -> None:
-        """Log one iteration. A full disk is reported once and costs rows, not the run."""
+        """Log one iteration.
+
+        Raises:
+            UserError: metrics.csv cannot be written; no half of a row is left in it.
+        """
         try:
             self._csv.write(metrics)
         except OSError as error:
-            if not self._csv_warned:
-                self._warn("cannot write %s (%s); rows are being lost" % (self._csv.path, error.strerror or error))
-            self._csv_warned = True
+            raise UserError(
+                "cannot write %s: %s; expected room for a row" % (self._csv.path, error.strerror or error)
+            ) from error
         for name in list(self._extras):
             try:
                 self._extras[name].write(metrics)

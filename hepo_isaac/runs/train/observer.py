@@ -170,9 +170,10 @@ class RunObserver(AlgoObserver):
             lines.append("the state at iteration %d was saved to %s" % (agent.iteration, failed))
         except Exception as trouble:  # the first error is the one to be seen
             lines.append("the state could not be saved (%s: %s)" % (type(trouble).__name__, trouble))
-        self.folder.set_status(
-            FAILED, iteration=int(agent.iteration), reason=reason, resume=self.folder.resume_command()
-        )
+        with contextlib.suppress(OSError):  # a full disk may be what the failure is about
+            self.folder.set_status(
+                FAILED, iteration=int(agent.iteration), reason=reason, resume=self.folder.resume_command()
+            )
         self._close()
         if (self.folder.checkpoints / "last.pt").is_file():
             lines.append("continue from the last checkpoint before it: %s" % self.folder.resume_command())
