@@ -3,10 +3,11 @@ and notices of what does not stop a run."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
 import traceback
-from typing import Callable, Iterable, NamedTuple, Sequence
+from typing import Callable, Iterable, Iterator, NamedTuple, Sequence
 
 
 class UserError(Exception):
@@ -18,6 +19,17 @@ class UserError(Exception):
 
 class CheckpointError(UserError):
     """A checkpoint that is truncated, foreign or does not fit the run that wants to load it."""
+
+
+@contextlib.contextmanager
+def fitting(what: str) -> Iterator[None]:
+    """Restoring from ``what``, which may be of another version, another scene or anybody's: what does not fit is one
+    sentence."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, AssertionError) as error:
+        why = (str(error).splitlines() or [""])[0]
+        raise CheckpointError("%s does not fit this run: %s: %s" % (what, type(error).__name__, why)) from error
 
 
 class UnstablePhysicsError(UserError):

@@ -1,18 +1,14 @@
 """The configuration of a run folder, completed: keys that its config.yaml lacks, and keys that there were once.
 
 config.yaml holds every setting of a run since the schema (hepo_isaac/schema.py). Before, a method's file listed some
-keys only, and the rest stood at the defaults of that time. Whoever reads a run folder reads it through ``read_config``.
+keys only, and the rest stood at the defaults of that time. runs/record/stored.py reads the files.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Dict, Mapping, Tuple
 
-from omegaconf import DictConfig, OmegaConf
-
 from hepo_isaac.errors import UserError
-from hepo_isaac.plugins import know
 
 # What a missing key meant, where that is another value than its default today.
 BEFORE: Dict[str, Any] = {
@@ -30,30 +26,6 @@ REMOVED: Dict[str, Any] = {
 }
 # Keys of ``train`` that had no default: every configuration gave them.
 GIVEN: Tuple[str, ...] = ("max_iterations", "horizon_length", "minibatch_size", "mini_epochs", "units")
-
-
-def read_config(path: Path) -> DictConfig:
-    """The configuration in ``path``, the config.yaml of a run folder, with every key of today's methods and training.
-
-    Raises:
-        UserError: see ``as_config``.
-    """
-    return OmegaConf.create(as_config(OmegaConf.load(path)))
-
-
-def as_config(loaded: Any) -> Dict[str, Any]:
-    """What OmegaConf read from a config.yaml as plain values, ``completed``.
-
-    Raises:
-        UserError: it is no mapping, or see ``completed``.
-    """
-    plain = OmegaConf.to_container(loaded, resolve=True)
-    if not isinstance(plain, dict):
-        raise UserError("a run's config.yaml holds settings, one a line as key: value, but this one holds a list")
-    task = plain.get("task")
-    if isinstance(task, dict) and task.get("source"):
-        know(task["name"], task["source"])
-    return completed({str(k): v for k, v in plain.items()})
 
 
 def completed(config: Mapping[str, Any]) -> Dict[str, Any]:

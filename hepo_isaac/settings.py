@@ -58,6 +58,7 @@ ROLES: Dict[str, Role] = {
     "test": CALL,
     "checkpoint": CALL,
     "eval": CALL,
+    "trust": CALL,
 }
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 
 # Before torch is imported, and inherited by subprocesses: tests run side by side on few cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Runs are signed with the account's key (hepo_isaac/runs/record/stored.py): tests have an account of their own.
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="hepo-isaac-tests-")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

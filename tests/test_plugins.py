@@ -7,13 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from omegaconf import OmegaConf
 
 from hepo_isaac import plugins
 from hepo_isaac.cli import task_rows
 from hepo_isaac.errors import UserError
 from hepo_isaac.locate import group_names, plugin_tasks, robot_tasks, task_class
-from hepo_isaac.older import as_config
 from hepo_isaac.overrides import check_overrides, compose
 from hepo_isaac.runs.launch import main as launch
 
@@ -85,11 +83,11 @@ class TestFromFiles:
 
     def test_a_run_knows_where_its_task_came_from(self, tmp_path):
         path = write(tmp_path)
-        as_config(OmegaConf.create({"task": {"name": "Lazy", "source": "%s:Lazy" % path}}))
+        plugins.know("Lazy", "%s:Lazy" % path)
         assert task_class("Lazy").name == "Lazy"
 
     def test_and_says_so_when_it_is_gone(self, tmp_path):
-        as_config(OmegaConf.create({"task": {"name": "Lazy", "source": "%s:Lazy" % (tmp_path / "lazy_gone.py")}}))
+        plugins.know("Lazy", "%s:Lazy" % (tmp_path / "lazy_gone.py"))
         with pytest.raises(UserError, match="task=Lazy came from .*lazy_gone.py, which is not there; put it back"):
             task_class("Lazy")
 

@@ -85,6 +85,11 @@ class TrainConfig:
             raise ValueError("train.fused must be auto, true or false, got %r" % (self.fused,))
         if not self.value_target_clip > 0.0:
             raise ValueError("train.value_target_clip must be above 0 (.inf for none), got %r" % self.value_target_clip)
+        for name in ("units", "critic_units"):
+            sizes = getattr(self, name)
+            if not isinstance(sizes, tuple) or not all(isinstance(n, int) and n > 0 for n in sizes):
+                text = "train.network.%s must be a list of positive whole numbers, got %r"
+                raise ValueError(text % (name, list(sizes) if isinstance(sizes, tuple) else sizes))
         for name in ("max_iterations", "horizon_length", "minibatch_size", "mini_epochs"):
             if getattr(self, name) < 1:
                 raise ValueError("train.%s must be >= 1, got %r" % (name, getattr(self, name)))

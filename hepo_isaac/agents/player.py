@@ -11,7 +11,7 @@ from hepo_isaac.agents.config import train_config
 from hepo_isaac.agents.episodes import play_shares
 from hepo_isaac.agents.policies import Policies
 from hepo_isaac.agents.weights import load_agent
-from hepo_isaac.errors import UserError
+from hepo_isaac.errors import UserError, fitting
 from hepo_isaac.methods.method import method_from_config
 
 
@@ -53,7 +53,8 @@ class HepoPlayer:
 
     def set_weights(self, weights: Dict[str, Any]) -> None:
         """Take policies and normalisers from the agent part of a checkpoint; the random stream stays the player's."""
-        self.policies.load_state_dict(weights["learner"])
+        with fitting("the checkpoint"):
+            self.policies.load_state_dict(weights["learner"])
 
     def restore(self, filename: str) -> None:
         """rl-games' hook."""

@@ -17,7 +17,6 @@ from hepo_isaac.aliases import translate, unquoted
 from hepo_isaac.config import check_machine, cuda_available, plain, resolve, validate
 from hepo_isaac.errors import UserError, report_errors
 from hepo_isaac.locate import cfg_dir
-from hepo_isaac.older import read_config
 from hepo_isaac.overrides import check_overrides, check_setting
 from hepo_isaac.plugins import named_on_command_line
 from hepo_isaac.settings import changeable, role
@@ -133,6 +132,7 @@ def prepare(cfg: DictConfig, overrides: Sequence[str]) -> Dict[str, Any]:
 
 def _with_reference(cfg: Dict[str, Any]) -> Dict[str, Any]:
     """algo.frozen_reference as the checkpoint file that a run folder stands for."""
+    from hepo_isaac.runs.record.checkpoint import load_checkpoint
     from hepo_isaac.runs.record.folder import RunFolder
 
     given = cfg["algo"].get("frozen_reference")
@@ -143,6 +143,7 @@ def _with_reference(cfg: Dict[str, Any]) -> Dict[str, Any]:
         path = RunFolder.open(path).policy_checkpoint()
     if not path.is_file():
         raise UserError("algo.frozen_reference=%s: expected a run folder or a checkpoint, found neither" % given)
+    load_checkpoint(path)  # raises what is wrong with it
     return {**cfg, "algo": {**cfg["algo"], "frozen_reference": str(path)}}
 
 
@@ -265,16 +266,18 @@ def resume(path: str, overrides: Sequence[str]) -> int:
     """
     from hepo_isaac.envs.make import make_env
     from hepo_isaac.runs.record.checkpoint import load_checkpoint
-    from hepo_isaac.runs.record.files import write_atomic
     from hepo_isaac.runs.record.folder import FINISHED, locate_resume
+    from hepo_isaac.runs.record.stored import blamed_on, read_run
 
     found = [locate_resume(part) for part in _paths(path)]
     folders = [folder for folder, _ in found]
-    configs = [resumed_config(read_config(folder.config_file), overrides) for folder in folders]
+    overrides, trust = _trusting(overrides)
+    configs = [resumed_config(read_run(folder.path, trust), overrides) for folder in folders]
     cfg = configs[0]
-    check_machine(cfg, cuda_available())
-    validate(cfg)
-    settled = [plain(c) for c in configs]
+    with blamed_on(folders[0].config_file):
+        check_machine(cfg, cuda_available())
+        validate(cfg)
+        settled = [_with_reference(plain(c)) for c in configs]
     task, algo = settled[0]["task"]["name"], settled[0]["algo"]["name"]
     checkpoints = [load_checkpoint(file, task, algo) for _, file in found]
     _check_side_by_side(folders, settled, checkpoints)
@@ -287,12 +290,19 @@ def resume(path: str, overrides: Sequence[str]) -> int:
             % (folders[0].path, checkpoints[0]["iteration"], settled[0]["train"]["max_iterations"])
         )
     _announce(settled[0], len(settled))
-    env = make_env({**settled[0], "run_seeds": [c["seed"] for c in settled]})
+    with blamed_on(folders[0].config_file):
+        env = make_env({**settled[0], "run_seeds": [c["seed"] for c in settled]})
     for folder, config in zip(folders, configs):
         folder.begin_resume()
         # the next resume must know of a longer max_iterations
-        write_atomic(folder.config_file, OmegaConf.to_yaml(config, resolve=True).encode("utf-8"))
+        folder.write_config(config)
     return _train_in(folders, settled, env, _facts(cfg, settled[0]), checkpoints)
+
+
+def _trusting(overrides: Sequence[str]) -> Tuple[List[str], bool]:
+    """The overrides without trust=, and whether it was given as true."""
+    said = [o.partition("=")[2].lower() for o in overrides if o.startswith("trust=")]
+    return [o for o in overrides if not o.startswith("trust=")], said[-1:] == ["true"]
 
 
 def _paths(given: str) -> List[str]:
@@ -360,6 +370,6 @@ def resumed_config(cfg: Any, overrides: Sequence[str]) -> DictConfig:
 
 def _with_its_schedule(cfg: Any, before: Any) -> Any:
     """``cfg`` with the schedule of ``before``, also where the run is to be longer."""
-    if before.train.schedule_iterations is None and cfg.train.max_iterations != before.train.max_iterations:
+    if before.train.get("schedule_iterations") is None and cfg.train.max_iterations != before.train.max_iterations:
         return OmegaConf.merge(cfg, {"train": {"schedule_iterations": before.train.max_iterations}})
     return cfg

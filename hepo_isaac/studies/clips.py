@@ -19,12 +19,12 @@ from PIL import Image
 
 from hepo_isaac.config import plain, resolve
 from hepo_isaac.locate import robot_tasks
-from hepo_isaac.older import read_config
 from hepo_isaac.overrides import compose
 from hepo_isaac.runs.play.command import movie
 from hepo_isaac.runs.play.video import render_trajectory
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
 from hepo_isaac.runs.record.folder import RunFolder
+from hepo_isaac.runs.record.stored import read_run
 from hepo_isaac.studies.places import CHECKOUT, DOCS, require_checkout
 
 SECONDS, FPS = 6.0, 12.5
@@ -45,7 +45,7 @@ def frames(task: str, run: Optional[RunFolder]) -> List[np.ndarray]:
     import imageio.v2 as imageio
 
     mine = plain(resolve(compose(["task=" + task]), ["task=" + task], False))
-    cfg: Dict[str, Any] = mine if run is None else plain(read_config(run.config_file))
+    cfg: Dict[str, Any] = mine if run is None else plain(read_run(run.path))
     checkpoint = None if run is None else load_checkpoint(run.policy_checkpoint())
     cfg.update(device=mine["device"], sim=mine["sim"])
     film = movie(cfg, checkpoint)

@@ -22,16 +22,16 @@ from hepo_isaac.envs.math import quat_conjugate, quat_mul
 from hepo_isaac.envs.rl_games import RlGamesVecEnv
 from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.locate import tasks_module
-from hepo_isaac.older import read_config
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
 from hepo_isaac.runs.record.folder import RunFolder
+from hepo_isaac.runs.record.stored import read_run
 from hepo_isaac.sim.engines import CPU_ENGINE
 
 
 def load(run: Path, num_envs: int) -> Tuple[TaskEnv, HepoPlayer]:
     """Environments on MuJoCo C that start their episodes, and the run's first policy."""
     folder = RunFolder.open(run)
-    cfg = plain(read_config(folder.config_file))
+    cfg = plain(read_run(folder.path))
     cfg.update(num_envs=num_envs, seed=4321, device="cpu", sim={"name": CPU_ENGINE, "threads": 1})
     env = make_env(cfg, random_start=False)
     params = runner_params(cfg, [1])

@@ -224,7 +224,7 @@ def test_resume_takes_only_harmless_settings():
         "wandb": {"enabled": False}, "seed": 1,
     })  # fmt: skip
     changed = launch.resumed_config(cfg, ["train.max_iterations=20", "wandb.enabled=true", "task=T", "algo=hepo"])
-    assert changed.train == {"max_iterations": 20, "gamma": 0.9}
+    assert changed.train == {"max_iterations": 20, "gamma": 0.9, "schedule_iterations": 10}
     assert changed.wandb.enabled is True
     for refused in ("train.gamma=0.5", "seed=2", "task=Other", "algo=ppo_h", "nonsense=1"):
         with pytest.raises(UserError, match=refused.split("=")[0]):

@@ -12,7 +12,7 @@ import yaml
 from hepo_isaac import cli
 from hepo_isaac.errors import UserError
 from hepo_isaac.methods.method import method_from_config
-from hepo_isaac.older import BEFORE, GIVEN, REMOVED, completed, read_config
+from hepo_isaac.older import BEFORE, GIVEN, REMOVED, completed
 from hepo_isaac.runs import launch
 from hepo_isaac.runs.compare.data import collect
 from hepo_isaac.runs.record.folder import INTERRUPTED, RunFolder
@@ -118,12 +118,6 @@ def test_a_removed_setting_is_refused_unless_it_changes_nothing():
     assert all(value is not None for value in REMOVED.values())
     with pytest.raises(UserError, match=r"algo\.unit_norm=True is no setting any more"):
         completed({"algo": {**config["algo"], "unit_norm": True}})
-
-
-def test_what_is_no_mapping_is_refused(tmp_path):
-    (tmp_path / "config.yaml").write_text("- a\n")
-    with pytest.raises(UserError, match="this one holds a list"):
-        read_config(tmp_path / "config.yaml")
 
 
 @pytest.mark.parametrize("algo", sorted(SAID))

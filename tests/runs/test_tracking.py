@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hepo_isaac.errors import UserError
 from hepo_isaac.runs.record.metrics_csv import MetricsCsv, read_metrics
 from hepo_isaac.runs.record.tracking import TensorBoardSink, Tracker, make_tracker
 from hepo_isaac.runs.record.wandb_sink import WandbSink
@@ -98,19 +99,16 @@ class FullDisk:
         self._file.close()
 
 
-def test_a_full_disk_costs_one_row_and_one_warning(tmp_path):
-    warnings = []
+def test_a_full_disk_is_an_error_and_leaves_no_half_row(tmp_path):
     sink = MetricsCsv(tmp_path / "metrics.csv")
-    tracker = Tracker(sink, warn=warnings.append)
+    tracker = Tracker(sink)
     tracker.write(row(1, x=1.0))
     sink.close()
     sink._file = FullDisk(tmp_path / "metrics.csv")
-    tracker.write(row(2, x=2.0))
-    tracker.write(row(3, x=3.0))
+    with pytest.raises(UserError, match="metrics.csv: No space left on device; expected room for a row"):
+        tracker.write(row(2, x=2.0))
     tracker.close()
-    assert read_metrics(tmp_path / "metrics.csv")["iteration"].tolist() == [1, 3]
-    assert len(warnings) == 1
-    assert "No space left" in warnings[0]
+    assert read_metrics(tmp_path / "metrics.csv")["iteration"].tolist() == [1]
 
 
 def test_a_failing_extra_is_dropped_with_one_warning(tmp_path):

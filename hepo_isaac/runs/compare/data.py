@@ -19,6 +19,7 @@ from hepo_isaac.runs.record.files import read_json
 from hepo_isaac.runs.record.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 from hepo_isaac.runs.record.metrics_csv import read_metrics
 from hepo_isaac.runs.record.plots import smooth
+from hepo_isaac.runs.record.stored import read_plain
 from hepo_isaac.settings import identifying
 
 KEY, HEURISTIC_KEY = "return_task/pi", "return_heuristic/pi"
@@ -158,13 +159,9 @@ def flatten(config: Any, prefix: str = "") -> Dict[str, Any]:
 
 
 def _config(path: Path) -> Any:
-    import yaml
-
     try:
-        # the C loader is ten times faster, and there are hundreds of these; not every PyYAML has it
-        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return completed(loaded) if isinstance(loaded, dict) else None
-    except (OSError, ValueError, UserError, yaml.YAMLError):
+        return completed(read_plain(path))
+    except (UserError, TypeError, ValueError, AttributeError):  # whatever it is, it is no run's
         return None
 
 

@@ -114,13 +114,13 @@ def engine_overrides(engine: str, overrides: Sequence[str]) -> List[str]:
 
 
 def _of_run(run: str, given: Sequence[str], cuda: bool) -> Any:
-    from hepo_isaac.older import read_config
     from hepo_isaac.runs.play.command import locate_checkpoint, run_settings
+    from hepo_isaac.runs.record.stored import read_run
 
     folder, _ = locate_checkpoint(run)
     if folder is None:
         raise UserError("run=%s lies in no run folder; expected a run folder or a checkpoint in one" % run)
-    of_run = read_config(folder.config_file)
+    of_run = read_run(folder.path, "trust=true" in given)
     cfg = compose([*given, "algo=" + str(of_run.algo.name)])
     cfg.checkpoint = run
     # budget is settled in a run's configuration

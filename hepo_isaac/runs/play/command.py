@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
@@ -11,9 +12,9 @@ from rich.table import Table
 
 from hepo_isaac.config import check_machine, cuda_available, override_keys, plain, resolve, validate
 from hepo_isaac.errors import UserError
-from hepo_isaac.older import read_config
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
 from hepo_isaac.runs.record.folder import RunFolder
+from hepo_isaac.runs.record.stored import blamed_on, read_run
 from hepo_isaac.sim.engines import CPU_ENGINE
 
 RANDOM = "random"  # checkpoint=random: uniformly random actions
@@ -33,12 +34,13 @@ def evaluate_command(cfg: DictConfig, overrides: Sequence[str]) -> int:
     if folder is None:
         settled = resolve(cfg, overrides, cuda)
     else:
-        settled = run_settings(read_config(folder.config_file), cfg, overrides, cuda)
+        settled = run_settings(read_run(folder.path, bool(cfg.trust)), cfg, overrides, cuda)
     if "num_envs" not in override_keys(overrides):
         settled.num_envs = min(int(settled.eval.episodes), int(settled.num_envs))
-    check_machine(settled, cuda)
-    validate(settled, training=False)
-    settings = plain(settled)
+    with blamed_on(folder.config_file) if folder is not None else contextlib.nullcontext():
+        check_machine(settled, cuda)
+        validate(settled, training=False)
+        settings = plain(settled)
     task, algo = settings["task"]["name"], settings["algo"]["name"]
     checkpoint = None if file is None else load_checkpoint(file, task, algo)
     how = "mean actions" if settings["eval"]["deterministic"] else "sampled actions"
@@ -77,7 +79,7 @@ def run_settings(run: Any, cfg: DictConfig, overrides: Sequence[str], cuda: bool
                 % (cfg.checkpoint, group, run[group].name, cfg[group].name)
             )
     missing = object()
-    for key in override_keys(overrides):
+    for key in (key for key in override_keys(overrides) if key != "trust"):
         if OmegaConf.select(run, key, default=missing) is missing:
             raise UserError("%s is no setting of the run %s" % (key, cfg.checkpoint))
         OmegaConf.update(run, key, OmegaConf.select(cfg, key), merge=False)

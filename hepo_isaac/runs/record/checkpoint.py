@@ -87,6 +87,9 @@ def _read(path: Path, task: Optional[str], algo: Optional[str]) -> Tuple[Optiona
         with zipfile.ZipFile(str(path)) as archive:
             if archive.testzip() is not None:
                 return None, "it is damaged (a checksum does not match)"
+            # torch before 2.6 hands an archive of TorchScript on to a loader that runs code (CVE-2025-32434)
+            if any("/code/" in name or name.endswith("constants.pkl") for name in archive.namelist()):
+                return None, "it holds a program (TorchScript) and no checkpoint"
     except OSError as error:
         return None, "it cannot be read (%s)" % (error.strerror or error)
     except Exception:
@@ -109,6 +112,11 @@ def _judge(payload: Any, task: Optional[str], algo: Optional[str]) -> Tuple[Opti
     missing = [k for k in ("task", "algo", "num_envs", "seed", "iteration", "env_steps", "agent") if k not in payload]
     if missing:
         return None, "it lacks %s" % ", ".join(missing)
+    kinds = {"task": str, "algo": str, "num_envs": int, "seed": int, "iteration": int, "env_steps": int, "agent": dict}
+    wrong = [k for k, kind in kinds.items() if not isinstance(payload[k], kind)]
+    wrong += ["runs"] if not isinstance(payload.get("runs", {}), dict) else []
+    if wrong:
+        return None, "its %s is not what a run writes" % ", ".join(wrong)
     for name, wanted in (("task", task), ("algo", algo)):
         if wanted is not None and payload[name] != wanted:
             return None, "it is from %s=%s, and %s=%s was asked for" % (name, payload[name], name, wanted)

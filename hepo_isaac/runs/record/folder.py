@@ -21,6 +21,7 @@ from hepo_isaac.errors import CheckpointError, Notice, UserError
 from hepo_isaac.runs.record import metadata
 from hepo_isaac.runs.record.files import read_json, remove_stale_temporaries, write_atomic, write_json
 from hepo_isaac.runs.record.lock import NAME, FileLock, HeldError, alive
+from hepo_isaac.runs.record.stored import sign
 
 SILENT_WITHOUT_LOCK_S = 1800.0
 RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
@@ -57,7 +58,7 @@ class RunFolder:
         folder = cls(make_unique(parent, stem))
         folder._take()
         folder.checkpoints.mkdir()
-        write_atomic(folder.config_file, _to_yaml(config).encode("utf-8"))
+        folder.write_config(config)
         described: Dict[str, Any] = {"task": task, "algo": algo, "seed": seed}
         described.update(metadata.collect())
         write_json(folder.metadata_file, described)
@@ -78,12 +79,20 @@ class RunFolder:
             raise UserError("%s is not a run folder: it has no config.yaml" % path)
         return folder
 
+    def write_config(self, config: Any) -> None:
+        """Write config.yaml, a mapping or an OmegaConf node, resolved, and sign it as this account's."""
+        write_atomic(self.config_file, _to_yaml(config).encode("utf-8"))
+        sign(self.config_file)
+
     def begin_resume(self) -> None:
         """Mark an opened run as running again and note who resumed it, with which code, in metadata.json.
 
         Raises:
             UserError: another live process is writing this run, or the folder cannot be written.
         """
+        for path in self.path.iterdir():
+            if path.is_symlink():
+                raise UserError("%s is a link; expected a run folder with files of its own" % path)
         state = self._read_status()
         of_old = not self._lock.path.exists() and state.get("status") == RUNNING  # a version without locks
         if of_old and self._alive(state) and state.get("pid") != os.getpid():

@@ -56,7 +56,7 @@ class FileLock:
         """
         if self.held:
             return True
-        descriptor = os.open(str(self.path), os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(str(self.path), os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             locked = _patiently(descriptor)
         except BlockingIOError:

@@ -13,13 +13,12 @@ import json
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from omegaconf import OmegaConf
-
 from hepo_isaac.errors import CheckpointError
-from hepo_isaac.older import as_config
+from hepo_isaac.older import completed
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
 from hepo_isaac.runs.record.folder import FINISHED, INTERRUPTED, RUNNING, RunFolder
 from hepo_isaac.runs.record.lock import FileLock, HeldError
+from hepo_isaac.runs.record.stored import read_plain
 from hepo_isaac.runs.train.seeds import seed_list
 from hepo_isaac.settings import identifying
 
@@ -47,7 +46,7 @@ def twins(cfg: Mapping[str, Any]) -> List[RunFolder]:
             # parsing a file takes milliseconds, and a folder may hold hundreds of other seeds
             if "\nseed: %d\n" % cfg["seed"] not in "\n" + text:
                 continue
-            loaded = as_config(OmegaConf.create(text))
+            loaded = completed(read_plain(path))
         except Exception:  # whatever is damaged is not the run that is looked for
             continue
         if identity(loaded) == wanted:

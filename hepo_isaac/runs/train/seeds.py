@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from rl_games.common.algo_observer import AlgoObserver
 
 from hepo_isaac.agents.evaluation import evaluate_policies
-from hepo_isaac.errors import Notice, UserError
+from hepo_isaac.errors import Notice, UserError, fitting
 from hepo_isaac.runs.record.running import RunningMeans
 from hepo_isaac.runs.train.observer import RunObserver
 from hepo_isaac.runs.train.progress import Progress, duration, number, rate
@@ -86,7 +86,8 @@ class SeedsObserver(AlgoObserver):
         """Restore all runs if they resume, then let every observer begin."""
         states = [o.resume_state() for o in self.observers]
         if states[0] is not None:
-            agent.set_run_states([s["agent"] for s in states if s is not None])
+            with fitting("the checkpoint of %s" % ", ".join(str(o.folder.path) for o in self.observers)):
+                agent.set_run_states([s["agent"] for s in states if s is not None])
         self._views = [RunView(agent, run) for run in range(len(self.observers))]
         for observer, view in zip(self.observers, self._views):
             observer.after_init(view)

@@ -33,7 +33,8 @@ class StopRequest:
         self.signal: Optional[int] = None
         self.closing = False
         self._on_abort: List[Callable[[], None]] = []
-        self._saving, self._late, self._aborted = 0, 0, False
+        self._saving, self._late = 0, 0
+        self._aborting, self._aborted = False, False
         self._previous: Dict[int, Any] = {}
 
     @property
@@ -79,6 +80,8 @@ class StopRequest:
     def _handle(self, number: int, frame: Optional[FrameType]) -> None:
         if self._aborted:
             os._exit(128 + number)  # the status is written and every file on disk is whole
+        if self._aborting:
+            return
         if self.closing or (self.requested and number == signal.SIGINT):
             if self._saving:
                 self._late = number
@@ -90,25 +93,13 @@ class StopRequest:
             _say("\n%s: saving after this iteration; Ctrl-C again stops at once\n" % signal.Signals(number).name)
 
     def _abort(self, number: int) -> None:
-        self.signal = number
-        with _blocked():  # a third signal waits until the status is written
-            for function in self._on_abort:
-                function()
-            self._aborted = True
+        # Python runs a handler between any two instructions, whichever thread the signal went to: nothing but this flag
+        # keeps a third one from breaking into the writing of the status.
+        self.signal, self._aborting = number, True
+        for function in self._on_abort:
+            function()
+        self._aborted = True
         raise StoppedError(number)
-
-
-@contextlib.contextmanager
-def _blocked() -> Iterator[None]:
-    numbers = {getattr(signal, name) for name in _NAMES if hasattr(signal, name)}
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _say(message: str) -> None:
