@@ -12,10 +12,12 @@ import pytest
 import torch
 from rl_games.common.algo_observer import AlgoObserver
 
+from hepo_isaac.agents.learner import Learner
 from hepo_isaac.agents.player import HepoPlayer
 from hepo_isaac.agents.register import register, register_env, run_evaluation, run_training, runner_params
 from hepo_isaac.envs.rl_games import RlGamesVecEnv
 from hepo_isaac.errors import UnstablePhysicsError, UserError
+from hepo_isaac.runs.record.running import RunningMeans
 from tests.host_reads import HostReads
 from tests.tasks.franka import make as make_franka
 from tests.toy import METHODS, TRAIN, PointMass
@@ -339,6 +341,52 @@ def test_player_counts_whole_episodes():
     assert len(result["return_task"]) == 48 and result["diverged"] == 0  # 3 per env
     with pytest.raises(UserError, match="has no policy 'pi_x'; it has: pi, pi_h"):
         run_evaluation(settings(), PointMass(16), recorder.agent.get_full_state_weights(), 10, policy="pi_x")
+
+
+class Falling(PointMass):
+    """Falls over 5 steps after the start of an episode, in every other env."""
+
+    def step(self, actions):
+        self.x.zero_()
+        self.x[::2] = torch.where(self.clock[::2] == 4, torch.full_like(self.x[::2], 1.9), self.x[::2])
+        return super().step(actions)
+
+
+def test_means_wait_until_long_episodes_can_have_ended():
+    """Two lengths of 20 steps in iterations of 8: from the fifth on. Where no episode is cut short nothing waits."""
+    rows = train(env=Falling(16, episode_length=20), max_iterations=8).rows
+    horizon = train(max_iterations=1).agent.train_cfg.horizon_length
+    first = -(-40 // horizon)
+    ended = [row["episodes/pi"] > 0 or row["episodes/pi_h"] > 0 for row in rows]
+    assert [row["length_biased"] for row in rows] == [float(k + 1 < first and ended[k]) for k in range(8)]
+    assert any(row["length_biased"] for row in rows)
+    means = RunningMeans()
+    for row in rows[: first - 1]:
+        means.update(row)
+    assert means.episodes("return_task/pi") == 0
+
+    class Whole(PointMass):
+        def step(self, actions):
+            self.x.zero_()
+            return super().step(actions)
+
+        def reset(self, random_start=True):
+            return super().reset(False)
+
+    assert not any(row["length_biased"] for row in train(env=Whole(16, episode_length=20), max_iterations=8).rows)
+
+
+def test_schedules_run_over_the_length_that_a_run_began_with(monkeypatch):
+    totals, learn = [], Learner.learn
+
+    def watched(self, buffer, last_obs, facts):
+        totals.append(facts.total)
+        return learn(self, buffer, last_obs, facts)
+
+    monkeypatch.setattr(Learner, "learn", watched)
+    train(max_iterations=3)
+    train(max_iterations=3, schedule_iterations=2)
+    assert totals == [3, 3, 3, 2, 2, 2]
 
 
 class Diverging(PointMass):

@@ -252,7 +252,8 @@ def test_train_resume_evaluate(capfd, tmp_path, monkeypatch):
     code, _, err = run(capfd, launch.main, "resume=%s" % folder, "train.max_iterations=3")
     assert code == 0, err
     assert len((folder / "metrics.csv").read_text().splitlines()) == 1 + 3
-    assert OmegaConf.load(folder / "config.yaml").train.max_iterations == 3
+    saved = OmegaConf.load(folder / "config.yaml").train
+    assert (saved.max_iterations, saved.schedule_iterations) == (3, 2)
 
     code, _, err = run(capfd, cli.main, "eval", "run=%s" % folder, "algo=ppo_h")
     assert_one_line(code, err, "trained with algo=hepo")
