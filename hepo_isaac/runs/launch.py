@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from hepo_isaac.aliases import translate, unquoted
+from hepo_isaac.aliases import quoted, translate, unquoted
 from hepo_isaac.config import check_machine, cuda_available, plain, resolve, validate
 from hepo_isaac.errors import UserError, report_errors
 from hepo_isaac.locate import cfg_dir
@@ -77,10 +77,30 @@ def _sweep(argv: Sequence[str], overrides: Sequence[str]) -> int:
     code = 130  # a Ctrl-C between two jobs
     try:
         with sweep.stoppable(folder):
-            code = _hydra([*argv, "hydra.sweep.dir='%s'" % str(folder).replace("'", "\\'")])
+            code = _launched(folder, [*argv, "hydra.sweep.dir=" + quoted(str(folder))])
     finally:
         code = sweep.finish(folder, code)
     return code
+
+
+def _launched(folder: Path, argv: Sequence[str]) -> int:
+    """Let the launcher run the jobs, and once more those that were left when a process of its own died: joblib ends a
+    sweep with its first worker that is killed."""
+    from hepo_isaac.runs.sweep import multirun as sweep
+
+    code, left = 0, -1
+    while True:
+        try:
+            code = _hydra(argv)
+        except Exception as error:
+            text = (str(error).splitlines() or [""])[0]
+            print("warning: the launcher stopped (%s: %s)" % (type(error).__name__, text), file=sys.stderr)
+            code = 1
+        now = len(sweep.unfinished(folder))
+        if not now or now == left:
+            return code
+        left = now
+        print("\n%d jobs are left to do; going on with them" % left, flush=True)
 
 
 def hydra_job(cfg: DictConfig) -> None:

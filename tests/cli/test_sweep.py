@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -367,6 +368,57 @@ def test_launchers(name):
         assert "sweep of 4 jobs" in done.stdout
         assert sorted(states()) == expected
     assert len(folders()) == 2
+
+
+def workers_of(child):
+    """Processes of the sweep ``child`` that run a job now."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return [p for p in psutil.Process(child.pid).children(recursive=True) if p.cpu_times().user > 1.0]
+    return []
+
+
+def running_jobs():
+    found = [json.loads(f.read_text()) for f in Path("runs").rglob("job_*.json")]
+    return [record for record in found if record["state"] == "running"]
+
+
+def long_sweep(*more):
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *SMALL, "seed=1,2,3,4", "checkpoint_every=5"]
+    command += ["train.max_iterations=400", *LAUNCHERS["joblib"][0], *more]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(list(Path("runs").rglob("last.pt"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return child
+
+
+@pytest.mark.slow
+def test_a_killed_worker_does_not_end_a_sweep():
+    pytest.importorskip(LAUNCHERS["joblib"][1])
+    child = long_sweep()
+    workers = workers_of(child)
+    assert workers and running_jobs()
+    workers[0].kill()
+    out, err = child.communicate(timeout=240)
+    assert child.returncode == 0, err
+    assert "jobs are left to do; going on with them" in out
+    assert set(states()) <= {"trained", "resumed"} and len(states()) == 4
+    assert [RunFolder(f).status() for f in folders()] == [FINISHED] * 4
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_terminated_leaves_nobody_behind_and_goes_on_later():
+    pytest.importorskip(LAUNCHERS["joblib"][1])
+    child = long_sweep()
+    workers = workers_of(child)
+    child.send_signal(signal.SIGTERM)
+    child.communicate(timeout=60)
+    assert child.returncode in (130, 143)
+    time.sleep(1.0)
+    assert not [w for w in workers if w.is_running() and w.status() != "zombie"]
+    assert {RunFolder(f).status() for f in folders()} == {INTERRUPTED} and len(folders()) == 2
 
 
 # ---- W&B --------------------------------------------------------------------------------------------------------

@@ -69,27 +69,54 @@ def expand(overrides: Sequence[str]) -> List[List[str]]:
 
 @contextlib.contextmanager
 def stoppable(folder: Path) -> Iterator[None]:
-    """The first Ctrl-C lets no further job start; running ones have seen it too, unless a launcher hid them from it.
+    """The first Ctrl-C or SIGTERM lets no further job start and lets those that run save and stop.
 
-    Without this a launcher of processes kills its jobs in the middle of saving.
+    A terminal's Ctrl-C reaches the processes of jobs too, unless a launcher hid them from it; SIGTERM is passed on to
+    them. Without this a launcher of processes kills its jobs in the middle of saving, or leaves them behind.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.getsignal(signal.SIGINT)
+    # a shell that starts a sweep in the background ignores Ctrl-C for it on purpose
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+    previous = {number: signal.getsignal(number) for number in numbers}
 
     def stop(number: int, frame: Optional[FrameType]) -> None:
-        signal.signal(signal.SIGINT, previous)
+        signal.signal(number, previous[signal.Signals(number)])
         (folder / STOP_FILE).touch()
-        os.write(2, b"\nno further job starts; waiting for those that run (Ctrl-C again ends the sweep at once)\n")
+        if number == signal.SIGTERM:
+            _tell_children(number)
+        os.write(2, b"\nno further job starts; waiting for those that run (once more ends the sweep at once)\n")
 
-    # a shell that starts a sweep in the background ignores Ctrl-C for it on purpose
-    if previous != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, stop)
+    for number in numbers:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
+def _tell_children(number: int) -> None:
+    """Send a signal to every process that this one has started."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            child.send_signal(number)
+
+
+def unfinished(folder: Path) -> List[int]:
+    """Numbers of the listed jobs that nobody has finished or stopped: their process died, or none was there to start
+    them. One whose process has died twice is left alone."""
+    if (folder / STOP_FILE).exists():
+        return []
+    records = collect(folder)
+    if any(record["state"] == INTERRUPTED for record in records):
+        return []
+    return [
+        k for k, r in enumerate(records) if r["state"] == NOT_STARTED or (r["state"] == LOST and r.get("lost", 0) < 1)
+    ]
 
 
 def finish(folder: Path, code: int) -> int:
@@ -173,8 +200,12 @@ def run_job_of_sweep(folder: Path, work: Callable[[Note], int]) -> None:
     if (folder / STOP_FILE).exists():
         return
     record_file, began = folder / ("job_%d.json" % number), time.monotonic()
+    before = read_json(record_file) or {}
+    if before and (before.get("state") != RAN or before.get("lost", 0) >= 1):
+        return  # done, or given up, when the sweep was started before
     overrides = [str(o) for o in hydra.overrides.task]
     record: Dict[str, Any] = {"state": RAN, "code": 1, "overrides": overrides, "folders": [], "reason": ""}
+    record["lost"] = before.get("lost", -1) + 1 if before else 0
     write_json(record_file, record)
     if os.path.isdir(hydra.runtime.cwd):
         os.chdir(hydra.runtime.cwd)  # a launcher may start its processes anywhere
