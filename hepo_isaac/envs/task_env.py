@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Optional
 import torch
 from torch import Tensor
 
-from hepo_isaac.envs.faults import sound, stacked
+from hepo_isaac.envs.faults import FAULTS, sound, stacked
 from hepo_isaac.envs.heuristic import HeuristicFunction
 from hepo_isaac.envs.rows import check_rows
 from hepo_isaac.envs.task import StepResult, Task
@@ -42,8 +42,10 @@ class TaskEnv:
         self.progress = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         self.counted = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
         self.bad_count = torch.zeros((), dtype=torch.int64, device=self.device)
-        # Worlds that were observed with a broken number, or had a broken potential, since the last step's result.
-        self._unseen = {name: torch.zeros_like(self.counted) for name in ("observation", "potential")}
+        # Worlds that were observed with a broken number, or had a broken potential, since the last step's result; by
+        # the name of the fault, where there may be any.
+        self._unseen: Dict[str, Tensor] = {}
+        self._no_faults = torch.zeros(self.num_envs, len(FAULTS), dtype=torch.bool, device=self.device)
 
     def reset(self, random_start: Optional[bool] = None) -> Tensor:
         """Start every env; returns the first observations (N, O). ``random_start`` overrides the constructor's."""
@@ -63,8 +65,10 @@ class TaskEnv:
         A world that diverged counts as terminated: its rewards are 0 and it starts a new episode. What is not finite in
         a sound world counts as 0 and is reported in ``faults``.
         """
-        faults = {"action": ~actions.isfinite().all(1)}
-        if self.sim.may_select(faults["action"]):
+        faults: Dict[str, Tensor] = {}
+        broken = ~sound(actions)
+        if self.sim.may_select(broken):
+            faults["action"] = broken.any(1)
             actions = actions.masked_fill(faults["action"].unsqueeze(1), 0.0)
         self.task.apply(actions.clamp(-1.0, 1.0))
         self.sim.step()
@@ -98,9 +102,8 @@ class TaskEnv:
             final_obs = torch.where(bad.unsqueeze(1), obs, final_obs)
             if final_potential is not None and potential is not None:
                 final_potential = torch.where(bad, potential, final_potential)
-        for name, seen in self._unseen.items():
-            faults[name] = seen & ~bad
-            self._unseen[name] = torch.zeros_like(seen)
+        faults.update((name, seen & ~bad) for name, seen in self._unseen.items())
+        self._unseen.clear()
         return StepResult(
             obs=obs,
             rewards=values[:, :2],
@@ -114,7 +117,7 @@ class TaskEnv:
             metric_names=tuple(metrics),
             counted=counted,
             bad=bad,
-            faults=stacked(faults, bad),
+            faults=stacked(faults, bad) if faults else self._no_faults,
             potential=potential,
             final_potential=final_potential,
         )
@@ -126,9 +129,13 @@ class TaskEnv:
         phi = self._potential(self.task.state())[0]
         broken = ~sound(phi)
         if self.sim.may_select(broken):
-            self._unseen["potential"] = self._unseen["potential"] | broken
+            self._note_unseen("potential", broken)
             phi = phi.masked_fill(broken, 0.0)
         return phi
+
+    def _note_unseen(self, fault: str, worlds: Tensor) -> None:
+        before = self._unseen.get(fault)
+        self._unseen[fault] = worlds if before is None else before | worlds
 
     def _start_episodes(self, mask: Tensor) -> None:
         if self.before_reset is not None:
@@ -140,9 +147,9 @@ class TaskEnv:
         obs = self.task.observe()
         if self.num_states:
             obs = torch.cat((obs, self.task.critic_state()), 1)
-        broken = ~obs.isfinite()
+        broken = ~sound(obs)
         if self.sim.may_select(broken):
-            self._unseen["observation"] = self._unseen["observation"] | broken.any(1)
+            self._note_unseen("observation", broken.any(1))
             obs = obs.masked_fill(broken, 0.0)
         return obs.clamp(-OBS_CLIP, OBS_CLIP)
 

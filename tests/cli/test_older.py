@@ -58,6 +58,7 @@ THEN = {
         "gamma": 0.99, "tau": 0.95, "e_clip": 0.2, "clip_value": True, "critic_coef": 4.0, "entropy_coef": 0.0,
         "bounds_loss_coef": 1e-4, "grad_norm": 1.0, "learning_rate": 5e-4, "lr_schedule": "mini_epoch",
         "kl_threshold": 0.008, "min_lr": 1e-6, "max_lr": 1e-2, "normalize_input": True, "max_bad_fraction": 0.01,
+        "value_bootstrap": True, "value_target_clip": 5.0, "schedule_iterations": None,
         "graph_update": True, "fused": False, "network": {"activation": "elu", "critic_units": []},
     },
 }  # fmt: skip

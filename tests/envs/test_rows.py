@@ -56,7 +56,7 @@ def test_runs_that_are_cut_apart_join_again_and_go_on(task, num_envs, runs):
     alone.load_state(states[-1]["env"])
     move = torch.rand(num_envs, env.num_actions)
     mine = env.step(torch.cat((torch.zeros((runs - 1) * num_envs, env.num_actions), move))).obs[-num_envs:]
-    assert torch.equal(alone.step(move).obs, mine)
+    torch.testing.assert_close(alone.step(move).obs, mine)  # rows elsewhere in a batch may round otherwise
 
 
 def test_a_state_saved_before_shared_had_a_name_is_joined_too():

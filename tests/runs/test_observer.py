@@ -156,7 +156,7 @@ def test_a_failure_keeps_the_last_good_state(folder, make_observer, fake):
     assert folder.resume_command() in observer._progress.stream.getvalue()
 
 
-def test_a_full_disk_during_training_is_a_warning(folder, make_observer, fake, monkeypatch):
+def test_a_checkpoint_that_finds_no_room_is_a_warning(folder, make_observer, fake, monkeypatch):
     agent = fake.FakeAgent(20)
     observer = make_observer(checkpoint_every=1)
     observer.after_init(agent)
@@ -164,12 +164,13 @@ def test_a_full_disk_during_training_is_a_warning(folder, make_observer, fake, m
     def full(*_):
         raise OSError(28, "No space left on device")
 
+    assert observer.on_iteration(agent, agent.step()) is False
     monkeypatch.setattr(os, "replace", full)
     assert observer.on_iteration(agent, agent.step()) is False
     monkeypatch.undo()
     assert "No space left" in observer._progress.stream.getvalue()
     assert observer.on_iteration(agent, agent.step()) is False
-    assert load_checkpoint(folder.checkpoints / "last.pt")["iteration"] == 2
+    assert load_checkpoint(folder.checkpoints / "last.pt")["iteration"] == 3
     abandon(observer)
 
 
