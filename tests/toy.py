@@ -79,6 +79,9 @@ class PointMass:
         }
         return self._obs(), rewards, done, infos
 
+    def keep_states(self, steps: int) -> None:
+        pass
+
     def statistics(self) -> Dict[str, Tensor]:
         zero = torch.zeros((), dtype=torch.int64)
         return {"overflow": zero}

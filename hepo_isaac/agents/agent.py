@@ -28,6 +28,8 @@ from hepo_isaac.agents.window import ReturnWindow
 from hepo_isaac.errors import Notice, UnstablePhysicsError, UserError
 from hepo_isaac.methods.method import method_from_config
 
+STATES_BEFORE = 32  # control steps before an iteration that can still be looked at where a world goes bad in it
+
 
 class HepoAgent(BaseAlgorithm):
     """Trains the policies of one method on one vectorised environment; with several seeds, S independent runs.
@@ -79,10 +81,12 @@ class HepoAgent(BaseAlgorithm):
         # environment's counters as they stood at the last flush.
         self._diverged = torch.zeros(self.num_envs, dtype=torch.bool, device=self._device)
         self._counters: Dict[str, float] = {}
+        self.vec_env.keep_states(horizon + STATES_BEFORE)
         self._soundness = Soundness(horizon, self.num_envs, self.num_runs, self._device)
         self._failed: Dict[int, UserError] = {}  # runs that cannot go on, while others beside them do
         self._seeds = [int(s) for s in config["seeds"]]
         self._stop = False
+        self._bad_states: Optional[List[Dict[str, Any]]] = None  # of the last iteration, once somebody has asked
         self._watch = Stopwatch(self._device)
         self.observer = config["features"]["observer"]
         self.observer.after_init(self)
@@ -105,6 +109,14 @@ class HepoAgent(BaseAlgorithm):
     def set_param(self, param_name: str, param_value: Any) -> None:
         """Not supported: settings are frozen for the length of a run."""
         raise UserError("train settings cannot change during a run; start a new one with train.%s" % param_name)
+
+    def bad_states(self, run: int, most: int) -> List[Dict[str, Any]]:
+        """What led to up to ``most`` worlds of a run going bad in the last iteration; ``env`` counts within the run."""
+        if self._bad_states is None:
+            self._bad_states = self.vec_env.bad_states(most * self.num_runs)
+        size = self.num_envs // self.num_runs
+        found = [{**s, "env": s["env"] - run * size} for s in self._bad_states if s["env"] // size == run]
+        return found[:most]
 
     def notices(self) -> List[Notice]:
         """What went otherwise than asked for so far, in the engine and in the update; empty is well."""
@@ -134,6 +146,7 @@ class HepoAgent(BaseAlgorithm):
         Speeds are of all runs together.
         """
         start = time.perf_counter()
+        self._bad_states = None
         self._watch.start()
         last_obs = self.collect()
         self._watch.mark()

@@ -61,6 +61,14 @@ class RlGamesVecEnv(IVecEnv):
         """(N,) Phi of the states of the current observations, or None where no potential is asked for."""
         return self.env.potential()
 
+    def keep_states(self, steps: int) -> None:
+        """See TaskEnv.keep_states."""
+        self.env.keep_states(steps)
+
+    def bad_states(self, most: int) -> List[Dict[str, Any]]:
+        """See TaskEnv.bad_states."""
+        return self.env.bad_states(most)
+
     def statistics(self) -> Dict[str, Tensor]:
         """Counters since the start, as () tensors on the device."""
         return {"overflow": self.env.sim.overflow_count}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import torch
 from torch import Tensor
 
 from hepo_isaac.envs.faults import FAULTS, sound, stacked
 from hepo_isaac.envs.heuristic import HeuristicFunction
+from hepo_isaac.envs.ring import StateRing
 from hepo_isaac.envs.rows import check_rows
 from hepo_isaac.envs.task import StepResult, Task
 
@@ -45,6 +46,7 @@ class TaskEnv:
         # Worlds that were observed with a broken number, or had a broken potential, since the last step's result; by
         # the name of the fault, where there may be any.
         self._unseen: Dict[str, Tensor] = {}
+        self._ring: Optional[StateRing] = None
         self._no_faults = torch.zeros(self.num_envs, len(FAULTS), dtype=torch.bool, device=self.device)
 
     def reset(self, random_start: Optional[bool] = None) -> Tensor:
@@ -70,6 +72,8 @@ class TaskEnv:
         if self.sim.may_select(broken):
             faults["action"] = broken.any(1)
             actions = actions.masked_fill(faults["action"].unsqueeze(1), 0.0)
+        if self._ring is not None:
+            self._ring.before_step(actions)
         self.task.apply(actions.clamp(-1.0, 1.0))
         self.sim.step()
         self.progress += 1
@@ -79,6 +83,8 @@ class TaskEnv:
         terminated, bad = self.task.terminated(), self.sim.bad_envs.clone()
         if self.sim.may_select(bad):
             self.bad_count += bad.sum()
+            if self._ring is not None:
+                self._ring.note(bad)
             values = values.masked_fill(bad.unsqueeze(1), 0.0)
             terminated = terminated | bad
         split = 2 + len(rewards.terms)
@@ -132,6 +138,16 @@ class TaskEnv:
             self._note_unseen("potential", broken)
             phi = phi.masked_fill(broken, 0.0)
         return phi
+
+    def keep_states(self, steps: int) -> None:
+        """Keep the states of the last ``steps`` control steps for ``bad_states``; none where there is no physics."""
+        if self.sim.spec.actors:
+            actions = torch.zeros(self.num_envs, self.num_actions, device=self.device)
+            self._ring = StateRing(self.sim, steps, actions)
+
+    def bad_states(self, most: int) -> List[Dict[str, Any]]:
+        """What led to worlds going bad since the last call, see StateRing.take."""
+        return [] if self._ring is None else self._ring.take(most)
 
     def _note_unseen(self, fault: str, worlds: Tensor) -> None:
         before = self._unseen.get(fault)

@@ -26,6 +26,9 @@ class FakeAgent:
     def notices(self):
         return list(self.said)
 
+    def bad_states(self, most):
+        return []
+
     def get_full_state_weights(self):
         return {"weight": self.weight, "iteration": self.iteration, "env_steps": self.env_steps, "nested": [{"a": 1.5}]}
 

@@ -4,6 +4,7 @@ config.yaml     the resolved configuration          metadata.json  commit, versi
 status.json     running, finished, interrupted, failed             summary.json   only once the run has finished
 metrics.csv     one row per iteration                checkpoints/   last.pt, best.pt, iteration_*.pt
 tensorboard/    the same numbers for TensorBoard     returns.png    the plot made at the end
+bad_worlds/     the last states of worlds that diverged, for hepo-isaac replay-bad
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class RunFolder:
         self.plot_file = path / "returns.png"
         self.checkpoints = path / "checkpoints"
         self.tensorboard = path / "tensorboard"
+        self.bad_worlds = path / "bad_worlds"
         self._lock = FileLock(path / NAME)
 
     @classmethod

@@ -12,13 +12,15 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, TextIO, Tuple
 from rl_games.common.algo_observer import AlgoObserver
 
 from hepo_isaac.errors import Notice, UserError
-from hepo_isaac.runs.record.checkpoint import CheckpointStore
-from hepo_isaac.runs.record.files import write_json
+from hepo_isaac.runs.record.checkpoint import CheckpointStore, serialise
+from hepo_isaac.runs.record.files import write_atomic, write_json
 from hepo_isaac.runs.record.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
 from hepo_isaac.runs.record.running import POLICY_LABELS, RunningMeans
 from hepo_isaac.runs.record.tracking import Tracker, make_tracker
 from hepo_isaac.runs.train.progress import Progress, duration, number, rate, summary_rows
 from hepo_isaac.runs.train.signals import StoppedError, StopRequest
+
+MOST_BAD_WORLDS = 5  # of a run whose last states are kept
 
 
 @dataclass
@@ -129,6 +131,7 @@ class RunObserver(AlgoObserver):
         self._add_totals(metrics)
         self._tracker.write(metrics)
         self._notice(agent)
+        self._keep_bad_worlds(agent, metrics)
         self._progress.update(metrics, self.running)
         if self.stop.requested and agent.iteration < agent.max_iterations:
             self._interrupt(agent)
@@ -136,6 +139,17 @@ class RunObserver(AlgoObserver):
         with self.stop.saving():
             self._save_what_is_due(agent)
         return False
+
+    def _keep_bad_worlds(self, agent: Any, metrics: Mapping[str, float]) -> None:
+        """Write what led to the first few worlds going bad, for hepo-isaac replay-bad."""
+        there = len(list(self.folder.bad_worlds.glob("*.pt"))) if self.folder.bad_worlds.is_dir() else 0
+        if not metrics.get("bad_worlds", 0.0) > 0 or there >= MOST_BAD_WORLDS:
+            return
+        with contextlib.suppress(OSError):  # a full disk has other things to say
+            for states in agent.bad_states(MOST_BAD_WORLDS - there):
+                self.folder.bad_worlds.mkdir(exist_ok=True)
+                name = "iteration_%06d_env_%d.pt" % (agent.iteration, states["env"])
+                write_atomic(self.folder.bad_worlds / name, serialise(states))
 
     def on_trained(self, agent: Any) -> None:
         """The budget is used up: save the state, before anything that takes its time. From here on a signal ends the

@@ -41,6 +41,10 @@ class RunView:
         """Of all runs: they share the engine and the update."""
         return list(self._agent.notices())
 
+    def bad_states(self, most: int) -> List[Dict[str, Any]]:
+        """What led to this run's worlds going bad in the last iteration."""
+        return list(self._agent.bad_states(self._run, most))
+
     def get_full_state_weights(self) -> Dict[str, Any]:
         """This run's part of the state."""
         return dict(self._agent.get_run_state(self._run))
