@@ -47,11 +47,20 @@ def evaluate_command(cfg: DictConfig, overrides: Sequence[str]) -> int:
     title = "%s, random actions" % task if random else "%s / %s, %s" % (task, algo, how)
     print_evaluation(title, evaluate(settings, checkpoint))
     if file is not None:
-        Console().print("checkpoint: %s" % file, soft_wrap=True)
+        Console().print("checkpoint: %s%s" % (file, _why(file)), soft_wrap=True)
     if settings["video"]:
         beside = folder.path if folder is not None else file.parent if file is not None else Path()
         print("video: %s" % film(settings, checkpoint, beside / ("%s_random.mp4" % task if random else "video.mp4")))
     return 0
+
+
+def _why(file: Path) -> str:
+    """What a checkpoint of a run is the checkpoint of."""
+    why = {
+        "best.pt": "the highest mean task return of 100 training episodes, with sampled actions",
+        "last.pt": "the end of the run so far",
+    }
+    return " (%s)" % why[file.name] if file.name in why else ""
 
 
 def locate_checkpoint(given: str) -> Tuple[Optional[RunFolder], Path]:
