@@ -64,6 +64,7 @@ class HeuristicFunction:
     def _check_untouched(self, held: Dict[str, Tensor], versions: List[int], before: Optional[List[Tensor]]) -> None:
         changed = [name for (name, tensor), then in zip(held.items(), versions) if tensor._version != then]
         if before is not None:
+            # host read: whether two tensors are equal, in the first calls alone
             changed += [
                 name
                 for (name, tensor), then in zip(held.items(), before)

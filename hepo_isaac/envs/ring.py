@@ -43,13 +43,16 @@ class StateRing:
     def take(self, most: int) -> List[Dict[str, Any]]:
         """Up to ``most`` worlds that went bad since the last call: env, and (T, …) of each field on the CPU, the last
         row the state in which the fatal action was taken. Reads the device."""
-        when = self._bad_at.cpu()
+        when = self._bad_at.cpu()  # host read: asked for between iterations, and only where a world went bad
         found = []
-        for env in when.ge(0).nonzero().flatten().tolist()[:most]:
+        for env in when.ge(0).nonzero().flatten().tolist()[:most]:  # host read: of a tensor that is on the host
             last = int(when[env])
             steps = range(max(0, last + 1 - self._length, self._steps - self._length), last + 1)
+            if not steps:  # nobody looked for so long that its states are overwritten
+                continue
             at = torch.tensor([step % self._length for step in steps], dtype=torch.int64)
-            rows = {name: x[at.to(x.device), env].cpu().clone() for name, x in self._rows.items()}
+            # host read: the states themselves, which go to a file
+            rows = {name: x[at.to(x.device), env].cpu() for name, x in self._rows.items()}
             found.append({"env": env, **rows})
         self._bad_at.fill_(-1)
         return found

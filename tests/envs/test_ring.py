@@ -95,6 +95,27 @@ def test_a_run_keeps_them_and_replay_bad_films_them(capfd, tmp_path, monkeypatch
     assert len(drawn[0]["qpos"]) == 21
 
 
+def test_a_run_that_diverges_in_bulk_keeps_them_too(capfd, tmp_path, monkeypatch):
+    step = launch_step()
+
+    def poisoned(self, actions):
+        self.sim.batch.bind("qpos")[:, 0] = float("nan")
+        return step(self, actions)
+
+    monkeypatch.setattr("hepo_isaac.envs.task_env.TaskEnv.step", poisoned)
+    small = ["train.max_iterations=3", "train.minibatch_size=64", "train.horizon_length=16", "plot=false"]
+    small += ["tensorboard=false", "torch_threads=1", "run_root=%s" % tmp_path]
+    assert launch.main([*GIVEN, "algo=hepo", *small]) == 1 and "diverged in iteration 1" in capfd.readouterr().err
+    assert len(list(tmp_path.rglob("bad_worlds/*.pt"))) == 4
+
+
+def test_what_has_been_overwritten_is_not_given():
+    sim = CountingSim()
+    ring = StateRing(sim, 4, torch.zeros(2, 1))
+    stepped(ring, sim, {1}, 9)
+    assert ring.take(5) == []
+
+
 def launch_step():
     from hepo_isaac.envs.task_env import TaskEnv
 

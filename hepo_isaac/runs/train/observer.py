@@ -11,14 +11,14 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, TextIO, Tuple
 
 from rl_games.common.algo_observer import AlgoObserver
 
-from hepo_isaac.errors import Notice, UserError
+from hepo_isaac.errors import Notice, UnstablePhysicsError, UserError
 from hepo_isaac.runs.record.checkpoint import CheckpointStore, serialise
 from hepo_isaac.runs.record.files import write_atomic, write_json
 from hepo_isaac.runs.record.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
 from hepo_isaac.runs.record.running import POLICY_LABELS, RunningMeans
 from hepo_isaac.runs.record.tracking import Tracker, make_tracker
 from hepo_isaac.runs.train.progress import Progress, duration, number, rate, summary_rows
-from hepo_isaac.runs.train.signals import StoppedError, StopRequest
+from hepo_isaac.runs.train.signals import StopRequest
 
 MOST_BAD_WORLDS = 5  # of a run whose last states are kept
 
@@ -131,7 +131,8 @@ class RunObserver(AlgoObserver):
         self._add_totals(metrics)
         self._tracker.write(metrics)
         self._notice(agent)
-        self._keep_bad_worlds(agent, metrics)
+        if metrics.get("bad_worlds", 0.0) > 0:
+            self._keep_bad_worlds(agent)
         self._progress.update(metrics, self.running)
         if self.stop.requested and agent.iteration < agent.max_iterations:
             self._interrupt(agent)
@@ -140,10 +141,10 @@ class RunObserver(AlgoObserver):
             self._save_what_is_due(agent)
         return False
 
-    def _keep_bad_worlds(self, agent: Any, metrics: Mapping[str, float]) -> None:
+    def _keep_bad_worlds(self, agent: Any) -> None:
         """Write what led to the first few worlds going bad, for hepo-isaac replay-bad."""
         there = len(list(self.folder.bad_worlds.glob("*.pt"))) if self.folder.bad_worlds.is_dir() else 0
-        if not metrics.get("bad_worlds", 0.0) > 0 or there >= MOST_BAD_WORLDS:
+        if there >= MOST_BAD_WORLDS:
             return
         with contextlib.suppress(OSError):  # a full disk has other things to say
             for states in agent.bad_states(MOST_BAD_WORLDS - there):
@@ -175,8 +176,10 @@ class RunObserver(AlgoObserver):
 
         last.pt is left alone: the state that failed may hold NaN, and the last good one must survive it.
         """
-        if self._closed or isinstance(error, StoppedError):
+        if self._closed:
             return
+        if isinstance(error, UnstablePhysicsError):  # the iteration itself is not recorded
+            self._keep_bad_worlds(agent)
         reason = "%s: %s" % (type(error).__name__, error)
         lines = []
         try:
