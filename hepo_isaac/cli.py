@@ -32,7 +32,7 @@ def _dispatch(arguments: List[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    lines = ["  %-8s %s" % (name, text) for name, (_, text) in COMMANDS.items()]
+    lines = ["  %-10s %s" % (name, text) for name, (_, text) in COMMANDS.items()]
     return argparse.ArgumentParser(
         prog="hepo-isaac",
         usage="hepo-isaac <command> [key=value …]",
