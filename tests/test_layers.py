@@ -21,6 +21,8 @@ SETTINGS = {"aliases", "config", "locate", "older", "overrides", "plugins", "sch
 ALLOWED = {
     "errors": set(),
     "cuda": set(),
+    "ranks": set(),
+    "launched": set(),
     "aliases": BASE,
     "settings": BASE,
     "plugins": BASE,
@@ -32,9 +34,9 @@ ALLOWED = {
     "sim": {"sim"} | BASE,
     "envs": {"envs", "sim", "locate"} | BASE,
     "tasks": {"tasks", "envs", "sim"} | BASE,
-    "methods": {"methods"},
-    "agents": {"agents", "methods", "envs"} | BASE,
-    "runs": {"runs", "agents", "envs", "methods", "sim"} | BASE | SETTINGS,
+    "methods": {"methods", "ranks"},
+    "agents": {"agents", "methods", "envs", "ranks"} | BASE,
+    "runs": {"runs", "agents", "envs", "methods", "sim", "ranks", "launched"} | BASE | SETTINGS,
     "studies": {"studies", "runs", "agents", "envs", "methods", "sim"} | BASE | SETTINGS,
 }
 # room of runs/ -> rooms of runs/ it may import; "launch" is the file on top of those that make a run.

@@ -14,6 +14,7 @@ import torch
 from rl_games.interfaces.base_algorithm import BaseAlgorithm
 from torch import Tensor
 
+from hepo_isaac import ranks
 from hepo_isaac.agents.config import train_config
 from hepo_isaac.agents.learner import Learner
 from hepo_isaac.agents.meters import EpisodeMeter
@@ -21,6 +22,7 @@ from hepo_isaac.agents.rewards import IterationFacts
 from hepo_isaac.agents.rollout import RolloutBuffer
 from hepo_isaac.agents.run_axis import join_runs, select_run
 from hepo_isaac.agents.soundness import Soundness, failures, together
+from hepo_isaac.agents.spread import ask, gone, own_part, put_together
 from hepo_isaac.agents.statistics import Statistics
 from hepo_isaac.agents.stopwatch import Stopwatch
 from hepo_isaac.agents.weights import load_agent
@@ -37,7 +39,7 @@ class HepoAgent(BaseAlgorithm):
     Args:
         base_name: rl-games' run name (unused; the run folder has the name).
         params: rl-games' parameters; ``params["config"]`` holds vec_env (or env_name, registered with rl-games),
-            num_actors (of all runs), device, seeds, method, train and features.observer. The observer's
+            num_actors (of all runs, of this rank), device, seeds, method, train and features.observer. The observer's
             ``after_init(agent)``, ``on_iteration(agent, metrics)`` (one dict per run; True stops),
             ``on_finish(agent)`` and ``on_failure(agent, error)`` are called.
     """
@@ -62,6 +64,10 @@ class HepoAgent(BaseAlgorithm):
         states = int(info.get("state_size", 0))
         threads = int(params.get("update_threads", torch.get_num_threads()))
         self.learner = Learner(self.method, self.train_cfg, *sizes, self.generators, self._device, states, threads)
+        self._seeds = [int(s) for s in config["seeds"]]
+        for generator, seed in zip(self.generators, self._seeds):  # the first draws, of weights, were everyone's
+            if ranks.rank():
+                generator.manual_seed(ranks.own_seed(seed, ranks.rank()))
         self.policy_names = list(self.method.policy_names)
         self.num_runs = len(self.generators)
         if self.method.frozen_reference is not None:
@@ -69,7 +75,7 @@ class HepoAgent(BaseAlgorithm):
         horizon = self.train_cfg.horizon_length
         self._max_episode_length = int(info["max_episode_length"])
         slots = 1 + horizon // self._max_episode_length
-        blocks = len(self.generators) * self.method.num_blocks
+        self._blocks = blocks = len(self.generators) * self.method.num_blocks
         self.buffer = RolloutBuffer(horizon, blocks, self.num_envs, num_obs, num_actions, 2, slots, self._device)
         self.noise = torch.zeros(blocks, self.num_envs // blocks, num_actions, device=self._device)
         self.meter: Optional[EpisodeMeter] = None
@@ -84,7 +90,7 @@ class HepoAgent(BaseAlgorithm):
         self.vec_env.keep_states(horizon + STATES_BEFORE)
         self._soundness = Soundness(horizon, self.num_envs, self.num_runs, self._device)
         self._failed: Dict[int, UserError] = {}  # runs that cannot go on, while others beside them do
-        self._seeds = [int(s) for s in config["seeds"]]
+        self.stepping = False  # in the middle of an iteration, where no rank answers another's questions
         self._stop = False
         self._bad_states: Optional[List[Dict[str, Any]]] = None  # of the last iteration, once somebody has asked
         self._watch = Stopwatch(self._device)
@@ -113,10 +119,20 @@ class HepoAgent(BaseAlgorithm):
     def bad_states(self, run: int, most: int) -> List[Dict[str, Any]]:
         """What led to up to ``most`` worlds of a run going bad in the last iteration; ``env`` counts within the run."""
         if self._bad_states is None:
-            self._bad_states = self.vec_env.bad_states(most * self.num_runs)
-        size = self.num_envs // self.num_runs
-        found = [{**s, "env": s["env"] - run * size} for s in self._bad_states if s["env"] // size == run]
-        return found[:most]
+            parts = ask(self, "own_bad_states", most * self.num_runs)
+            self._bad_states = [states for part in parts for states in part]
+        return [states for states in self._bad_states if states["run"] == run][:most]
+
+    def own_bad_states(self, most: int) -> List[Dict[str, Any]]:
+        """bad_states of this rank's environments, of all runs; ``env`` counts within the run, over all ranks."""
+        size = self.num_envs // self._blocks  # of a block, of which each rank has a part
+        found = []
+        for states in self.vec_env.bad_states(most):
+            block, place = divmod(int(states["env"]), size)
+            run, block = divmod(block, self.method.num_blocks)
+            env = (block * ranks.size() + ranks.rank()) * size + place
+            found.append({**states, "env": env, "run": run})
+        return found
 
     def notices(self) -> List[Notice]:
         """What went otherwise than asked for so far, in the engine and in the update; empty is well."""
@@ -136,6 +152,10 @@ class HepoAgent(BaseAlgorithm):
                 self._check(metrics)  # first: what is saved must be sound
                 self._stop = bool(self.observer.on_iteration(self, metrics))
         except Exception as error:
+            if ranks.lost(error):
+                lost = gone()
+                self.observer.on_failure(self, lost)
+                raise lost from error
             self.observer.on_failure(self, error)
             raise
         self.observer.on_finish(self)
@@ -146,7 +166,7 @@ class HepoAgent(BaseAlgorithm):
         Speeds are of all runs together.
         """
         start = time.perf_counter()
-        self._bad_states = None
+        self._bad_states, self.stepping = None, True
         self._watch.start()
         last_obs = self.collect()
         self._watch.mark()
@@ -156,7 +176,8 @@ class HepoAgent(BaseAlgorithm):
         rollout_s, update_s = self._watch.seconds()
         end = time.perf_counter()
         self.iteration += 1
-        steps = self.num_envs * self.train_cfg.horizon_length
+        self.stepping = False
+        steps = self.num_envs * ranks.size() * self.train_cfg.horizon_length
         self.env_steps += steps // self.num_runs
         for row in metrics:
             row.update(
@@ -252,7 +273,7 @@ class HepoAgent(BaseAlgorithm):
     def _episodes(self) -> Tuple[Tensor, Tensor]:
         """(S, Q) mean J and number of the episodes that ended in this rollout."""
         assert self.meter is not None
-        totals = self.meter.totals.view(self.num_runs, -1, self.meter.totals.shape[1])
+        totals = ranks.total(self.meter.totals).view(self.num_runs, -1, self.meter.totals.shape[1])
         count = totals[..., -1]
         return totals[..., 0] / count.clamp_min(1.0), count
 
@@ -264,7 +285,7 @@ class HepoAgent(BaseAlgorithm):
         per_policy["learning_rate"] = learner.optimizer.learning_rate
         per_policy["sigma"] = learner.policies.net.log_std.detach().exp().mean(1)
         per_policy.update(learner.collection.policy_metrics())
-        per_run = {"bad_worlds": self._diverged.view(self.num_runs, -1).sum(1).float()}
+        per_run = {"bad_worlds": ranks.total(self._diverged.view(self.num_runs, -1).sum(1).float())}
         if self.method.constraint != "none":
             per_run["alpha"] = learner.multiplier.value
             if self.method.constraint != "references":
@@ -272,8 +293,8 @@ class HepoAgent(BaseAlgorithm):
         per_run.update(learner.collection.metrics())
         per_run.update(self._soundness.metrics(learner, stats))
         gathered = Statistics(self.policy_names, self.meter.column_names(), self.num_runs)
-        shared = self.vec_env.statistics()
-        metrics = gathered.read(self.meter.take(), per_policy, per_run, shared)
+        shared = {name: ranks.total(count.float()) for name, count in self.vec_env.statistics().items()}
+        metrics = gathered.read(ranks.total(self.meter.take()), per_policy, per_run, shared)
         self._diverged.zero_()
         for name in shared:  # they count since the start, a metric is about its iteration
             total = metrics[0][name]
@@ -290,7 +311,7 @@ class HepoAgent(BaseAlgorithm):
         """
         found = failures(rows, self.vec_env.names, self.iteration)
         for run, row in enumerate(rows):
-            worlds = self.num_envs // self.num_runs
+            worlds = self.num_envs * ranks.size() // self.num_runs
             if run not in found and row["bad_worlds"] / worlds > self.train_cfg.max_bad_fraction:
                 found[run] = UnstablePhysicsError(
                     "%d of %d worlds diverged in iteration %d, more than train.max_bad_fraction=%g; expected physics "
@@ -317,7 +338,13 @@ class HepoAgent(BaseAlgorithm):
 
     # -- checkpoints -------------------------------------------------------------------------------------------
     def get_full_state_weights(self) -> Dict[str, Any]:
-        """Everything an exact continuation needs, as tensors, numbers and strings only."""
+        """Everything an exact continuation needs, as tensors, numbers and strings only; of all ranks, on rank 0."""
+        if not ranks.active():
+            return self.own_state()
+        return put_together(ask(self, "own_state"), self._blocks)
+
+    def own_state(self) -> Dict[str, Any]:
+        """get_full_state_weights of this rank."""
         assert self._obs is not None
         return {
             "learner": self.learner.state_dict(),
@@ -335,6 +362,8 @@ class HepoAgent(BaseAlgorithm):
 
     def set_full_state_weights(self, weights: Dict[str, Any], set_epoch: bool = True) -> None:
         """Restore what get_full_state_weights returned, environments included."""
+        if ranks.active():
+            weights = own_part(weights, self._blocks, self._seeds)
         self.set_weights(weights)
         self._meter_state = weights["meter"]
         self._restore_meter()  # one that is not there yet follows with the first step

@@ -23,6 +23,7 @@ from typing import Any, List, Optional, Sequence, Tuple, Union
 import torch
 from torch import Tensor
 
+from hepo_isaac import ranks
 from hepo_isaac.agents.config import TrainConfig
 from hepo_isaac.agents.minibatch import PackedBatch
 from hepo_isaac.agents.network import PolicyStack
@@ -78,7 +79,8 @@ def library() -> Tuple[Optional[Any], str]:
         loaded.hepo_new.restype = _POINTER
         loaded.hepo_new.argtypes = [_POINTER, _POINTER]
         loaded.hepo_delete.argtypes = [_POINTER]
-        loaded.hepo_step.argtypes = [_POINTER, _POINTER, _POINTER]
+        loaded.hepo_step.argtypes = loaded.hepo_gradient.argtypes = [_POINTER, _POINTER, _POINTER]
+        loaded.hepo_apply.argtypes = [_POINTER, _POINTER]
         return loaded, str(path)
     except BuildError as error:
         return None, str(error)
@@ -256,7 +258,12 @@ class FusedStep:
             *map(_address, (flat, adam.exp_avg, adam.exp_avg_sq, adam.steps, adam.learning_rate)),
             *map(_address, (statistics, kl, flat.grad)),
         )
-        self._library.hepo_step(self._step, ctypes.byref(batch), ctypes.byref(state))
+        if ranks.active():
+            self._library.hepo_gradient(self._step, ctypes.byref(batch), ctypes.byref(state))
+            ranks.mean_(flat.grad)
+            self._library.hepo_apply(self._step, ctypes.byref(state))
+        else:
+            self._library.hepo_step(self._step, ctypes.byref(batch), ctypes.byref(state))
         return kl
 
 

@@ -12,6 +12,7 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor
 
+from hepo_isaac import ranks
 from hepo_isaac.agents.collection import Collection
 from hepo_isaac.agents.minibatch import Batch
 from hepo_isaac.agents.policies import Acted
@@ -203,7 +204,7 @@ class Halves(Collection):
         rows = buffer.rows(found)[partner]
         if self.method.whitening == "none":
             return rows
-        std, mean = torch.std_mean(own.advantages, dim=1, correction=0, keepdim=True)
+        std, mean = ranks.std_mean(own.advantages, dim=1, keepdim=True)
         return torch.where(std > MIN_ADVANTAGE_STD, (rows - mean) / (std + 1e-8), torch.zeros_like(rows))
 
     # -- alpha -------------------------------------------------------------------------------------------------
@@ -271,5 +272,5 @@ class Halves(Collection):
         last, final = buffer.values[-1], buffer.values
         gamma = self.rewards.discount(facts)
         error = self.rewards.advantages(buffer, channels, buffer.values, last, final, gamma, gae_lambda=0.0)
-        mean = buffer.rows(error)[..., 0].mean(1).view(-1, 2)
+        mean = ranks.mean(buffer.rows(error)[..., 0].mean(1)).view(-1, 2)
         return (mean[:, 0] - mean[:, 1]) / max(1.0 - gamma, 1e-6)

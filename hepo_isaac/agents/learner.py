@@ -12,6 +12,7 @@ from typing import Any, Dict, Optional, Sequence, Type
 import torch
 from torch import Tensor
 
+from hepo_isaac import ranks
 from hepo_isaac.agents.collection import Collection
 from hepo_isaac.agents.config import TrainConfig
 from hepo_isaac.agents.fused import FusedStep, reason
@@ -137,7 +138,7 @@ class Learner:
         net = self.policies.net
         acts = 1.0 - net.value_head_mask()
         for run, generator in enumerate(self.generators):
-            noise = torch.randn(acts.shape, generator=generator, device=self.device)
+            noise = ranks.first(torch.randn(acts.shape, generator=generator, device=self.device))
             net.flat[2 * run + 1].add_(self.method.reference_noise * noise * acts)
 
     def prepare(self, buffer: RolloutBuffer, last_obs: Tensor, facts: Optional[IterationFacts] = None) -> Batch:
@@ -167,10 +168,10 @@ class Learner:
                 epoch_kl += kl
                 steps += 1
                 if c.lr_schedule == "minibatch":
-                    self._adapt(kl)
+                    self._adapt(ranks.mean(kl))
             if c.lr_schedule == "mini_epoch":
-                self._adapt(epoch_kl / self.plan.minibatches)
-        mean = self._stats / steps
+                self._adapt(ranks.mean(epoch_kl) / self.plan.minibatches)
+        mean = ranks.mean(self._stats) / steps
         stats = {name: mean[:, i] for i, name in enumerate(STATISTICS)}
         if c.lr_schedule == "iteration":
             self._adapt(stats["kl"])

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 from torch import Tensor
 
+from hepo_isaac import ranks
 from hepo_isaac.agents.collection import Collection
 from hepo_isaac.agents.config import TrainConfig
 from hepo_isaac.agents.minibatch import Batch
@@ -74,7 +75,7 @@ class Members(Collection):
         advantages, values = (buffer.rows(x).reshape(runs, -1, 2) for x in (found, buffer.values))
         self._record(facts)
         own = [self._of_member(advantages, q) for q in range(members)]
-        moments = [torch.std_mean(rows, dim=1, correction=0, keepdim=True) for rows in own]
+        moments = [ranks.std_mean(rows, dim=1, keepdim=True) for rows in own]
         std, mean = (torch.stack(parts, 1).flatten(0, 1) for parts in zip(*moments))  # (P, 1, 2)
         returns = advantages + values
         mine = self._mine(buffer.block_rows)
@@ -209,8 +210,8 @@ class Members(Collection):
             return corrected
         learns = self._learns.unsqueeze(-1).to(corrected.dtype)  # (P, K, 1)
         count = learns.sum(1).clamp_min(1.0)
-        centre = (learns * corrected.mean(1)).sum(1) / count
-        square = (corrected - centre[self._learner].unsqueeze(1)).square().mean(1)
+        centre = (learns * ranks.mean(corrected.mean(1))).sum(1) / count
+        square = ranks.mean((corrected - centre[self._learner].unsqueeze(1)).square().mean(1))
         spread = ((learns * square).sum(1) / count).sqrt().unsqueeze(1)  # (P, 1, 2)
         return self._standardized(corrected, torch.maximum(std, spread)[self._learner], mean[self._learner])
 

@@ -7,6 +7,8 @@ from typing import Dict, Optional, Sequence, Union
 import torch
 from torch import Tensor
 
+from hepo_isaac import ranks
+
 
 class RunningMeanStd:
     """Mean and variance of (S, B, K) batches, cumulative over all batches (Chan et al. 1983), in float64.
@@ -24,15 +26,15 @@ class RunningMeanStd:
 
     def update(self, batch: Tensor, groups: Optional[Tensor] = None) -> None:
         """Merge a batch (S, B, K), into the groups where ``groups`` (S,) bool is true or into all."""
-        var, mean = torch.var_mean(batch.to(torch.float64), dim=1, correction=0)
-        self._merge(var, mean, batch.shape[1], groups)
+        var, mean = ranks.var_mean(batch.to(torch.float64), dim=1)
+        self._merge(var, mean, batch.shape[1] * ranks.size(), groups)
 
     def update_ragged(self, batches: Sequence[Tensor]) -> None:
         """Merge Q batches (S, B_q, K) of different lengths into the groups S Q, which go run by run."""
-        found = [torch.var_mean(batch.to(torch.float64), dim=1, correction=0) for batch in batches]
+        found = [ranks.var_mean(batch.to(torch.float64), dim=1) for batch in batches]
         var, mean = (torch.stack(parts, 1).flatten(0, 1) for parts in zip(*found))
         one = torch.ones(1, 1, dtype=torch.float64, device=mean.device)
-        sizes = torch.cat([one * batch.shape[1] for batch in batches])
+        sizes = torch.cat([one * batch.shape[1] * ranks.size() for batch in batches])
         self._merge(var, mean, sizes.repeat(len(batches[0]), 1), None)
 
     def _merge(self, var: Tensor, mean: Tensor, n: Union[int, Tensor], groups: Optional[Tensor]) -> None:

@@ -7,6 +7,8 @@ from typing import Any, Dict
 import torch
 from torch import Tensor
 
+from hepo_isaac import ranks
+
 
 class StackedAdam:
     """torch.optim.Adam's update on a (P, D) leaf whose row p has learning rate ``learning_rate[p]``.
@@ -30,9 +32,11 @@ class StackedAdam:
 
     @torch.no_grad()
     def step(self, max_grad_norm: float) -> Tensor:
-        """Clip each policy's gradient to ``max_grad_norm`` and update; returns the norms (P,) before clipping."""
+        """Clip each policy's gradient, the mean over ranks, to ``max_grad_norm`` and update; returns the norms (P,)
+        before clipping."""
         grad = self.flat.grad
         assert grad is not None
+        ranks.mean_(grad)
         norm = grad.norm(dim=1, keepdim=True)
         grad.mul_((max_grad_norm / (norm + 1e-6)).clamp_max(1.0))
         self.steps += 1.0

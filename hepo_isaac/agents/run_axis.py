@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hepo_isaac.envs.rows import SHARED, declared
 
-PARTS = ("learner", "meter", "env")
+PARTS = ("learner", "meter", "env", "ranks")  # the last one where a run had several ranks
 # Lists with one entry per run: the states of random streams.
 _PER_RUN = ("generators", "streams", "heuristic_streams")
 
@@ -31,7 +31,7 @@ def select_run(state: Dict[str, Any], run: int, num_runs: int) -> Dict[str, Any]
         return x[run * size : (run + 1) * size].clone()
 
     cut = dict(state)
-    for part in PARTS:
+    for part in _present(state):
         cut[part] = _walk(state[part], block, run)
     return cut
 
@@ -42,9 +42,13 @@ def join_runs(states: List[Dict[str, Any]]) -> Dict[str, Any]:
         return states[0]
     joined = dict(states[0])
     states = [{**s, "env": declared(s["env"])} for s in states]
-    for part in PARTS:
+    for part in _present(joined):
         joined[part] = _merge([s[part] for s in states])
     return joined
+
+
+def _present(state: Dict[str, Any]) -> List[str]:
+    return [part for part in PARTS if part in state]
 
 
 def _walk(node: Any, cut: Callable[[Tensor], Tensor], run: int) -> Any:

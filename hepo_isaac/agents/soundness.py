@@ -7,12 +7,14 @@ from typing import Dict, List, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from hepo_isaac import ranks
 from hepo_isaac.agents.learner import Learner
 from hepo_isaac.envs.faults import FAULTS, sentence
 from hepo_isaac.errors import UserError
 
 PREFIX = "fault/"  # of the metrics that travel with the iteration's and are taken out again on the host
 UPDATE = "update"
+APART = "ranks"
 # Losses and norms of a broken update; a KL divergence may be infinite for a policy that has become deterministic.
 _WATCHED = ("loss_actor", "loss_critic", "grad_norm")
 
@@ -43,8 +45,10 @@ class Soundness:
         counts = self._seen.sum((0, 2)).to(torch.float32)
         late = torch.full_like(self._order, float("inf"))
         first = torch.where(self._seen.any(2), self._order, late).amin((0, 2))
+        counts, first = ranks.total(counts), ranks.least(first)
         found = {PREFIX + name: counts[:, k] for k, name in enumerate(FAULTS)}
         found[PREFIX + UPDATE] = broken(learner, stats)
+        found[PREFIX + APART] = apart(learner)
         found[PREFIX + "first"] = torch.where(first.isinf(), torch.full_like(first, -1.0), first)
         return found
 
@@ -61,6 +65,17 @@ def broken(learner: Learner, stats: Mapping[str, Tensor]) -> Tensor:
     return (~(whole.view(runs, -1) & shared.unsqueeze(1))).sum(1).to(torch.float32)
 
 
+def apart(learner: Learner) -> Tensor:
+    """(S,) how many of a run's policies are not the same on all ranks."""
+    runs = learner.num_runs
+    if not ranks.active():
+        return torch.zeros(runs, device=learner.device)
+    policies = learner.policies
+    sums = torch.stack((policies.net.flat.double().sum(1), policies.value_norm.mean.sum(1)))
+    same = (ranks.least(sums) == -ranks.least(-sums)).all(0)
+    return (~same).view(runs, -1).sum(1).to(torch.float32)
+
+
 def failures(rows: Sequence[Dict[str, float]], names: Mapping[str, str], iteration: int) -> Dict[int, UserError]:
     """What is wrong with each run, by its number; takes the metrics of this module out of ``rows``, but for
     ``nonfinite``, the number of all faults.
@@ -71,7 +86,7 @@ def failures(rows: Sequence[Dict[str, float]], names: Mapping[str, str], iterati
     found: Dict[int, UserError] = {}
     for run, row in enumerate(rows):
         first = int(row.pop(PREFIX + "first"))
-        update = row.pop(PREFIX + UPDATE)
+        update, parted = row.pop(PREFIX + UPDATE), row.pop(PREFIX + APART)
         counts = {name: int(row.pop(PREFIX + name)) for name in FAULTS}
         row["nonfinite"] = float(sum(counts.values()) + update)
         if first >= 0:
@@ -87,6 +102,12 @@ def failures(rows: Sequence[Dict[str, float]], names: Mapping[str, str], iterati
                 "iteration %d: the update left NaN or infinity in weights, statistics or losses of %d of the run's "
                 "policies; expected finite numbers: a smaller train.learning_rate or train.max_lr may help"
                 % (iteration, update)
+            )
+        elif parted:
+            found[run] = UserError(
+                "iteration %d: %d of the run's policies are no longer the same in all of its processes; expected every "
+                "process to run the same code on the same kind of machine: resume from the last checkpoint"
+                % (iteration, parted)
             )
     return found
 

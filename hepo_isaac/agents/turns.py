@@ -11,6 +11,7 @@ from typing import Any, Dict, Optional
 import torch
 from torch import Tensor
 
+from hepo_isaac import ranks
 from hepo_isaac.agents.collection import Collection
 from hepo_isaac.agents.config import TrainConfig
 from hepo_isaac.agents.minibatch import Batch
@@ -127,7 +128,7 @@ class Turns(Collection):
             self.multiplier.record(schedule.last_cross[:, 0] - schedule.last_cross[:, 1], self._recorded)
             return
         # column p: policy p's rows by the other's critic
-        valid = schedule.keep_cross(task_advantages.mean(-1).flip(1), acting)
+        valid = schedule.keep_cross(ranks.mean(task_advantages.mean(-1)).flip(1), acting)
         gap = pooled_gap(schedule.last_cross[:, 0], schedule.last_cross[:, 1], task_advantages)
         self.multiplier.record(gap, valid)
 
@@ -143,7 +144,7 @@ class Turns(Collection):
         u_max = max_stage_utility(r, h, of_reference, alpha)
         u_min = min_stage_utility(r, h, task, heuristic, alpha)
         in_max = (self.schedule.acting == 1).unsqueeze(1)
-        self.schedule.utility.copy_(torch.where(in_max, u_max, u_min).mean(1))
+        self.schedule.utility.copy_(ranks.mean(torch.where(in_max, u_max, u_min).mean(1)))
         # The mean of A^{pi_J} on pi_J's own rows is 0 but for its critic's error, which would otherwise drive alpha.
         self._reference_advantage = standardize(of_reference, dim=(1,))
         pi = torch.where(in_max, u_max, task + heuristic)

@@ -7,6 +7,7 @@ from typing import Dict, Sequence
 import torch
 from torch import Tensor
 
+from hepo_isaac import ranks
 from hepo_isaac.methods.references import Window
 
 
@@ -36,7 +37,8 @@ class ReturnWindow:
             torch.tensor(envs, device=device)
         )  # (E,) in a run
         self._mine = (owner == torch.arange(members, device=device).unsqueeze(1)).to(torch.float64)  # (Q, E)
-        wanted = torch.tensor([float(-(-window_episodes // n)) for n in envs], dtype=torch.float64, device=device)
+        of_all = [n * ranks.size() for n in envs]
+        wanted = torch.tensor([float(-(-window_episodes // n)) for n in of_all], dtype=torch.float64, device=device)
         self._wanted = wanted[owner].repeat(num_runs)  # (N,) episodes of each env
         run = torch.arange(num_runs, device=device).unsqueeze(1)
         self._owners = (run * members + owner).flatten()  # (N,) the policy whose an env is
@@ -62,11 +64,12 @@ class ReturnWindow:
     def look(self) -> Window:
         """What the windows say now; the runs that are ready start new ones."""
         runs = self.num_runs
-        n = (self.count.view(runs, 1, -1) * self._mine).sum(2)
-        mean = (self.total.view(runs, 1, -1) * self._mine).sum(2) / n.clamp_min(1.0)
-        square = (self.square.view(runs, 1, -1) * self._mine).sum(2) / n.clamp_min(1.0)
+        missing = (self.count < self._wanted).view(runs, -1).any(1, keepdim=True).expand(-1, len(self._mine))
+        sums = [(x.view(runs, 1, -1) * self._mine).sum(2) for x in (self.count, self.total, self.square)]
+        n, total, squares, missed = ranks.total(torch.stack((*sums, missing.to(torch.float64)))).unbind()
+        mean, square = total / n.clamp_min(1.0), squares / n.clamp_min(1.0)
         error = ((square - mean * mean).clamp_min(0.0) / (n - 1.0).clamp_min(1.0)).sqrt()
-        ready = (self.count >= self._wanted).view(runs, -1).all(1)
+        ready = missed[:, 0] == 0
         over = ready.repeat_interleave(len(self.count) // runs)
         for tensor in (self.total, self.square, self.count):
             tensor.masked_fill_(over, 0.0)

@@ -10,6 +10,8 @@ from typing import Tuple
 import torch
 from torch import Tensor
 
+from hepo_isaac import ranks
+
 # Below this spread an advantage carries no signal, only critic noise that standardising would blow up to one.
 MIN_ADVANTAGE_STD = 1e-6
 
@@ -104,7 +106,7 @@ def vtrace(
 def standardize(advantages: Tensor, dim: Tuple[int, ...], correction: int = 0) -> Tensor:
     """Zero mean and unit spread over ``dim`` (of the population; ``correction=1`` of the sample, as released code
     does); all zero where the spread is below 1e-6."""
-    std, mean = torch.std_mean(advantages, dim=dim, correction=correction, keepdim=True)
+    std, mean = ranks.std_mean(advantages, dim, correction, keepdim=True)
     centred = advantages - mean
     return torch.where(std > MIN_ADVANTAGE_STD, centred / (std + 1e-8), torch.zeros_like(centred))
 

@@ -11,6 +11,7 @@ from typing import Tuple
 import torch
 from torch import Tensor
 
+from hepo_isaac import ranks
 from hepo_isaac.methods.advantages import MIN_ADVANTAGE_STD, standardize
 
 # What is computed from advantages alone; the others need episodes or start states.
@@ -33,9 +34,11 @@ def advantage_contrast(own: Tensor, cross: Tensor, mode: str) -> Tensor:
         (S,) positive where pi is better.
     """
     if mode == "raw_gae":
-        return pooled_gap(cross[:, 1].mean(-1), cross[:, 0].mean(-1), torch.cat((own, cross), -1))
+        on_reference, on_pi = ranks.mean(cross.mean(-1)).unbind(1)
+        return pooled_gap(on_pi, on_reference, torch.cat((own, cross), -1))
     z = whitened_per_critic(own, cross, unbiased=mode.startswith("release"))
-    mine, others = z[..., : own.shape[-1]].mean(-1), z[..., own.shape[-1] :].mean(-1)
+    means = torch.stack((z[..., : own.shape[-1]].mean(-1), z[..., own.shape[-1] :].mean(-1)))
+    mine, others = ranks.mean(means).unbind()
     if mode == "standardized":
         return 0.5 * (others[:, 1] - others[:, 0])
     if mode == "release":
@@ -51,7 +54,7 @@ def pooled_gap(on_pi: Tensor, on_reference: Tensor, advantages: Tensor) -> Tenso
     Args:
         on_pi: mean over pi's rows of the advantage by the reference's critic.  on_reference: the reverse.
     """
-    std = advantages.flatten(1).std(dim=1, correction=0)
+    std, _ = ranks.std_mean(advantages.flatten(1), dim=1)
     gap = 0.5 * (on_pi - on_reference)
     return torch.where(std > MIN_ADVANTAGE_STD, gap / (std + 1e-8), torch.zeros_like(gap))
 
@@ -70,6 +73,8 @@ def start_value_gap(values: Tensor, starts: Tensor) -> Tuple[Tensor, Tensor]:
     Returns:
         (S,) gap in reward units (0 without starts), (S,) bool.
     """
-    count = starts.sum(-1)
-    mean = (values * starts.unsqueeze(1)).sum(-1) / count.clamp_min(1.0).unsqueeze(1)
+    sums = torch.cat(((values * starts.unsqueeze(1)).sum(-1), starts.sum(-1, keepdim=True)), 1)
+    sums = ranks.total(sums)
+    count = sums[:, 2]
+    mean = sums[:, :2] / count.clamp_min(1.0).unsqueeze(1)
     return mean[:, 0] - mean[:, 1], count > 0

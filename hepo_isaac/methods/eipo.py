@@ -16,6 +16,8 @@ from typing import Union
 import torch
 from torch import Tensor
 
+from hepo_isaac import ranks
+
 SWITCH_RULES = ("difference", "win_lose", "alternate")
 
 
@@ -61,7 +63,7 @@ def constraint_gap(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
         (...), positive where pi is better.
     """
     clipped = ratio.clamp(1.0 - clip, 1.0 + clip)
-    return torch.minimum(ratio * advantage, clipped * advantage).mean(-1)
+    return ranks.mean(torch.minimum(ratio * advantage, clipped * advantage).mean(-1))
 
 
 def leave_stage(

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from hepo_isaac.aliases import quoted, translate, unquoted
 from hepo_isaac.config import check_machine, cuda_available, plain, resolve, validate
 from hepo_isaac.errors import UserError, report_errors
+from hepo_isaac.launched import launched, world
 from hepo_isaac.locate import cfg_dir
 from hepo_isaac.overrides import check_overrides, check_setting
 from hepo_isaac.plugins import named_on_command_line
@@ -31,6 +32,11 @@ def _no_note(state: str, folders: Sequence[Any]) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run ``python train.py <argv>``; returns the exit code: 2 for a mistake of the user, said in one line."""
+    rank, _ = world()
+    if rank:
+        from hepo_isaac.runs.train import spread
+
+        return spread.in_background(lambda: _main(list(argv)))
     return report_errors(lambda: _main(list(argv)))
 
 
@@ -41,6 +47,10 @@ def _main(argv: List[str]) -> int:
     if any(flag not in MULTIRUN for flag in flags):
         return _hydra(argv)  # --help, --cfg job, --info …: Hydra's own business
     given = dict(o.lstrip("+").split("=", 1) for o in overrides if "=" in o)
+    if launched():
+        from hepo_isaac.runs.train import spread
+
+        spread.refuse(flags, given)
     if given.get("resume", "null") not in ("null", ""):
         if flags:
             raise UserError("resume continues one run; it cannot be combined with --multirun")
@@ -129,6 +139,12 @@ def run_job(cfg: DictConfig, overrides: Sequence[str], note: Callable[[str, Sequ
     from hepo_isaac.runs.sweep.twins import train_once
 
     settled = share_cores(prepare(cfg, overrides), cfg.torch_threads)
+    if launched():
+        from hepo_isaac.runs.train import spread
+
+        settled = spread.share_cores(settled, cfg.torch_threads)
+        spread.check(settled)
+        return train(settled, _facts(cfg, settled))
     # train.max_iterations is the run's own already: it would be another run with any other. So is the number of
     # threads, on which the last bits of sums depend.
     kept = [o for o in overrides if not o.startswith("train.") and role(o.split("=")[0]).at_resume]
@@ -170,6 +186,8 @@ def _with_reference(cfg: Dict[str, Any]) -> Dict[str, Any]:
 def _facts(cfg: DictConfig, settled: Dict[str, Any]) -> List[Tuple[str, str]]:
     """First lines of a run; a demonstration says that it is one and names the command for the full run."""
     lines = [("engine", settled["sim"]["name"]), ("device", settled["device"])]
+    if launched():
+        lines.append(("processes", "%d, the environments of one run shared out" % world()[1]))
     budget = settled["budget"]["name"]
     if budget == "demo":
         full = "python train.py task=%s algo=%s budget=paper" % (settled["task"]["name"], settled["algo"]["name"])
@@ -197,18 +215,23 @@ def _update(fused: Any) -> str:
 
 def train(cfg: Dict[str, Any], facts: Sequence[Tuple[str, str]]) -> int:
     """Train with a resolved configuration into a new run folder, or into one per seed of ``seeds``."""
+    from hepo_isaac import ranks
     from hepo_isaac.envs.make import make_env
     from hepo_isaac.runs.record.folder import RunFolder
+    from hepo_isaac.runs.train import spread
     from hepo_isaac.runs.train.seeds import seed_list
 
     seeds = seed_list(int(cfg["seed"]), cfg["seeds"])
     _announce(cfg, len(seeds))
-    env = make_env({**cfg, "run_seeds": seeds})
     # each folder holds the configuration of that run alone, so that it can be resumed, compared and re-made alone
     configs = [{**cfg, "seed": seed, "seeds": 1} for seed in seeds]
     task, algo = cfg["task"]["name"], cfg["algo"]["name"]
-    folders = [RunFolder.create(task, algo, c["seed"], c, cfg["run_root"]) for c in configs]
-    return _train_in(folders, configs, env, facts, None)
+    with spread.meeting(cfg):
+        env = make_env({**spread.own(cfg), "run_seeds": spread.env_seeds(seeds)})
+        if ranks.rank():
+            return _follow(configs, env, None)
+        folders = [RunFolder.create(task, algo, c["seed"], c, cfg["run_root"]) for c in configs]
+        return _train_in(folders, configs, env, facts, None)
 
 
 def _announce(cfg: Dict[str, Any], runs: int) -> None:
@@ -226,8 +249,11 @@ def _train_in(
     checkpoints: Optional[Sequence[Dict[str, Any]]],
 ) -> int:
     """Train the runs of ``folders`` side by side; their configurations differ in the seed alone."""
+    from hepo_isaac import ranks
     from hepo_isaac.agents.register import run_training
+    from hepo_isaac.agents.spread import Leader
     from hepo_isaac.envs.rl_games import RlGamesVecEnv
+    from hepo_isaac.runs.train import spread
     from hepo_isaac.runs.train.observer import RunObserver, RunOptions
     from hepo_isaac.runs.train.seeds import SeedsObserver
 
@@ -247,8 +273,9 @@ def _train_in(
         for folder, config, checkpoint in zip(folders, configs, checkpoints or itertools.repeat(None))
     ]
     observer = SeedsObserver(runs, int(cfg["evaluation_episodes"]), options.success, facts)
+    chosen = Leader(observer) if ranks.active() else observer
     try:
-        run_training({**cfg, "run_seeds": [c["seed"] for c in configs]}, RlGamesVecEnv(env), observer)
+        run_training({**spread.own(cfg), "run_seeds": [c["seed"] for c in configs]}, RlGamesVecEnv(env), chosen)
     except BaseException as error:
         for folder in folders:
             folder.end_unfinished(error)
@@ -264,6 +291,22 @@ def _train_in(
 
         for folder, config in zip(folders, configs):
             film_run(folder, config)
+    return 0
+
+
+def _follow(configs: Sequence[Dict[str, Any]], env: Any, checkpoints: Optional[Sequence[Dict[str, Any]]]) -> int:
+    """Train on a rank that records nothing."""
+    from hepo_isaac.agents.register import run_training
+    from hepo_isaac.agents.spread import Follower
+    from hepo_isaac.envs.rl_games import RlGamesVecEnv
+    from hepo_isaac.runs.train import spread
+
+    states = None if checkpoints is None else [c["agent"] for c in checkpoints]
+    try:
+        mine = {**spread.own(configs[0]), "run_seeds": [c["seed"] for c in configs]}
+        run_training(mine, RlGamesVecEnv(env), Follower(states))
+    finally:
+        env.close()
     return 0
 
 
@@ -284,10 +327,12 @@ def resume(path: str, overrides: Sequence[str]) -> int:
     Raises:
         UserError: no run there, an override that would make it another run, or runs that cannot go side by side.
     """
+    from hepo_isaac import ranks
     from hepo_isaac.envs.make import make_env
     from hepo_isaac.runs.record.checkpoint import load_checkpoint
     from hepo_isaac.runs.record.folder import FINISHED, locate_resume
     from hepo_isaac.runs.record.stored import blamed_on, read_run
+    from hepo_isaac.runs.train import spread
 
     found = [locate_resume(part) for part in _paths(path)]
     folders = [folder for folder, _ in found]
@@ -310,13 +355,18 @@ def resume(path: str, overrides: Sequence[str]) -> int:
             % (folders[0].path, checkpoints[0]["iteration"], settled[0]["train"]["max_iterations"])
         )
     _announce(settled[0], len(settled))
-    with blamed_on(folders[0].config_file):
-        env = make_env({**settled[0], "run_seeds": [c["seed"] for c in settled]})
-    for folder, config in zip(folders, configs):
-        folder.begin_resume()
-        # the next resume must know of a longer max_iterations
-        folder.write_config(config)
-    return _train_in(folders, settled, env, _facts(cfg, settled[0]), checkpoints)
+    if launched():
+        spread.check(settled[0])
+    with spread.meeting(settled[0]):
+        with blamed_on(folders[0].config_file):
+            env = make_env({**spread.own(settled[0]), "run_seeds": spread.env_seeds([c["seed"] for c in settled])})
+        if ranks.rank():
+            return _follow(settled, env, checkpoints)
+        for folder, config in zip(folders, configs):
+            folder.begin_resume()
+            # the next resume must know of a longer max_iterations
+            folder.write_config(config)
+        return _train_in(folders, settled, env, _facts(cfg, settled[0]), checkpoints)
 
 
 def _trusting(overrides: Sequence[str]) -> Tuple[List[str], bool]:

@@ -321,7 +321,8 @@ class Step {
     sums.resize((size_t)s.policies * GROUPS);
   }
 
-  void run(const Batch& batch, const State& state) {
+  // Writes the gradient and, unless only that is wanted, takes the step.
+  void run(const Batch& batch, const State& state, bool step) {
     const int blocks = (int)((batch.rows + BLOCK - 1) / BLOCK);
     const int groups = blocks < GROUPS ? blocks : GROUPS;
     const double copied = 10.0 * s.policies * parameters, multiplied = 6.0 * s.policies * batch.rows * parameters;
@@ -331,7 +332,16 @@ class Step {
       begin(p, g);
       for (int block = g; block < blocks; block += groups) rows_of_block(p, g, block, batch, state);
     });
-    pool.run(s.policies, 3.0 * copied, [&](int p) { finish(p, groups, batch, state); });
+    pool.run(s.policies, 3.0 * copied, [&](int p) {
+      gather(p, groups, batch, state);
+      report(p, groups, state);
+      if (step) apply(p, state);
+    });
+  }
+
+  // Takes the step along the gradient that is there, of several processes perhaps.
+  void take(const State& state) {
+    pool.run(s.policies, 20.0 * s.policies * parameters, [&](int p) { apply(p, state); });
   }
 
  private:
@@ -526,8 +536,7 @@ class Step {
     }
   }
 
-  void finish(int p, int groups, const Batch& batch, const State& state) {
-    float* flat = state.flat + p * parameters;
+  void gather(int p, int groups, const Batch& batch, const State& state) {
     float* gradient = state.gradient + p * parameters;
     const float* from = gradients.data() + (int64_t)p * GROUPS * gradient_size;
     for (const Layer& l : layers)
@@ -545,6 +554,11 @@ class Step {
     }
     if (batch.mask)
       for (int64_t i = 0; i < parameters; i++) gradient[i] *= batch.mask[p * parameters + i];
+  }
+
+  // Clips the gradient and takes Adam's step along it.
+  void apply(int p, const State& state) {
+    float* gradient = state.gradient + p * parameters;
     double squares[VEC] = {}, square = 0.0;
     const int64_t whole = parameters / VEC * VEC;
     for (int64_t i = 0; i < whole; i += VEC)
@@ -552,8 +566,8 @@ class Step {
     for (int64_t i = whole; i < parameters; i++) square += (double)gradient[i] * gradient[i];
     for (int k = 0; k < VEC; k++) square += squares[k];
     const float norm = (float)std::sqrt(square);
-    adam(p, norm, flat, gradient, state);
-    report(p, groups, norm, state);
+    adam(p, norm, state.flat + p * parameters, gradient, state);
+    state.statistics[p * STATISTICS + STATISTICS - 1] += norm;
   }
 
   void adam(int p, float norm, float* flat, float* gradient, const State& state) {
@@ -573,7 +587,7 @@ class Step {
     }
   }
 
-  void report(int p, int groups, float norm, const State& state) {
+  void report(int p, int groups, const State& state) {
     Sums all{};
     for (int g = 0; g < groups; g++) {
       const Sums& one = sums[(size_t)p * GROUPS + g];
@@ -584,11 +598,11 @@ class Step {
     }
     const double divisor = all.foreign * all.ratio_squared;
     const double effective = all.ratio * all.ratio / (divisor < 1e-12 ? 1e-12 : divisor);
-    const double found[STATISTICS] = {all.actor, all.critic, all.kl,
-                                      all.clipped_own / (all.own < 1.0 ? 1.0 : all.own),
-                                      all.clipped_foreign / (all.foreign < 1.0 ? 1.0 : all.foreign),
-                                      all.foreign > 0 ? effective : 1.0, norm};
-    for (int i = 0; i < STATISTICS; i++) state.statistics[p * STATISTICS + i] += (float)found[i];
+    const double found[STATISTICS - 1] = {all.actor, all.critic, all.kl,  // the last one is the norm
+                                          all.clipped_own / (all.own < 1.0 ? 1.0 : all.own),
+                                          all.clipped_foreign / (all.foreign < 1.0 ? 1.0 : all.foreign),
+                                          all.foreign > 0 ? effective : 1.0};
+    for (int i = 0; i < STATISTICS - 1; i++) state.statistics[p * STATISTICS + i] += (float)found[i];
     state.kl[p] = (float)all.kl;
   }
 
@@ -607,7 +621,15 @@ extern "C" {
 void* hepo_new(const Settings* settings, const int32_t* sizes) { return new Step(*settings, sizes); }
 void hepo_delete(void* step) { delete (Step*)step; }
 int64_t hepo_step(void* step, const Batch* batch, const State* state) {
-  ((Step*)step)->run(*batch, *state);
+  ((Step*)step)->run(*batch, *state, true);
+  return 0;
+}
+int64_t hepo_gradient(void* step, const Batch* batch, const State* state) {
+  ((Step*)step)->run(*batch, *state, false);
+  return 0;
+}
+int64_t hepo_apply(void* step, const State* state) {
+  ((Step*)step)->take(*state);
   return 0;
 }
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 import hepo_isaac
+from hepo_isaac import ranks
 from hepo_isaac.runs.record.files import read_json
 
 
@@ -28,6 +29,7 @@ def collect() -> Dict[str, Any]:
         "git": git_state(Path(hepo_isaac.__file__).resolve().parent.parent),
         "versions": versions(),
         "hardware": hardware(),
+        **ranks.described(),
     }
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
+from hepo_isaac.launched import launched
+
+ECHO_S = 2.0  # torchrun passes on the Ctrl-C that the terminal has sent already
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -35,6 +40,7 @@ class StopRequest:
         self._on_abort: List[Callable[[], None]] = []
         self._saving, self._late = 0, 0
         self._aborting, self._aborted = False, False
+        self._heard = -math.inf
         self._previous: Dict[int, Any] = {}
 
     @property
@@ -82,13 +88,16 @@ class StopRequest:
             os._exit(128 + number)  # the status is written and every file on disk is whole
         if self._aborting:
             return
+        echo = launched() and time.monotonic() - self._heard < ECHO_S
+        if echo:
+            return
         if self.closing or (self.requested and number == signal.SIGINT):
             if self._saving:
                 self._late = number
             else:
                 self._abort(number)
         elif not self.requested:
-            self.signal = number
+            self.signal, self._heard = number, time.monotonic()
             # os.write and not print: a handler may run in the middle of another print
             _say("\n%s: saving after this iteration; Ctrl-C again stops at once\n" % signal.Signals(number).name)
 
