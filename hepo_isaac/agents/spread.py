@@ -43,7 +43,7 @@ def gone() -> GoneError:
     """What there is to say then."""
     return GoneError(
         "another process of this run ended or was killed (this is %d of %d); expected all of them to live: go on from "
-        "the last checkpoint, with torchrun as before and resume=<run folder>" % (ranks.rank(), ranks.size())
+        "the last checkpoint, with resume=<run folder>" % (ranks.rank(), ranks.size())
     )
 
 

@@ -123,10 +123,19 @@ def hydra_job(cfg: DictConfig) -> None:
     if folder is not None:
         sweep.run_job_of_sweep(folder, lambda note: run_job(cfg, overrides, note))
         return
-    code = report_errors(lambda: run_job(cfg, overrides))
+    code = _reported(lambda: run_job(cfg, overrides))
     if code:
         # SystemExit passes through Hydra untouched; an exception would be reworded by it.
         raise SystemExit(code)
+
+
+def _reported(function: Callable[[], int]) -> int:
+    """report_errors, on the rank that speaks for all."""
+    if world()[0]:
+        from hepo_isaac.runs.train import spread
+
+        return spread.quietly(function)
+    return report_errors(function)
 
 
 def run_job(cfg: DictConfig, overrides: Sequence[str], note: Callable[[str, Sequence[Any]], None] = _no_note) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from hepo_isaac.errors import CheckpointError, Notice, UserError
+from hepo_isaac.launched import launched, local
 from hepo_isaac.runs.record import metadata
 from hepo_isaac.runs.record.files import read_json, remove_stale_temporaries, write_atomic, write_json
 from hepo_isaac.runs.record.lock import NAME, FileLock, HeldError, alive
@@ -185,7 +186,8 @@ class RunFolder:
 
     def resume_command(self, checkpoint: Optional[Path] = None) -> str:
         """The exact shell command that continues this run (from ``checkpoint`` if given, else from last.pt)."""
-        return "python train.py resume=%s" % shlex.quote(str(checkpoint or self.path))
+        start = "torchrun --nproc_per_node=%d" % local()[1] if launched() else "python"
+        return "%s train.py resume=%s" % (start, shlex.quote(str(checkpoint or self.path)))
 
     def policy_checkpoint(self) -> Path:
         """The checkpoint to play or evaluate: best.pt, else last.pt.

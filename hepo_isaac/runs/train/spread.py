@@ -9,29 +9,35 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence
 
 from hepo_isaac import ranks
-from hepo_isaac.agents.spread import gone
+from hepo_isaac.agents.spread import GoneError, gone
 from hepo_isaac.config import num_blocks, usable_cores
 from hepo_isaac.errors import UserError, report_errors
 from hepo_isaac.launched import launched, local, world
 
-PATIENCE_S = 20.0  # of a rank that failed, until rank 0 has said why
+PATIENCE_S, LITTLE_PATIENCE_S = 20.0, 2.0  # of a rank that failed, until rank 0 has said why
+WRONG, LOST = 2, 3  # exit codes: a mistake of the user, another rank is gone
 _FLAGS = ("-m", "--multirun")
 
 
-def in_background(function: Callable[[], int]) -> int:
+def quietly(function: Callable[[], int]) -> int:
     """Run what every rank runs, on one that is not the first: rank 0 speaks for all, also of a user's mistakes."""
 
-    def quietly() -> int:
+    def silent() -> int:
         try:
             return function()
-        except UserError:
-            return 2  # what this rank alone has to say it has said, see agents/spread.py
+        except UserError as error:  # what this rank alone has to say it has said, see agents/spread.py
+            return LOST if isinstance(error, GoneError) else WRONG
 
+    return report_errors(silent)
+
+
+def in_background(function: Callable[[], int]) -> int:
+    """``quietly``, for the whole process."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        code = report_errors(quietly)
+        code = quietly(function)
     if code:
         # A launcher ends everyone with the first that fails; rank 0 is to end first, its sentence said.
-        time.sleep(PATIENCE_S)
+        time.sleep(PATIENCE_S if code != LOST else LITTLE_PATIENCE_S)
     return code
 
 
