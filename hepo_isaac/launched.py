@@ -19,6 +19,11 @@ def local() -> Tuple[int, int]:
     return (int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])) if launched() else (0, 1)
 
 
+def where() -> Tuple[str, str]:
+    """Address and port at which the processes meet."""
+    return os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
+
+
 def world() -> Tuple[int, int]:
     """This process among all, and how many those are, as the launcher says."""
     return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if launched() else (0, 1)

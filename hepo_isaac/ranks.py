@@ -16,32 +16,40 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-# How long one process waits for the others: rank 0 evaluates and draws alone, and kernels compile for minutes.
-TIMEOUT = datetime.timedelta(hours=2)
+# How long processes wait to meet, and how long for each other later: rank 0 evaluates alone, and kernels compile.
+MEETING, WORKING = datetime.timedelta(minutes=5), datetime.timedelta(hours=2)
 
-_control: Optional[Any] = None  # the group over which objects travel; None: one process, alone
+# The groups over which tensors and objects travel; None: one process, alone.
+_tensors: Optional[Any] = None
+_objects: Optional[Any] = None
 
 
 def start(device: torch.device) -> None:
-    """Meet the other ranks; returns once all are there."""
-    global _control
+    """Meet the other ranks; returns once all are there.
+
+    Raises:
+        RuntimeError: they do not come.
+    """
+    global _tensors, _objects
+    backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
-    _control = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    dist.init_process_group(backend, timeout=MEETING)
+    _tensors = dist.new_group(backend=backend, timeout=WORKING)
+    _objects = dist.new_group(backend="gloo", timeout=WORKING)
 
 
 def stop() -> None:
     """Leave the others."""
-    global _control
+    global _tensors, _objects
     if active():
-        _control = None
+        _tensors = _objects = None
         dist.destroy_process_group()
 
 
 def active() -> bool:
     """Whether this process is one of a run's; true for the only one of a torchrun with one, too."""
-    return _control is not None
+    return _objects is not None
 
 
 def size() -> int:
@@ -77,7 +85,7 @@ def total(x: Tensor) -> Tensor:
     if not active():
         return x
     out = x.clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(out)
+    dist.all_reduce(out, group=_tensors)
     return out
 
 
@@ -89,7 +97,7 @@ def mean(x: Tensor) -> Tensor:
 def mean_(x: Tensor) -> None:
     """Replace ``x``, a contiguous tensor, by its mean over ranks."""
     if active():
-        dist.all_reduce(x)
+        dist.all_reduce(x, group=_tensors)
         x.div_(size())
 
 
@@ -98,14 +106,14 @@ def least(x: Tensor) -> Tensor:
     if not active():
         return x
     out = x.clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(out, op=dist.ReduceOp.MIN)
+    dist.all_reduce(out, op=dist.ReduceOp.MIN, group=_tensors)
     return out
 
 
 def first(x: Tensor) -> Tensor:
     """What rank 0 has."""
     if active():
-        dist.broadcast(x, 0)
+        dist.broadcast(x, 0, group=_tensors)
     return x
 
 
@@ -144,7 +152,7 @@ def tell(message: Any = None) -> Any:
     if not active():
         return message
     box = [message]
-    dist.broadcast_object_list(box, 0, group=_control)
+    dist.broadcast_object_list(box, 0, group=_objects)
     return box[0]
 
 
@@ -153,7 +161,7 @@ def collect(part: Any) -> List[Any]:
     if not active():
         return [part]
     parts: List[Any] = [None] * size() if rank() == 0 else []
-    dist.gather_object(part, parts if rank() == 0 else None, dst=0, group=_control)
+    dist.gather_object(part, parts if rank() == 0 else None, dst=0, group=_objects)
     return parts
 
 

@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from hepo_isaac import ranks
+from hepo_isaac.agents.spread import own_part, put_together
 from tests.ranks import worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,8 +133,51 @@ def test_windows_count_the_episodes_of_all_ranks(tmp_path):
             assert torch.equal(a, b)
 
 
+def test_what_engines_count_is_of_all_ranks(tmp_path):
+    """One world of 24 diverged, on rank 1: less than the 5 % that stop a run (of a rank's 12 it would be more)."""
+    row = on_ranks("counted", 2, tmp_path)
+    assert (row["bad_worlds"], row["overflow"], row["env_steps"]) == (1.0, 3.0, 24 * 8)
+
+
 def test_streams_of_ranks_are_unlike_and_rank_0_has_the_runs_own():
     seeds = [ranks.own_seed(seed, rank, generation) for seed in range(50) for rank in range(8) for generation in (0, 1)]
     assert len(set(seeds)) == len(seeds)
     assert ranks.own_seed(42, 0) == 42
     assert all(0 <= seed < 2**62 for seed in seeds)
+
+
+@pytest.fixture
+def second_of_two(monkeypatch):
+    monkeypatch.setattr(ranks, "active", lambda: True)
+    monkeypatch.setattr(ranks, "size", lambda: 2)
+    monkeypatch.setattr(ranks, "rank", lambda: 1)
+
+
+def test_a_bad_world_has_the_number_it_has_in_one_process(second_of_two):
+    """Two runs of two blocks of six envs on each of two ranks: a run's block has twelve, and rank 1 the later six."""
+    agent = worker.HepoAgent.__new__(worker.HepoAgent)
+    agent.num_envs, agent._blocks, agent.method = 24, 4, SimpleNamespace(num_blocks=2)
+    agent.vec_env = SimpleNamespace(bad_states=lambda most: [{"env": e} for e in (0, 5, 6, 12, 23)])
+    found = [(s["run"], s["env"]) for s in agent.own_bad_states(9)]
+    assert found == [(0, 6), (0, 11), (0, 18), (1, 6), (1, 23)]
+
+
+def test_a_state_cut_in_two_and_put_together_is_the_same(monkeypatch, second_of_two):
+    """Rows of every block of envs, in place; what no env has a row of is everyone's."""
+    rows = {"progress": torch.arange(12), "deep": [torch.rand(12, 3)], "shared": torch.arange(12), "n": torch.tensor(3)}
+    generator = torch.Generator().manual_seed(1).get_state()
+    env = {**rows, "streams": [generator]}
+    whole = {"env": env, "meter": {"sums": torch.rand(12, 2), "totals": torch.rand(4, 3)}, "iteration": 5}
+    whole["learner"] = {"generators": [generator], "flat": torch.rand(4, 7)}
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        parts.append(own_part(whole, 3, [42]))
+    assert parts[1]["env"]["progress"].tolist() == [2, 3, 6, 7, 10, 11]
+    assert parts[0]["env"]["deep"][0].shape == (6, 3) and parts[0]["env"]["shared"].shape == (12,)
+    assert torch.equal(parts[0]["env"]["streams"][0], generator)
+    assert not torch.equal(parts[1]["env"]["streams"][0], generator)  # a stream of its own
+    together = put_together(parts, 3)
+    assert [len(s["streams"]) for s in together["ranks"]] == [1, 1]
+    together.pop("ranks")
+    equal(together, whole, "state")

@@ -11,6 +11,7 @@ import torch
 from rl_games.common.algo_observer import AlgoObserver
 
 from hepo_isaac import ranks
+from hepo_isaac.agents.agent import HepoAgent as HepoAgent
 from hepo_isaac.agents.register import build_agent, prepare_process, runner_params
 from hepo_isaac.agents.rewards import IterationFacts
 from hepo_isaac.agents.spread import Follower, Leader
@@ -24,7 +25,7 @@ from tests.agents.test_presets import SMALL, VARIANTS
 
 ENVS = 24
 NOISY = ("hepo", "algo.reference_noise=0.01")
-ALL = [*VARIANTS, NOISY]
+ALL = [*VARIANTS, NOISY, ("hepo", "train.lr_schedule=minibatch")]
 
 
 class Watcher(AlgoObserver):
@@ -205,6 +206,24 @@ def windows() -> Any:
         look = window.look()
         said.append((look.mean, look.error, look.ready))
     return said
+
+
+def counted() -> Any:
+    """The metrics of an iteration in which the last rank's first world diverges, and what each engine counts."""
+    watcher = Watcher(stop_at=1)
+    agent = agent_of(settings(("hepo",), "train.max_bad_fraction=0.05"), watcher)
+    step, last = agent.vec_env.step, ranks.rank() == ranks.size() - 1
+
+    def diverging(actions):
+        obs, rewards, done, infos = step(actions)
+        infos["bad"] = infos["bad"].clone()
+        infos["bad"][0] = last
+        return obs, rewards, done, infos
+
+    agent.vec_env.step = diverging
+    agent.vec_env.statistics = lambda: {"overflow": torch.tensor(1 + ranks.rank())}
+    agent.train()
+    return watcher.rows[0][0]
 
 
 def main() -> None:

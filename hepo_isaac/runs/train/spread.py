@@ -12,7 +12,7 @@ from hepo_isaac import ranks
 from hepo_isaac.agents.spread import GoneError, gone
 from hepo_isaac.config import num_blocks, usable_cores
 from hepo_isaac.errors import UserError, report_errors
-from hepo_isaac.launched import launched, local, world
+from hepo_isaac.launched import launched, local, where, world
 
 PATIENCE_S, LITTLE_PATIENCE_S = 20.0, 2.0  # of a rank that failed, until rank 0 has said why
 WRONG, LOST = 2, 3  # exit codes: a mistake of the user, another rank is gone
@@ -147,11 +147,15 @@ def meeting(cfg: Mapping[str, Any]) -> Iterator[None]:
         return
     import torch
 
-    ranks.start(torch.device(own_device(str(cfg["device"]))))
+    try:
+        ranks.start(torch.device(own_device(str(cfg["device"]))))
+    except RuntimeError as error:  # of a store that was not found, or processes that did not come
+        raise UserError(
+            "the %d processes of this run did not meet at %s port %s (%s); expected torchrun to start them all, on one "
+            "machine with --standalone" % (world()[1], *where(), str(error).splitlines()[0])
+        ) from error
     if ranks.rank():
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        _hear(signal.SIG_IGN)
     try:
         yield
     except RuntimeError as error:
@@ -159,4 +163,12 @@ def meeting(cfg: Mapping[str, Any]) -> Iterator[None]:
             raise
         raise gone() from error
     finally:
+        if ranks.rank():
+            _hear(signal.SIG_DFL)
         ranks.stop()
+
+
+def _hear(how: Any) -> None:
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), how)
