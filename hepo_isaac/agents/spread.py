@@ -68,7 +68,7 @@ def put_together(parts: Sequence[Dict[str, Any]], blocks: int) -> Dict[str, Any]
     """
 
     def rows(tensors: List[Tensor]) -> Tensor:
-        by_block = [x.view(blocks, -1, *x.shape[1:]) for x in tensors]
+        by_block = [x.view(blocks, len(x) // blocks, *x.shape[1:]) for x in tensors]
         return torch.cat(by_block, 1).flatten(0, 1)
 
     whole = dict(parts[0])
@@ -88,7 +88,7 @@ def own_part(state: Mapping[str, Any], blocks: int, seeds: Sequence[int]) -> Dic
     rank, size = ranks.rank(), ranks.size()
 
     def rows(tensors: List[Tensor]) -> Tensor:
-        by_block = tensors[0].view(blocks, -1, *tensors[0].shape[1:])
+        by_block = tensors[0].view(blocks, len(tensors[0]) // blocks, *tensors[0].shape[1:])
         mine = by_block.shape[1] // size
         return by_block[:, rank * mine : (rank + 1) * mine].flatten(0, 1)
 

@@ -14,6 +14,11 @@ import torch
 
 from hepo_isaac import ranks
 from hepo_isaac.agents.spread import own_part, put_together
+from hepo_isaac.envs.make import make_env
+from hepo_isaac.envs.rows import check_rows
+from hepo_isaac.locate import task_names
+from hepo_isaac.overrides import compose
+from hepo_isaac.runs.launch import prepare
 from tests.ranks import worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -181,3 +186,22 @@ def test_a_state_cut_in_two_and_put_together_is_the_same(monkeypatch, second_of_
     assert [len(s["streams"]) for s in together["ranks"]] == [1, 1]
     together.pop("ranks")
     equal(together, whole, "state")
+
+
+@pytest.mark.parametrize("task", task_names())
+def test_the_state_of_every_task_can_be_shared_out(task, monkeypatch, second_of_two):
+    """All its tensors: cut among two ranks and put together again, they are as they were."""
+    given = ["task=" + task, "num_envs=12", "train.minibatch_size=12", "device=cpu"]
+    env = make_env(prepare(compose(given), given))
+    env.reset()
+    generator = torch.Generator().manual_seed(1).get_state()
+    whole = {"env": env.get_state(), "meter": None, "learner": {"generators": [generator]}, "iteration": 1}
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        parts.append(own_part(whole, 2, [42]))
+        check_rows({k: v for k, v in parts[-1]["env"].items() if k != "streams"}, 6)
+    together = put_together(parts, 2)
+    together.pop("ranks")
+    equal(together, whole, task)
+    env.close()

@@ -25,7 +25,9 @@ from tests.agents.test_presets import SMALL, VARIANTS
 
 ENVS = 24
 NOISY = ("hepo", "algo.reference_noise=0.01")
-ALL = [*VARIANTS, NOISY, ("hepo", "train.lr_schedule=minibatch")]
+# Many decisions about learning rates, so that two ranks with a KL each of their own would come to differ.
+MANY = ("train.kl_threshold=0.002", "train.mini_epochs=20")
+ALL = [*VARIANTS, NOISY, ("ppo_h", *MANY), ("ppo_h", *MANY, "train.lr_schedule=minibatch")]
 
 
 class Watcher(AlgoObserver):

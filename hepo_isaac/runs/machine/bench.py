@@ -18,7 +18,9 @@ import torch
 from hepo_isaac.envs.make import make_env
 from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.locate import robot_tasks
+from hepo_isaac.runs.machine.ratios import summary
 from hepo_isaac.runs.machine.rig import make_agent, settings
+from hepo_isaac.runs.machine.scaling import bench_scaling
 
 PEERS = ("rl-games", "CleanRL", "skrl", "SB3")
 
@@ -39,6 +41,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--tasks", nargs="+", default=["FrankaCabinet"], help="names, or all: every robot task")
     parser.add_argument("--env-only", action="store_true", help="leave out the HEPO / PPO comparison")
     parser.add_argument("--peers", action="store_true", help="against PPO of rl-games, CleanRL, skrl and SB3 instead")
+    parser.add_argument(
+        "--processes", type=int, nargs="+", help="one run on so many processes, each with --train-envs, instead"
+    )
     parser.add_argument("--env-envs", type=int, default=256, help="environments of the env.step comparison")
     parser.add_argument("--train-envs", type=int, default=512, help="environments of the HEPO / PPO comparison")
     parser.add_argument("--blocks", type=int, default=15, help="alternations per comparison")
@@ -46,11 +51,13 @@ def main(arguments: Sequence[str]) -> int:
     args = parser.parse_args(list(arguments))
     found: Dict[str, Dict[str, Any]] = {}
     for task in robot_tasks(args.tasks):
-        if args.peers:
+        if args.processes:
+            found[task] = bench_scaling(task, args.train_envs, args.processes, args.blocks)
+        elif args.peers:
             found[task] = bench_peers(task, args.train_envs, args.blocks)
         else:
             found[task] = bench_env(task, args.env_envs, args.blocks)
-        if not (args.peers or args.env_only):
+        if not (args.peers or args.env_only or args.processes):
             found[task].update(bench_algorithms(task, args.train_envs, args.blocks))
         print("%s, device %s, torch threads %d" % (task, _device_name(), torch.get_num_threads()))
         _print(found[task])
@@ -96,7 +103,7 @@ def bench_env(task: str, num_envs: int, blocks: int, steps: int = 60) -> Dict[st
             ratios.append(alone / whole)
             speeds.append(num_envs * steps / whole)
     env.close()
-    return {"env.step / bare engine": _summary(ratios), "env.step steps/s": _summary(speeds)}
+    return {"env.step / bare engine": summary(ratios), "env.step steps/s": summary(speeds)}
 
 
 class _BareBatch:
@@ -174,12 +181,12 @@ def bench_algorithms(task: str, num_envs: int, blocks: int) -> Dict[str, Any]:
     steps = num_envs * agents["hepo"].train_cfg.horizon_length
     gains = [eager[1] / mine[1] for eager, mine in zip(times.get("eager", []), times["hepo"])]
     return {
-        **({"eager update / compiled": _summary(gains)} if gains else {}),
-        "HEPO rollout / PPO": _summary([h[0] / p[0] for h, p in pairs]),
-        "HEPO update / PPO": _summary([h[1] / p[1] for h, p in pairs]),
-        "HEPO iteration / PPO": _summary([sum(h) / sum(p) for h, p in pairs]),
-        "PPO steps/s": _summary([steps / sum(p) for _, p in pairs]),
-        "HEPO steps/s": _summary([steps / sum(h) for h, _ in pairs]),
+        **({"eager update / compiled": summary(gains)} if gains else {}),
+        "HEPO rollout / PPO": summary([h[0] / p[0] for h, p in pairs]),
+        "HEPO update / PPO": summary([h[1] / p[1] for h, p in pairs]),
+        "HEPO iteration / PPO": summary([sum(h) / sum(p) for h, p in pairs]),
+        "PPO steps/s": summary([steps / sum(p) for _, p in pairs]),
+        "HEPO steps/s": summary([steps / sum(h) for h, _ in pairs]),
     }
 
 
@@ -207,18 +214,13 @@ def bench_peers(task: str, num_envs: int, blocks: int) -> Dict[str, Any]:
     for name in sides:
         if name != "ours":
             pairs = list(zip(times[name], times["ours"]))
-            rows[name + " / ours, iteration"] = _summary([sum(peer) / sum(our) for peer, our in pairs])
-            rows[name + " / ours, update"] = _summary([peer[1] / our[1] for peer, our in pairs])
-    rows["ours, CPU ms an iteration"] = _summary([1e3 * sum(our) for our in times["ours"]])
+            rows[name + " / ours, iteration"] = summary([sum(peer) / sum(our) for peer, our in pairs])
+            rows[name + " / ours, update"] = summary([peer[1] / our[1] for peer, our in pairs])
+    rows["ours, CPU ms an iteration"] = summary([1e3 * sum(our) for our in times["ours"]])
     return rows
 
 
 # ---- report -------------------------------------------------------------------------------------------------------
-
-
-def _summary(values: Sequence[float]) -> Dict[str, float]:
-    quartiles = torch.tensor(list(values), dtype=torch.float64).quantile(torch.tensor([0.25, 0.5, 0.75]).double())
-    return {"median": quartiles[1].item(), "q25": quartiles[0].item(), "q75": quartiles[2].item(), "n": len(values)}
 
 
 def _print(results: Dict[str, Any]) -> None:

@@ -1,0 +1,65 @@
+"""Weak scaling: one run on 1, 2, … processes with as many environments each, through torchrun as a user starts it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+from hepo_isaac.errors import UserError
+from hepo_isaac.overrides import compose
+from hepo_isaac.runs.machine.ratios import summary
+from hepo_isaac.runs.machine.rig import settings
+
+ITERATIONS, WARM_UP = 12, 3
+
+
+def bench_scaling(task: str, envs: int, processes: Sequence[int], blocks: int) -> Dict[str, Any]:
+    """Steps/s of each number of processes, and its ratio to that of one times that number; medians over ``blocks``
+    turns, in which each number of processes trains once.
+
+    Args:
+        envs: of each process, which has one thread, or a GPU of its own.
+    """
+    counts = sorted({1, *processes})
+    speeds: Dict[int, List[float]] = {count: [] for count in counts}
+    for block in range(blocks):
+        for count in counts:
+            print("turn %d of %d: %d process(es)" % (block + 1, blocks, count), file=sys.stderr, flush=True)
+            speeds[count].append(_steps_per_second(task, envs, count))
+    found: Dict[str, Any] = {}
+    for count in counts:
+        ratios = [fast / (count * alone) for fast, alone in zip(speeds[count], speeds[1])]
+        found["steps/s of %d process(es)" % count] = summary(speeds[count])
+        if count > 1:
+            found["efficiency of %d processes" % count] = summary(ratios)
+    return found
+
+
+def _steps_per_second(task: str, envs: int, count: int) -> float:
+    cfg = settings(task, envs, "hepo")
+    minibatch = count * int(cfg["train"]["minibatch_size"])
+    given = ["task=" + task, "num_envs=%d" % (count * envs), "train.minibatch_size=%d" % minibatch, "plot=false"]
+    given += ["train.max_iterations=%d" % ITERATIONS, "evaluation_episodes=0", "tensorboard=false"]
+    given += ["torch_threads=1", "update_threads=1"]
+    if "threads" in cfg["sim"]:
+        given.append("sim.threads=1")
+    compose(given)  # raises what is wrong with them, before anything is started
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=%d" % count]
+        command += ["-m", "hepo_isaac.cli", "train", *given, "run_root=" + folder]
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=env)
+        said = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        files = list(Path(folder).glob("*/*/*/metrics.csv"))
+        if done.returncode or not files:
+            raise UserError(
+                "%d processes did not train: %s" % (count, (said or done.stderr.splitlines()[-1:] or [""])[0])
+            )
+        with files[0].open(encoding="utf-8") as lines:
+            speeds = sorted(float(row["env_steps_per_second"]) for row in list(csv.DictReader(lines))[WARM_UP:])
+    return speeds[len(speeds) // 2]
