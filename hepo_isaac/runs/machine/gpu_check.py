@@ -17,6 +17,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 from hepo_isaac.errors import UserError
 from hepo_isaac.locate import group_names, robot_tasks
 from hepo_isaac.runs.machine.jobs import VERDICTS, Job, Result, Runner
+from hepo_isaac.runs.machine.scaling import ranks_job
 from hepo_isaac.runs.machine.task_checks import Plan, learning_job, size_job, task_job
 from hepo_isaac.runs.machine.update_checks import cpu_job, machine_job, update_job
 from hepo_isaac.runs.record import metadata
@@ -122,6 +123,8 @@ def _jobs(args: argparse.Namespace, device: str, out: str) -> List[Job]:
     methods = sorted(group_names("algo"), key=lambda m: _rank(m, METHODS_FIRST))
     jobs["update"].append(Job("update", update_job, (device, args.num_envs, methods), limit))
     jobs["update"].append(Job("cpu", cpu_job, (first, args.num_envs), limit))
+    if not args.rehearsal:  # processes that torchrun starts do not imitate a GPU
+        jobs["update"].append(Job("ranks", ranks_job, (first, args.num_envs), limit))
     for task in args.tasks:
         own = plan._replace(profile=task == first or not args.rehearsal)
         jobs["tasks"].append(Job(task, task_job, (task, own), limit * (2 if task == first else 1), unjudged))

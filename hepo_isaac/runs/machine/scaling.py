@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
 from hepo_isaac.errors import UserError
 from hepo_isaac.overrides import compose
+from hepo_isaac.runs.machine.jobs import Outcome, Reporter
 from hepo_isaac.runs.machine.ratios import summary
 from hepo_isaac.runs.machine.rig import settings
 
@@ -41,13 +43,22 @@ def bench_scaling(task: str, envs: int, processes: Sequence[int], blocks: int) -
 
 
 def _steps_per_second(task: str, envs: int, count: int) -> float:
-    cfg = settings(task, envs, "hepo")
-    minibatch = count * int(cfg["train"]["minibatch_size"])
+    threads = ["torch_threads=1", "update_threads=1"]
+    if "threads" in settings(task, envs, "hepo")["sim"]:
+        threads.append("sim.threads=1")
+    return train_on(task, envs, count, ITERATIONS, *threads)[0]
+
+
+def train_on(task: str, envs: int, count: int, iterations: int, *overrides: str) -> Tuple[float, List[str]]:
+    """Train with HEPO on ``count`` processes that torchrun starts; returns the median steps/s after the first few
+    iterations, and the warnings of the run.
+
+    Raises:
+        UserError: it does not train.
+    """
+    minibatch = count * int(settings(task, envs, "hepo")["train"]["minibatch_size"])
     given = ["task=" + task, "num_envs=%d" % (count * envs), "train.minibatch_size=%d" % minibatch, "plot=false"]
-    given += ["train.max_iterations=%d" % ITERATIONS, "evaluation_episodes=0", "tensorboard=false"]
-    given += ["torch_threads=1", "update_threads=1"]
-    if "threads" in cfg["sim"]:
-        given.append("sim.threads=1")
+    given += ["train.max_iterations=%d" % iterations, "evaluation_episodes=0", "tensorboard=false", *overrides]
     compose(given)  # raises what is wrong with them, before anything is started
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=%d" % count]
@@ -57,9 +68,23 @@ def _steps_per_second(task: str, envs: int, count: int) -> float:
         said = [line for line in done.stderr.splitlines() if line.startswith("error:")]
         files = list(Path(folder).glob("*/*/*/metrics.csv"))
         if done.returncode or not files:
-            raise UserError(
-                "%d processes did not train: %s" % (count, (said or done.stderr.splitlines()[-1:] or [""])[0])
-            )
+            print(done.stderr, file=sys.stderr)
+            raise UserError("%d processes did not train: %s" % (count, (said or ["see above"])[0]))
         with files[0].open(encoding="utf-8") as lines:
             speeds = sorted(float(row["env_steps_per_second"]) for row in list(csv.DictReader(lines))[WARM_UP:])
-    return speeds[len(speeds) // 2]
+        described = json.loads((files[0].parent / "metadata.json").read_text(encoding="utf-8"))
+    return speeds[len(speeds) // 2], [str(warning["text"]) for warning in described.get("warnings", [])]
+
+
+def ranks_job(report: Reporter, task: str, envs: int) -> None:
+    """Train on all GPUs of this machine, a process each: NCCL, and the gradient step captured with its reductions."""
+
+    def check() -> Outcome:
+        import torch
+
+        count = max(1, torch.cuda.device_count())
+        speed, warnings = train_on(task, envs, count, 12)
+        said = "%d process(es) of %d envs: %.0f steps/s%s" % (count, envs, speed, "".join("; " + w for w in warnings))
+        return Outcome(not warnings, said, {"processes": count, "num_envs": envs, "steps_per_second": speed})
+
+    report.run("torchrun", check)
