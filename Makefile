@@ -80,12 +80,12 @@ $(VENV)/.train-stamp: $(SPEC) | $(PY)
 
 $(VENV)/.dev-stamp: $(SPEC) | $(PY)
 	@echo "installing hepo-isaac[dev,$(EXTRAS)] into $(VENV) (minutes the first time)"
-	@$(PIP) -e '.[dev,$(EXTRAS)]'
+	@$(PIP) -e '.[dev,viewer,$(EXTRAS)]'
 	@touch $@ $(VENV)/.train-stamp
 
 # Warp's kernels can be checked without a GPU, after minutes of compilation.
 $(VENV)/.slow-stamp: $(SPEC) $(VENV)/.dev-stamp
-	@$(PIP) -e '.[dev,cuda,peers,$(EXTRAS)]'
+	@$(PIP) -e '.[dev,browser,cuda,peers,viewer,$(EXTRAS)]'
 	@touch $@
 
 $(VENV38)/.stamp: pyproject.toml constraints-py38.txt

@@ -77,6 +77,12 @@ def _played(command: str, arguments: List[str], extra: Tuple[str, ...]) -> int:
     return launch(["test=true", *extra, *("%s=%s" % pair for pair in settings.items())])
 
 
+def _view(arguments: List[str]) -> int:
+    from hepo_isaac.runs.view.command import main as view
+
+    return view(arguments)
+
+
 def _replay_bad(arguments: List[str]) -> int:
     from hepo_isaac.runs.play.replay_bad import main as replay
 
@@ -203,6 +209,7 @@ COMMANDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
         _play,
         "film the trained policy, no display needed: run=<run folder or checkpoint>; random actions: task=… run=random",
     ),
+    "view": (_view, "robots live in the browser: run=<run folder> [robots=4] [port=8080]; or task=… run=random"),
     "replay-bad": (_replay_bad, "film what led to worlds diverging in training: run=<run folder> [out=folder]"),
     "tasks": (_tasks, "list the tasks"),
     "compare": (_compare, "which algorithm is better, with confidence intervals: runs/ --baseline ppo_h --out report/"),

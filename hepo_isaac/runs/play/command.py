@@ -26,22 +26,8 @@ def evaluate_command(cfg: DictConfig, overrides: Sequence[str]) -> int:
     A checkpoint inside a run folder brings its run's settings along; what the user typed goes on top.
     ``checkpoint=random`` acts at random instead.
     """
-    if not cfg.checkpoint:
-        raise UserError("test=true needs checkpoint=<file or run folder>, or checkpoint=random for random actions")
-    random = str(cfg.checkpoint) == RANDOM
-    folder, file = (None, None) if random else locate_checkpoint(str(cfg.checkpoint))
-    cuda = cuda_available()
-    if folder is None:
-        settled = resolve(cfg, overrides, cuda)
-    else:
-        settled = run_settings(read_run(folder.path, bool(cfg.trust)), cfg, overrides, cuda)
-    if "num_envs" not in override_keys(overrides):
-        settled.num_envs = min(int(settled.eval.episodes), int(settled.num_envs))
-    with blamed_on(folder.config_file) if folder is not None else contextlib.nullcontext():
-        check_machine(settled, cuda)
-        validate(settled, training=False)
-        settings = plain(settled)
-    task, algo = settings["task"]["name"], settings["algo"]["name"]
+    settings, folder, file = what_is_played(cfg, overrides)
+    task, algo, random = settings["task"]["name"], settings["algo"]["name"], file is None
     checkpoint = None if file is None else load_checkpoint(file, task, algo)
     how = "mean actions" if settings["eval"]["deterministic"] else "sampled actions"
     title = "%s, random actions" % task if random else "%s / %s, %s" % (task, algo, how)
@@ -52,6 +38,30 @@ def evaluate_command(cfg: DictConfig, overrides: Sequence[str]) -> int:
         beside = folder.path if folder is not None else file.parent if file is not None else Path()
         print("video: %s" % film(settings, checkpoint, beside / ("%s_random.mp4" % task if random else "video.mp4")))
     return 0
+
+
+def what_is_played(
+    cfg: DictConfig, overrides: Sequence[str]
+) -> Tuple[Dict[str, Any], Optional[RunFolder], Optional[Path]]:
+    """(resolved settings, run folder, checkpoint) of ``cfg.checkpoint``; the last two are None where there is none.
+
+    Args:
+        cfg: composed of ``overrides``, which are what the user typed.
+    """
+    if not cfg.checkpoint:
+        raise UserError("test=true needs checkpoint=<file or run folder>, or checkpoint=random for random actions")
+    folder, file = (None, None) if str(cfg.checkpoint) == RANDOM else locate_checkpoint(str(cfg.checkpoint))
+    cuda = cuda_available()
+    if folder is None:
+        settled = resolve(cfg, overrides, cuda)
+    else:
+        settled = run_settings(read_run(folder.path, bool(cfg.trust)), cfg, overrides, cuda)
+    if "num_envs" not in override_keys(overrides):
+        settled.num_envs = min(int(settled.eval.episodes), int(settled.num_envs))
+    with blamed_on(folder.config_file) if folder is not None else contextlib.nullcontext():
+        check_machine(settled, cuda)
+        validate(settled, training=False)
+        return plain(settled), folder, file
 
 
 def _why(file: Path) -> str:
