@@ -77,6 +77,12 @@ def _played(command: str, arguments: List[str], extra: Tuple[str, ...]) -> int:
     return launch(["test=true", *extra, *("%s=%s" % pair for pair in settings.items())])
 
 
+def _export(arguments: List[str]) -> int:
+    from hepo_isaac.runs.export.command import main as export
+
+    return export(arguments)
+
+
 def _replay_bad(arguments: List[str]) -> int:
     from hepo_isaac.runs.play.replay_bad import main as replay
 
@@ -202,6 +208,10 @@ COMMANDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
     "play": (
         _play,
         "film the trained policy, no display needed: run=<run folder or checkpoint>; random actions: task=… run=random",
+    ),
+    "export": (
+        _export,
+        "a policy as a file for a robot: run=<run folder> policy=pi|heuristic format=onnx|torchscript|rl_games",
     ),
     "replay-bad": (_replay_bad, "film what led to worlds diverging in training: run=<run folder> [out=folder]"),
     "tasks": (_tasks, "list the tasks"),
