@@ -31,9 +31,11 @@ def make_run(root, *overrides, seed=1, change=None):
     )
     env.close()
     with torch.no_grad():
-        policies.net.flat.mul_(3.0)  # so that some of the actions are clamped
-    policies.observe(3.0 * torch.randn(1, 64, sizes[0], generator=generator) + 0.5)
-    policies.move_value_norm(torch.randn(method.num_policies, 64, 2, generator=generator) + 2.0)
+        policies.net.flat.mul_(2.0)  # so that some of the actions are clamped
+    # Spreads from 0.1 to 3, so that both clippings are met; returns that spread as little as r does.
+    spreads = torch.linspace(0.1, 3.0, sizes[0])
+    policies.observe(spreads * torch.randn(1, 64, sizes[0], generator=generator) + 0.5)
+    policies.move_value_norm(0.01 * torch.randn(method.num_policies, 64, 2, generator=generator) + 2.0)
     if change is not None:
         change(policies)
     folder = RunFolder.create(cfg["task"]["name"], cfg["algo"]["name"], seed, cfg, root)

@@ -52,7 +52,7 @@ def is_bundled(folder: Path) -> bool:
 
 
 def rows() -> List[List[str]]:
-    """One row per policy: task, method, J and H with their standard errors, random actions' J, the command, commit."""
+    """One row per policy: task, method, J and H with their standard errors, random actions' J, episodes, commit."""
 
     def text(value: Dict[str, float]) -> str:
         return "%.3g ± %.2g" % (value["mean"], value["std_error"])
@@ -61,5 +61,5 @@ def rows() -> List[List[str]]:
     for task, entry in sorted(entries().items()):
         mine = entry["policies"]["pi"]
         numbers = [text(mine["J"]), text(mine["H"]), text(entry["random"]["J"]), str(mine["J"]["episodes"])]
-        found.append([task, entry["method"], *numbers, entry["command"], entry["commit"][:8]])
+        found.append([task, entry["method"], *numbers, entry["commit"][:8]])
     return found
