@@ -123,18 +123,18 @@ def _policies(arguments: List[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from hepo_isaac.runs.record.bundled import entries, rows
+    from hepo_isaac.runs.record.bundled import made, rows
 
     _refuse_arguments("policies", arguments)
-    table = Table(title="policies that came along", caption="J and H: mean ± standard error over whole episodes")
-    for column in ("task", "method", "J(π)", "H(π)", "J(random)", "episodes", "commit"):
+    table = Table(title="policies that came along", caption="mean ± standard error over whole episodes")
+    for column in ("task", "J(π)", "H(π)", "J(random)", "success"):
         table.add_column(column, no_wrap=True)
     for row in rows():
         table.add_row(*row)
     console = Console()
     console.print(table)
-    for task, entry in sorted(entries().items()):
-        console.print("%s: %s" % (task, entry["command"]), soft_wrap=True, highlight=False, markup=False)
+    for line in made():
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     return 0
 
 

@@ -28,7 +28,8 @@ import yaml
 from hepo_isaac.errors import UserError
 from hepo_isaac.runs.record.bundled import FOLDER, INDEX, entries
 from hepo_isaac.runs.record.folder import FINISHED, RunFolder
-from hepo_isaac.studies.places import require_checkout
+from hepo_isaac.runs.record.metadata import git_state
+from hepo_isaac.studies.places import CHECKOUT, require_checkout
 
 MAX_BYTES = 300_000  # of a policy's folder
 CHOOSING_SEED, MEASURING_SEED = 1001, 2002
@@ -111,6 +112,11 @@ def measure(folder: Path, episodes: int, seed: int, random: bool = False) -> Dic
     return evaluate(cfg, None if random else load_checkpoint(folder / "checkpoints" / "best.pt"))
 
 
+def size_of(folder: Path) -> int:
+    """Bytes of all files in it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def short(value: Dict[str, Any]) -> Dict[str, Any]:
     """An estimate to five digits."""
     numbers = {key: float("%.5g" % value[key]) for key in ("mean", "std_error")}
@@ -133,11 +139,9 @@ def entry(run: RunFolder, folder: Path, episodes: int) -> Dict[str, Any]:
         text = "J = %g ± %g is not clearly above random actions' %g ± %g"
         numbers = [x[key] for x in (mine, chance["J"]) for key in ("mean", "std_error")]
         raise UserError(text % tuple(numbers))
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    if size > MAX_BYTES:
-        raise UserError("its folder takes %d bytes, more than %d" % (size, MAX_BYTES))
     checkpoint = torch.load(folder / "checkpoints" / "best.pt", weights_only=True)
-    git = metadata.get("git") or {}
+    git, here = metadata.get("git") or {}, git_state(CHECKOUT) or {}
+    how = {"episodes": episodes, "seed": MEASURING_SEED, "actions": "means", "engine": cfg["sim"]["name"]}
     return {
         "method": cfg["algo"]["name"],
         "command": command_of(run),
@@ -150,9 +154,9 @@ def entry(run: RunFolder, folder: Path, episodes: int) -> Dict[str, Any]:
         "success": success,
         "policies": rows,
         "random": chance,
-        "measured": {"episodes": episodes, "seed": MEASURING_SEED, "actions": "means", "engine": cfg["sim"]["name"]},
+        "measured": {**how, "commit": str(here.get("commit"))},
         "hardware": str((metadata.get("hardware") or {}).get("cpu")),
-        "bytes": size,
+        "bytes": size_of(folder),
     }
 
 
@@ -163,6 +167,9 @@ def bundle(task: str, runs: Sequence[RunFolder], episodes: int) -> Optional[Dict
         for k, run in enumerate(runs):
             folder = Path(work) / str(k) / task
             store(run, folder)
+            if size_of(folder) > MAX_BYTES:  # policies side by side, in wide networks
+                print("  left out: %s takes %d bytes, more than %d" % (run.path, size_of(folder), MAX_BYTES))
+                continue
             found = (
                 measure(folder, CHOOSING_EPISODES, CHOOSING_SEED)["pi"]["returns_task"]["mean"]
                 if len(runs) > 1
@@ -170,6 +177,8 @@ def bundle(task: str, runs: Sequence[RunFolder], episodes: int) -> Optional[Dict
             )
             print("  %s: J(pi) = %.4g" % (run.path, found), flush=True)
             stored.append((found, folder, run))
+        if not stored:
+            return None
         _, folder, run = max(stored, key=lambda one: one[0])
         try:
             made = entry(run, folder, episodes)

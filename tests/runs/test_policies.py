@@ -98,11 +98,12 @@ def test_j_of_the_index_is_the_policys():
 
 
 def test_policies_lists_them(capfd, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = command(capfd, "policies")
     assert code == 0
     for task, entry in ENTRIES.items():
-        assert task in out
+        assert "│ %s " % task in out  # not cut off on 80 columns
+        assert "│ %.0f %%" % (100 * entry["policies"]["pi"][entry["success"]]["mean"]) in out
         assert entry["commit"][:8] in out
         assert entry["command"] in out
     assert command(capfd, "policies", "please")[0] == 2
@@ -192,12 +193,23 @@ def test_the_loop_of_the_docs_keeps_a_pole_upright(capfd, tmp_path, monkeypatch)
 # ---- how they are made ----------------------------------------------------------------------------------------------
 
 
-def test_a_policy_that_is_not_better_than_chance_is_left_out(capsys, tmp_path):
-    path, _ = make_run(tmp_path, "task=Cartpole", "algo=hepo", change=lambda p: p.net.flat.data.zero_())
-    before = sorted(bundled.FOLDER.rglob("*"))
+def test_a_policy_that_is_not_better_than_chance_is_left_out(capsys, tmp_path, monkeypatch):
+    """One that always pushes to the right, and beside it one that does nothing, which falls later than random actions
+    make it fall."""
+    monkeypatch.setattr(bundle_policies, "FOLDER", tmp_path / "policies")
+
+    def push(policies, bias):
+        policies.net.flat.data.zero_()
+        policies.net.flat.data[:, -4] = bias  # behind it: two biases of values and log sigma
+
+    path, _ = make_run(tmp_path / "right", "task=Cartpole", "algo=hepo", change=lambda p: push(p, 5.0))
     assert bundle_policies.bundle("Cartpole", [RunFolder.open(path)], 64) is None
     assert "not clearly above random" in capsys.readouterr().out
-    assert sorted(bundled.FOLDER.rglob("*")) == before
+    assert not (tmp_path / "policies").exists()
+    path, _ = make_run(tmp_path / "idle", "task=Cartpole", "algo=hepo", change=lambda p: push(p, 0.0))
+    made = bundle_policies.bundle("Cartpole", [RunFolder.open(path)], 64)
+    assert made["policies"]["pi"]["J"]["episodes"] == 64
+    assert made["bytes"] == bundle_policies.size_of(tmp_path / "policies" / "Cartpole")
 
 
 def test_what_is_stored_acts_as_the_run(tmp_path):

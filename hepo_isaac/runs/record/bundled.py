@@ -7,6 +7,7 @@ evaluates or exports a run does so with these. policies.yaml beside them says wh
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -52,14 +53,25 @@ def is_bundled(folder: Path) -> bool:
 
 
 def rows() -> List[List[str]]:
-    """One row per policy: task, method, J and H with their standard errors, random actions' J, episodes, commit."""
-
-    def text(value: Dict[str, float]) -> str:
-        return "%.3g ± %.2g" % (value["mean"], value["std_error"])
-
+    """One row per policy: task, J and H of pi and J of random actions, each with its standard error, success rate."""
     found = []
     for task, entry in sorted(entries().items()):
         mine = entry["policies"]["pi"]
-        numbers = [text(mine["J"]), text(mine["H"]), text(entry["random"]["J"]), str(mine["J"]["episodes"])]
-        found.append([task, entry["method"], *numbers, entry["commit"][:8]])
+        numbers = [_text(value) for value in (mine["J"], mine["H"], entry["random"]["J"])]
+        found.append([task, *numbers, "%.0f %%" % (100.0 * mine[entry["success"]]["mean"])])
     return found
+
+
+def made() -> List[str]:
+    """How each was made, a line per policy."""
+    return [
+        "%s: %s (commit %s, seed %d)" % (task, entry["command"], entry["commit"][:8], entry["seed"])
+        for task, entry in sorted(entries().items())
+    ]
+
+
+def _text(value: Dict[str, float]) -> str:
+    """Mean and standard error to two digits of the error, three decimals at most."""
+    error = value["std_error"]
+    decimals = min(3, max(0, 1 - math.floor(math.log10(error)))) if error > 0 else 2
+    return "%.*f ± %.*f" % (decimals, value["mean"], decimals, error)
