@@ -79,13 +79,13 @@ $(VENV)/.train-stamp: $(SPEC) | $(PY)
 	@touch $@
 
 $(VENV)/.dev-stamp: $(SPEC) | $(PY)
-	@echo "installing hepo-isaac[dev,$(EXTRAS)] into $(VENV) (minutes the first time)"
-	@$(PIP) -e '.[dev,viewer,$(EXTRAS)]'
+	@echo "installing hepo-isaac[dev,export,viewer,$(EXTRAS)] into $(VENV) (minutes the first time)"
+	@$(PIP) -e '.[dev,export,viewer,$(EXTRAS)]'
 	@touch $@ $(VENV)/.train-stamp
 
 # Warp's kernels can be checked without a GPU, after minutes of compilation.
 $(VENV)/.slow-stamp: $(SPEC) $(VENV)/.dev-stamp
-	@$(PIP) -e '.[dev,browser,cuda,peers,viewer,$(EXTRAS)]'
+	@$(PIP) -e '.[dev,browser,cuda,export,peers,viewer,$(EXTRAS)]'
 	@touch $@
 
 $(VENV38)/.stamp: pyproject.toml constraints-py38.txt

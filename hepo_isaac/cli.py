@@ -70,8 +70,15 @@ def _played(command: str, arguments: List[str], extra: Tuple[str, ...]) -> int:
                 % (command, argument, command)
             )
         settings[names.get(key, key)] = value
+    if "checkpoint" not in settings and settings.get("task"):
+        from hepo_isaac.runs.record.bundled import bundled_run
+
+        settings["checkpoint"] = str(bundled_run(settings["task"]))
     if not settings.get("checkpoint"):
-        raise UserError("hepo-isaac %s needs run=<run folder or checkpoint>, or task=… run=random" % command)
+        raise UserError(
+            "hepo-isaac %s needs run=<run folder or checkpoint>, task=<one that hepo-isaac policies lists>, or task=… "
+            "run=random" % command
+        )
     if command == "play":
         settings.setdefault("eval.episodes", "1")
     return launch(["test=true", *extra, *("%s=%s" % pair for pair in settings.items())])
@@ -81,6 +88,12 @@ def _view(arguments: List[str]) -> int:
     from hepo_isaac.runs.view.command import main as view
 
     return view(arguments)
+
+
+def _export(arguments: List[str]) -> int:
+    from hepo_isaac.runs.export.command import main as export
+
+    return export(arguments)
 
 
 def _replay_bad(arguments: List[str]) -> int:
@@ -108,6 +121,26 @@ def _tasks(arguments: List[str]) -> int:
             engines = row[ENGINES]
         table.add_row(*row)
     Console().print(table)
+    return 0
+
+
+def _policies(arguments: List[str]) -> int:
+    """Print what came along: the policies that play, eval and export take for a task without a run."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from hepo_isaac.runs.record.bundled import made, rows
+
+    _refuse_arguments("policies", arguments)
+    table = Table(title="policies that came along", caption="mean ± standard error over whole episodes")
+    for column in ("task", "J(π)", "H(π)", "J(random)", "success"):
+        table.add_column(column, no_wrap=True)
+    for row in rows():
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    for line in made():
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     return 0
 
 
@@ -210,8 +243,13 @@ COMMANDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
         "film the trained policy, no display needed: run=<run folder or checkpoint>; random actions: task=… run=random",
     ),
     "view": (_view, "robots live in the browser: run=<run folder> [robots=4] [port=8080]; or task=… run=random"),
+    "export": (
+        _export,
+        "a policy as a file for a robot: run=<run folder> policy=pi|heuristic format=onnx|torchscript|rl_games",
+    ),
     "replay-bad": (_replay_bad, "film what led to worlds diverging in training: run=<run folder> [out=folder]"),
     "tasks": (_tasks, "list the tasks"),
+    "policies": (_policies, "list the policies that came along: hepo-isaac play task=Ant shows one"),
     "compare": (_compare, "which algorithm is better, with confidence intervals: runs/ --baseline ppo_h --out report/"),
     "audit": (_audit, "what the shaping did to a run: J against H, terms that rose while r fell: run=<run folder>"),
     "doctor": (_doctor, "what is installed, what will be used, what is missing and how to mend it"),

@@ -44,6 +44,7 @@ ROOMS = {
     "record": set(),
     "train": {"record"},
     "play": {"record"},
+    "export": {"record"},
     "sweep": {"record", "train"},
     "compare": {"record"},
     "launch": {"play", "record", "sweep", "train"},
@@ -60,7 +61,7 @@ FORBIDDEN = {
     "agents": {"mujoco", "mujoco_warp", "warp", "isaacgym", "hydra", "omegaconf"},
 }
 # Engines and rl-games must be importable only where they are used, so nothing below may import them when loaded.
-LAZY = {"mujoco_warp", "warp", "isaacgym", "wandb", "matplotlib", "imageio", "viser", "trimesh"}
+LAZY = {"mujoco_warp", "warp", "isaacgym", "wandb", "matplotlib", "imageio", "onnx", "onnxruntime", "viser", "trimesh"}
 # Methods and keywords that Python 3.8's objects do not have. vermin (make lint) knows the whole standard library, but a
 # method only where it can tell the type of the object.
 NEWER_METHODS = {"removeprefix", "removesuffix", "is_relative_to", "with_stem", "hardlink_to", "bit_count", "add_note"}

@@ -10,8 +10,9 @@ from torch import Tensor
 from hepo_isaac.agents.config import train_config
 from hepo_isaac.agents.episodes import play_shares
 from hepo_isaac.agents.policies import Policies
+from hepo_isaac.agents.trained import policy_index
 from hepo_isaac.agents.weights import load_agent
-from hepo_isaac.errors import UserError, fitting
+from hepo_isaac.errors import fitting
 from hepo_isaac.methods.method import method_from_config
 
 
@@ -32,12 +33,7 @@ class HepoPlayer:
         self._device = torch.device(config["device"])
         info = vec_env.get_env_info()
         method = method_from_config(config["method"])
-        name = self._settings["policy"]
-        if name not in method.policy_names:
-            raise UserError(
-                "algo %s has no policy %r; it has: %s" % (method.name, name, ", ".join(method.policy_names))
-            )
-        self._policy = method.policy_names.index(name)
+        self._policy = policy_index(method, self._settings["policy"])
         generators = [torch.Generator(self._device).manual_seed(int(config["seeds"][0]))]
         self._generator = generators[0]
         self.policies = Policies(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Dict, Mapping, Optional, Tuple
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 from hepo_isaac.envs.heuristic import Heuristic, HeuristicFunction, find_heuristic
+from hepo_isaac.envs.interface import ActionGroup, ObsSlice
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.errors import UserError
 from hepo_isaac.sim.base import Simulation
@@ -92,6 +93,15 @@ class Task(ABC):
     @abstractmethod
     def observe(self) -> Tensor:
         """Observations (N, O) of the current state."""
+
+    def obs_layout(self) -> List[ObsSlice]:
+        """What the O columns of ``observe`` are, for who feeds an exported policy; by default nothing is known."""
+        return [ObsSlice("observation", self.num_obs, "", meaning="the task does not declare its observation")]
+
+    def action_layout(self) -> List[ActionGroup]:
+        """What the K columns of ``apply`` become, for who carries out an exported policy's actions."""
+        names = tuple("action_%d" % k for k in range(self.num_actions))
+        return [ActionGroup(names, "", "", 1.0, meaning="the task does not declare its actions")]
 
     def critic_state(self) -> Tensor:
         """(N, S) what only critics see of the current state; asked for where num_states is not 0."""

@@ -7,11 +7,12 @@ a shaped heuristic h. What differs from PhysX, and why: docs/parity/Ant.md.
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.interface import ObsSlice
 from hepo_isaac.sim.spec import DriveSpec
 
 from .locomotion import Walker, WalkerState, posture_bonus, with_fall
@@ -117,6 +118,22 @@ class Ant(Walker):
             s.actions,
         )
         return torch.cat(columns, 1) * self._obs_scale
+
+    def obs_layout(self) -> List[ObsSlice]:
+        joints, scale = tuple(self.sim.dof_names), [scale for _, scale in OBS_SCALES]
+        return [
+            ObsSlice("root_height", 1, "m", scale[0]),
+            ObsSlice("root_velocity", 3, "m/s", scale[1], meaning="in the root's frame"),
+            ObsSlice("root_spin", 3, "rad/s", scale[1], meaning="in the root's frame"),
+            ObsSlice("yaw_roll", 2, "rad", scale[2], meaning="in [0, 2 pi)"),
+            ObsSlice("angle_to_target", 1, "rad", scale[2], meaning="0 minus yaw, for a target far along x"),
+            ObsSlice("up", 1, "1", scale[3], meaning="cosine between the root's z axis and the vertical"),
+            ObsSlice("heading", 1, "1", scale[3], meaning="cosine between the root's x axis and the target"),
+            self.joint_slice(),
+            ObsSlice("joint_vel", 8, "rad/s", scale[5], names=joints),
+            self.foot_slice(scale[6]),
+            ObsSlice("actions", 8, "1", scale[7], names=joints, meaning="of the step before, clipped to [-1, 1]"),
+        ]
 
 
 TASK = Ant

@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.interface import ActionGroup, ObsSlice
 from hepo_isaac.envs.math import quat_matrix
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task, for_engine
@@ -234,6 +235,22 @@ class Anymal(Task):
         sim = self.sim
         parts = (velocity.flatten(1), gravity, self._commands, sim.dof_pos - self._stance, sim.dof_vel, self._actions)
         return torch.cat(parts, 1) * self._obs_scale
+
+    def obs_layout(self) -> List[ObsSlice]:
+        joints, scale = tuple(JOINTS), [part[0] for part in OBS_SCALES]
+        gravity = "minus the last %s of the base's rotation matrix" % ("column", "row")[self._gravity_axis == 1]
+        return [
+            ObsSlice("base_velocity", 3, "m/s", scale[0], meaning="in the base's frame"),
+            ObsSlice("base_spin", 3, "rad/s", scale[1], meaning="in the base's frame"),
+            ObsSlice("gravity", 3, "1", scale[2], meaning=gravity),
+            ObsSlice("command", 3, "m/s, m/s, rad/s", OBS_SCALES[3], names=("forward", "sideways", "turning")),
+            ObsSlice("joint_pos", 12, "rad", names=joints, shift=tuple(-angle for angle in STANCE)),
+            ObsSlice("joint_vel", 12, "rad/s", scale[5], names=joints),
+            ObsSlice("actions", 12, "1", scale[6], names=joints, meaning="of the step before, clipped to [-1, 1]"),
+        ]
+
+    def action_layout(self) -> List[ActionGroup]:
+        return [ActionGroup(tuple(JOINTS), "joint position target", "rad", ACTION_SCALE, offset=STANCE)]
 
     def rewards(self) -> Rewards:
         state = self.state()

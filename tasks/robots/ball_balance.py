@@ -11,11 +11,12 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.interface import INTEGRATED, ActionGroup, ObsSlice
 from hepo_isaac.envs.math import quat_matrix
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Task, for_engine
@@ -194,6 +195,24 @@ class BallBalance(Task):
         return torch.cat(
             (sim.dof_pos[:, LOWER], sim.dof_vel[:, LOWER], ball[:, :3], ball[:, 7:10], WRENCH_SCALE * wrench), 1
         )
+
+    def obs_layout(self) -> List[ObsSlice]:
+        driven = tuple(JOINTS[LOWER])
+        sensors, axes = range(3), "xyz"
+        torques = tuple("sensor%d/t%s" % (s, axis) for axis in axes for s in sensors)
+        return [
+            ObsSlice("joint_pos", 3, "rad", names=driven),
+            ObsSlice("joint_vel", 3, "rad/s", names=driven),
+            ObsSlice("ball_pos", 3, "m", meaning="in the world"),
+            ObsSlice("ball_vel", 3, "m/s", meaning="in the world"),
+            ObsSlice("tray_force", 3, "N", WRENCH_SCALE, meaning="x component on the tray, in its frame, three times"),
+            ObsSlice("tray_torque", 9, "N m", WRENCH_SCALE, names=torques, meaning="about each sensor, tray's frame"),
+        ]
+
+    def action_layout(self) -> List[ActionGroup]:
+        low, high = self._range
+        drive = ("joint position target", "rad", self._turn, INTEGRATED)
+        return [ActionGroup(tuple(JOINTS[LOWER]), *drive, lower=low, upper=high)]
 
     def task_reward(self, state: BallState) -> Tensor:
         return task_reward(self.terminated(), self.max_episode_length)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, List, Mapping
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.interface import ActionGroup, ObsSlice
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Task
 from hepo_isaac.sim.base import Simulation
@@ -122,6 +123,17 @@ class Cartpole(Task):
     def observe(self) -> Tensor:
         """Cart position and velocity, pole angle and velocity; not scaled."""
         return torch.stack((self.sim.dof_pos, self.sim.dof_vel), 2).flatten(1)
+
+    def obs_layout(self) -> List[ObsSlice]:
+        return [
+            ObsSlice("cart_pos", 1, "m", meaning="along the rail, from its middle"),
+            ObsSlice("cart_vel", 1, "m/s"),
+            ObsSlice("pole_angle", 1, "rad", meaning="from upright"),
+            ObsSlice("pole_vel", 1, "rad/s"),
+        ]
+
+    def action_layout(self) -> List[ActionGroup]:
+        return [ActionGroup((JOINTS[0],), "joint effort", "N", MAX_FORCE)]
 
     def task_reward(self, state: CartpoleState) -> Tensor:
         return task_reward(self.terminated(), self.max_episode_length)

@@ -9,11 +9,12 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Mapping, Tuple
+from typing import Any, ClassVar, Dict, List, Mapping, Tuple
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.interface import ObsSlice
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Task
 from hepo_isaac.sim.base import Simulation
@@ -132,6 +133,16 @@ class HoverTask(Task):
     def observe(self) -> Tensor:
         parts = (self.state().to_target, self.sim.root_state[:, 0, 3:], self.sim.dof_pos)
         return torch.cat(parts, 1) * self._obs_scale
+
+    def obs_layout(self) -> List[ObsSlice]:
+        joints = tuple(self.sim.dof_names)
+        found = [
+            ObsSlice("to_target", 3, "m", OBS_SCALE[0], meaning="target minus position, in the world"),
+            ObsSlice("orientation", 4, "1", OBS_SCALE[3], meaning="quaternion xyzw"),
+            ObsSlice("velocity", 3, "m/s", OBS_SCALE[7], meaning="in the world"),
+            ObsSlice("spin", 3, "rad/s", OBS_SCALE[10], meaning="in the world"),
+        ]
+        return found + ([ObsSlice("joint_pos", len(joints), "rad", names=joints)] if joints else [])
 
     def marker_poses(self) -> Dict[str, Tensor]:
         level = torch.zeros_like(self.sim.root_state[:, 0, 3:7])

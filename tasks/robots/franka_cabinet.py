@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Mapping, Tuple
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.interface import INTEGRATED, ActionGroup, ObsSlice, columns
 from hepo_isaac.envs.math import quat_conjugate, quat_matrix, quat_mul, quat_rotate
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task, for_engine
@@ -260,6 +261,27 @@ class FrankaCabinet(Task):
         return torch.cat(
             (scaled, 0.1 * qd[:, self._robot], points[:, 1] - points[:, 0], q[:, drawer], qd[:, drawer]), 1
         )
+
+    def obs_layout(self) -> List[ObsSlice]:
+        joints = tuple(ARM_JOINTS + FINGER_JOINTS)
+        range_ = columns(self._obs_scale), columns(-self._obs_shift)
+        return [
+            ObsSlice("joint_pos", 9, "rad, fingers m", *range_, joints, "-1 at the lower limits, 1 at the upper ones"),
+            ObsSlice("joint_vel", 9, "rad/s, fingers m/s", 0.1, names=joints),
+            ObsSlice("gripper_to_drawer", 3, "m", meaning="between the grasp points, in the world"),
+            ObsSlice("drawer_opening", 1, "m"),
+            ObsSlice("drawer_vel", 1, "m/s"),
+        ]
+
+    def action_layout(self) -> List[ActionGroup]:
+        step = self._speed * (self.sim.spec.control_dt * ACTION_SCALE)
+
+        def group(names: List[str], unit: str, some: slice) -> ActionGroup:
+            bounds = columns(self._lower[some]), columns(self._upper[some])
+            drive = ("joint position target", unit, columns(step[some]), INTEGRATED)
+            return ActionGroup(tuple(names), *drive, lower=bounds[0], upper=bounds[1])
+
+        return [group(ARM_JOINTS, "rad", slice(7)), group(FINGER_JOINTS, "m", slice(7, 9))]
 
     def rewards(self) -> Rewards:
         state = self.state()

@@ -12,11 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.interface import SWITCH, ActionGroup, ObsSlice, columns
 from hepo_isaac.envs.math import quat_matrix, quat_mul
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Task, for_engine
@@ -280,6 +281,31 @@ class FrankaCubeStack(Task):
         joints = self.sim.dof_pos[:, 7:] if self._osc else self.sim.dof_pos
         quat, _, points = self._hand_frame()
         return torch.cat((a[:, 3:7], a[:, :3], b[:, :3] - a[:, :3], points[:, 0], quat, joints), 1)
+
+    def obs_layout(self) -> List[ObsSlice]:
+        joints = tuple(FINGER_JOINTS if self._osc else ARM_JOINTS + FINGER_JOINTS)
+        return [
+            ObsSlice("cube_a_orientation", 4, "1", meaning="quaternion xyzw"),
+            ObsSlice("cube_a_pos", 3, "m", meaning="in the world, the table's top at 1.025 m"),
+            ObsSlice("cube_a_to_cube_b", 3, "m", meaning="in the world"),
+            ObsSlice("grip_pos", 3, "m", meaning="between the fingertips, in the world"),
+            ObsSlice("hand_orientation", 4, "1", meaning="quaternion xyzw"),
+            ObsSlice("joint_pos", len(joints), "m" if self._osc else "rad, fingers m", names=joints),
+        ]
+
+    def action_layout(self) -> List[ActionGroup]:
+        gripper = ActionGroup(("gripper",), "position target of both fingers", "m", FINGER_OPEN, SWITCH)
+        scale = self._command
+        if not self._osc:
+            return [ActionGroup(tuple(ARM_JOINTS), "joint effort", "N m", columns(scale)), gripper]
+        axes = ("x", "y", "z")
+        move, turn = (tuple("hand/%s%s" % (kind, axis) for axis in axes) for kind in ("", "r"))
+        control = "made torques by operational-space control (tasks/robots/osc.py), stiffness %g 1/s^2" % HAND_STIFFNESS
+        return [
+            ActionGroup(move, "displacement of the hand, world axes", "m", columns(scale[:3]), meaning=control),
+            ActionGroup(turn, "rotation of the hand, world axes", "rad", columns(scale[3:]), meaning=control),
+            gripper,
+        ]
 
     def task_reward(self, state: CubeStackState) -> Tensor:
         return task_reward(stacked(state), self.max_episode_length)

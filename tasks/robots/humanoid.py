@@ -7,11 +7,12 @@ and a shaped heuristic h. What differs from PhysX, and why: docs/parity/Humanoid
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.interface import ObsSlice
 from hepo_isaac.sim.spec import DriveSpec
 
 from .locomotion import Walker, WalkerState, posture_bonus, with_fall, wrap
@@ -147,6 +148,23 @@ class Humanoid(Walker):
             s.actions,
         )
         return torch.cat(columns, 1) * self._obs_scale
+
+    def obs_layout(self) -> List[ObsSlice]:
+        joints, scale = tuple(self.sim.dof_names), [scale for _, scale in OBS_SCALES]
+        return [
+            ObsSlice("root_height", 1, "m", scale[0]),
+            ObsSlice("root_velocity", 3, "m/s", scale[1], meaning="in the root's frame"),
+            ObsSlice("root_spin", 3, "rad/s", scale[2], meaning="in the root's frame"),
+            ObsSlice("yaw_roll", 2, "rad", scale[3], meaning="in [-pi, pi)"),
+            ObsSlice("angle_to_target", 1, "rad", scale[3], meaning="minus the yaw, for a target far along x"),
+            ObsSlice("up", 1, "1", scale[4], meaning="cosine between the root's z axis and the vertical"),
+            ObsSlice("heading", 1, "1", scale[4], meaning="cosine between the root's x axis and the target"),
+            self.joint_slice(),
+            ObsSlice("joint_vel", 21, "rad/s", scale[6], names=joints),
+            ObsSlice("joint_torque", 21, "N m", scale[7], names=joints, meaning="motor, spring and damper together"),
+            self.foot_slice(scale[8]),
+            ObsSlice("actions", 21, "1", scale[9], names=joints, meaning="of the step before, clipped to [-1, 1]"),
+        ]
 
 
 TASK = Humanoid

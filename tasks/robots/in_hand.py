@@ -13,17 +13,20 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Dict, Mapping, NamedTuple, Sequence, Tuple, Union
+from typing import Any, ClassVar, Dict, List, Mapping, Tuple
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.interface import ABSOLUTE, INTEGRATED, ActionGroup, ObsSlice, columns
 from hepo_isaac.envs.math import quat_conjugate, quat_mul, quat_rotate
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task
 from hepo_isaac.errors import unknown
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, ForceSensorSpec, MarkerSpec, SceneSpec
+
+from .in_hand_observation import Observation, Part
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -150,31 +153,6 @@ def relative_targets(actions: Tensor, previous: Tensor, dt: float, lower: Tensor
     return (previous + (DOF_SPEED * dt) * actions).clamp(lower, upper)
 
 
-# -- observations ------------------------------------------------------------------------------------------------
-class Part(NamedTuple):
-    """A piece of an observation: scale * read() + shift, where read gives (N, width)."""
-
-    read: Callable[[], Tensor]
-    scale: Union[float, Tensor] = 1.0
-    shift: Union[float, Tensor] = 0.0
-
-
-class Observation:
-    """Parts side by side; all of them are scaled in one operation."""
-
-    def __init__(self, parts: Sequence[Part]) -> None:
-        values = [part.read() for part in parts]
-        self._read = [part.read for part in parts]
-        self._scale, self._shift = (
-            torch.cat([torch.as_tensor(x, device=v.device).expand(v.shape[1]) for x, v in zip(column, values)])
-            for column in ([part.scale for part in parts], [part.shift for part in parts])
-        )
-        self.size = len(self._scale)
-
-    def __call__(self) -> Tensor:
-        return torch.addcmul(self._shift, torch.cat([read() for read in self._read], 1), self._scale)
-
-
 def _choice(kind: str, name: Any, valid: Mapping[str, Any]) -> Any:
     if name not in valid:
         raise unknown(kind, str(name), valid)
@@ -266,7 +244,8 @@ class InHandTask(Task):
         self._force_scale = float(cfg["force_scale"]) * held.mass
         self._bind(held)
         parts = self.parts(cfg)
-        self._observe = Observation([parts[name] for name in self.observation_types[cfg["observation_type"]]])
+        self._observation_type = str(cfg["observation_type"])
+        self._observe = Observation([parts[name] for name in self.observation_types[self._observation_type]])
         self.num_obs = self._observe.size
         self._critic = self._observe
         if cfg["asymmetric_observations"]:
@@ -422,6 +401,20 @@ class InHandTask(Task):
 
     def observe(self) -> Tensor:
         return self._observe()
+
+    def obs_layout(self) -> List[ObsSlice]:
+        names = self.observation_types[self._observation_type]
+        return self._observe.layout(names, tuple(self.sim.dof_names), self.actuated)
+
+    def action_layout(self) -> List[ActionGroup]:
+        low, high = columns(self._lower), columns(self._upper)
+        command = ("joint position target", "rad")
+        if self._relative:
+            step = DOF_SPEED * self._sim_dt
+            return [ActionGroup(self.actuated, *command, step, INTEGRATED, lower=low, upper=high)]
+        scale, offset = columns(0.5 * (self._upper - self._lower)), columns(0.5 * (self._upper + self._lower))
+        share = "" if self._average == 1.0 else "of which %g, the rest is the target before" % self._average
+        return [ActionGroup(self.actuated, *command, scale, ABSOLUTE, offset, low, high, share)]
 
     def critic_state(self) -> Tensor:
         return self._critic()

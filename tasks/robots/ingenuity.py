@@ -8,11 +8,12 @@ from PhysX: docs/parity/Ingenuity.md.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.interface import ABSOLUTE, ActionGroup
 from hepo_isaac.envs.math import quat_rotate
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.sim.base import Simulation
@@ -106,6 +107,15 @@ class Ingenuity(HoverTask):
         forces = rotor_forces(actions)
         self.thrust = forces[..., 2]
         self.sim.apply_body_force(quat_rotate(self.sim.root_state[:, :, 3:7], forces))  # rotors are fixed to the root
+
+    def action_layout(self) -> List[ActionGroup]:
+        found, share = [], "the force is this share of the rotor's vertical one and changes sign with it"
+        for rotor in ROTORS:
+            names = (rotor + "/x", rotor + "/y")
+            bounds = (-MAX_LATERAL, MAX_LATERAL)
+            found.append(ActionGroup(names, "lateral over vertical force", "1", 1.0, ABSOLUTE, 0.0, *bounds, share))
+            found.append(ActionGroup((rotor + "/z",), "vertical force, in the body's frame", "N", MAX_THRUST))
+        return found
 
     def reset(self, mask: Tensor) -> None:
         uniform, column = self.streams.rand(6, mask=mask), mask.unsqueeze(1)

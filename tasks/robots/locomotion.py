@@ -10,11 +10,12 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.interface import ActionGroup, ObsSlice, columns
 from hepo_isaac.envs.math import quat_matrix
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Task
@@ -185,7 +186,20 @@ class Walker(Task):
         self._before.copy_(torch.where(rows, self._origin, self._before))
         self._actions.masked_fill_(rows, 0.0)
 
+    def action_layout(self) -> List[ActionGroup]:
+        return [ActionGroup(tuple(self.sim.dof_names), "joint effort", "N m", columns(self._gear))]
+
     # -- observations and rewards ------------------------------------------------------------------------------
+    def joint_slice(self) -> ObsSlice:
+        """Joint angles, -1 at the lower limits and 1 at the upper ones."""
+        joints = tuple(self.sim.dof_names)
+        return ObsSlice("joint_pos", len(joints), "rad", columns(self._scale), columns(-self._shift), joints)
+
+    def foot_slice(self, scale: float) -> ObsSlice:
+        """Force and torque of each foot."""
+        names = tuple("%s/%s" % (foot, axis) for foot in self.feet for axis in ("fx", "fy", "fz", "tx", "ty", "tz"))
+        return ObsSlice("foot_load", len(names), "N, N m", scale, names=names, meaning="in the foot's frame")
+
     def state(self) -> WalkerState:
         """The quantities that rewards are functions of; kept while the simulation stands still."""
         if self._state is None or self._version != self.sim.version:

@@ -8,11 +8,12 @@ PhysX: docs/parity/Quadcopter.md.
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 import torch
 from torch import Tensor
 
+from hepo_isaac.envs.interface import INTEGRATED, ActionGroup, columns
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import for_engine
 from hepo_isaac.sim.base import Simulation
@@ -118,6 +119,15 @@ class Quadcopter(HoverTask):
         axes = z_axis(sim.body_state[..., 3:7])  # (N, 5, 3) of chassis and rotors, in the world
         torch.mul(axes[:, 1:], self.thrust.unsqueeze(-1), out=self._force[:, 1:])
         sim.apply_body_force(self._force, self._brake(axes[:, 0]))
+
+    def action_layout(self) -> List[ActionGroup]:
+        sim, thrust = self.sim, "thrust along the rotor's z axis"
+        low, high = columns(sim.dof_lower), columns(sim.dof_upper)
+        drive = ("joint position target", "rad", self._joint_step, INTEGRATED)
+        return [
+            ActionGroup(tuple(sim.dof_names), *drive, lower=low, upper=high),
+            ActionGroup(BODIES[1:], thrust, "N", self._thrust_step, INTEGRATED, lower=0.0, upper=MAX_THRUST),
+        ]
 
     def _brake(self, axis: Tensor) -> Optional[Tensor]:
         """(N, 5, 3) torques that stand in for PhysX's limit on the spin of bodies, or None where none is needed."""

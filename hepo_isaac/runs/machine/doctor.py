@@ -58,6 +58,7 @@ def examine() -> List[Finding]:
         _engine,
         _update,
         _plots,
+        _export,
         _video,
         lambda: _package("wandb", "wandb"),
     ]
@@ -225,6 +226,15 @@ def _plots() -> Finding:
     if found:
         return Finding("plots", OK, "matplotlib " + found)
     return Finding("plots", NOTE, "matplotlib is not installed", _install("report"))
+
+
+def _export() -> Finding:
+    found = [name for name in ("onnx", "onnxruntime") if version(name) is None]
+    if found:
+        return Finding(
+            "export", NOTE, "%s is not installed; torchscript and rl_games work" % found[0], _install("export")
+        )
+    return Finding("export", OK, "onnx %s, onnxruntime %s" % (version("onnx"), version("onnxruntime")))
 
 
 def _video() -> Finding:

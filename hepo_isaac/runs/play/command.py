@@ -12,6 +12,7 @@ from rich.table import Table
 
 from hepo_isaac.config import check_machine, cuda_available, override_keys, plain, resolve, validate
 from hepo_isaac.errors import UserError
+from hepo_isaac.runs.record.bundled import is_bundled
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
 from hepo_isaac.runs.record.folder import RunFolder
 from hepo_isaac.runs.record.stored import blamed_on, read_run
@@ -35,8 +36,7 @@ def evaluate_command(cfg: DictConfig, overrides: Sequence[str]) -> int:
     if file is not None:
         Console().print("checkpoint: %s%s" % (file, _why(file)), soft_wrap=True)
     if settings["video"]:
-        beside = folder.path if folder is not None else file.parent if file is not None else Path()
-        print("video: %s" % film(settings, checkpoint, beside / ("%s_random.mp4" % task if random else "video.mp4")))
+        print("video: %s" % film(settings, checkpoint, _film_file(task, folder, file)))
     return 0
 
 
@@ -62,6 +62,15 @@ def what_is_played(
         check_machine(settled, cuda)
         validate(settled, training=False)
         return plain(settled), folder, file
+
+
+def _film_file(task: str, folder: Optional[RunFolder], file: Optional[Path]) -> Path:
+    """Where a film goes: into the run's folder, or here if there is none or it came along with the package."""
+    if file is None:
+        return Path("%s_random.mp4" % task)
+    if folder is not None and is_bundled(folder.path):
+        return Path("%s.mp4" % task)
+    return (folder.path if folder is not None else file.parent) / "video.mp4"
 
 
 def _why(file: Path) -> str:

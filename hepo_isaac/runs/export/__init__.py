@@ -1,0 +1,1 @@
+"""A trained policy as a file that acts without hepo_isaac."""
