@@ -49,14 +49,16 @@ def _train(arguments: List[str]) -> int:
 
 
 def _eval(arguments: List[str]) -> int:
-    return _played("eval", arguments, ())
+    return _played("eval", arguments)
 
 
 def _play(arguments: List[str]) -> int:
-    return _played("play", arguments, ("video=true",))
+    from hepo_isaac.runs.play.film import main as play
+
+    return play(arguments)
 
 
-def _played(command: str, arguments: List[str], extra: Tuple[str, ...]) -> int:
+def _played(command: str, arguments: List[str]) -> int:
     """``run=<folder or checkpoint> episodes=… [any setting]`` in terms of train.py's settings."""
     from hepo_isaac.runs.launch import main as launch
 
@@ -79,9 +81,7 @@ def _played(command: str, arguments: List[str], extra: Tuple[str, ...]) -> int:
             "hepo-isaac %s needs run=<run folder or checkpoint>, task=<one that hepo-isaac policies lists>, or task=… "
             "run=random" % command
         )
-    if command == "play":
-        settings.setdefault("eval.episodes", "1")
-    return launch(["test=true", *extra, *("%s=%s" % pair for pair in settings.items())])
+    return launch(["test=true", *("%s=%s" % pair for pair in settings.items())])
 
 
 def _view(arguments: List[str]) -> int:
@@ -240,7 +240,7 @@ COMMANDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
     "eval": (_eval, "play episodes and print their returns: run=<run folder or checkpoint> episodes=100"),
     "play": (
         _play,
-        "film the trained policy, no display needed: run=<run folder or checkpoint>; random actions: task=… run=random",
+        "film a policy, no display needed: run=<run folder> [policy=both] [grid=9] [out=…]; or task=… run=random",
     ),
     "view": (_view, "robots live in the browser: run=<run folder> [robots=4] [port=8080]; or task=… run=random"),
     "export": (

@@ -118,11 +118,11 @@ def test_eval_without_a_run_takes_what_came_along(capfd):
 
 def test_play_without_a_run_writes_its_film_here(capfd, tmp_path, monkeypatch):
     """Not into the package, which may be read-only. (The film itself: tests of play.)"""
-    from hepo_isaac.runs.play import command as play
+    from hepo_isaac.runs.play import film as play
 
     asked = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(play, "film", lambda cfg, checkpoint, target: asked.append(target) or target)
+    monkeypatch.setattr(play, "draw", lambda cfg, film, target, every: asked.append(target) or target)
     assert command(capfd, "play", "task=Cartpole")[0] == 0
     assert [target.resolve() for target in asked] == [tmp_path / "Cartpole.mp4"]
 

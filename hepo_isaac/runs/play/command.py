@@ -12,7 +12,6 @@ from rich.table import Table
 
 from hepo_isaac.config import check_machine, cuda_available, override_keys, plain, resolve, validate
 from hepo_isaac.errors import UserError
-from hepo_isaac.runs.record.bundled import is_bundled
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
 from hepo_isaac.runs.record.folder import RunFolder
 from hepo_isaac.runs.record.stored import blamed_on, read_run
@@ -36,7 +35,11 @@ def evaluate_command(cfg: DictConfig, overrides: Sequence[str]) -> int:
     if file is not None:
         Console().print("checkpoint: %s%s" % (file, _why(file)), soft_wrap=True)
     if settings["video"]:
-        print("video: %s" % film(settings, checkpoint, _film_file(task, folder, file)))
+        from hepo_isaac.runs.play.film import default_file, film_of, unused
+        from hepo_isaac.runs.play.given import Shown
+
+        target = unused(default_file(Shown(settings, folder, file)))
+        print("video: %s" % film_of(settings, checkpoint, target, "pi" if file is not None else RANDOM))
     return 0
 
 
@@ -62,15 +65,6 @@ def what_is_played(
         check_machine(settled, cuda)
         validate(settled, training=False)
         return plain(settled), folder, file
-
-
-def _film_file(task: str, folder: Optional[RunFolder], file: Optional[Path]) -> Path:
-    """Where a film goes: into the run's folder, or here if there is none or it came along with the package."""
-    if file is None:
-        return Path("%s_random.mp4" % task)
-    if folder is not None and is_bundled(folder.path):
-        return Path("%s.mp4" % task)
-    return (folder.path if folder is not None else file.parent) / "video.mp4"
 
 
 def _why(file: Path) -> str:
@@ -169,7 +163,7 @@ def _play(
 
     vec_env = RlGamesVecEnv(env)
     if checkpoint is None:
-        result = play_episodes(vec_env, _random_actions(env, int(cfg["seed"])), episodes, record)
+        result = play_episodes(vec_env, random_actions(env, int(cfg["seed"])), episodes, record)
     else:
         deterministic = bool(cfg["eval"]["deterministic"])
         result = run_evaluation(cfg, vec_env, checkpoint["agent"], episodes, deterministic, policy, record)
@@ -177,7 +171,7 @@ def _play(
     return result, (_film_of(env, frames) if record else {})
 
 
-def _random_actions(env: Any, seed: int) -> Callable[[Any], Any]:
+def random_actions(env: Any, seed: int) -> Callable[[Any], Any]:
     """Uniform on [-1, 1], the same for the same seed."""
     import torch
 
@@ -200,13 +194,6 @@ def _film_of(env: Any, frames: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
     return {"mjcf_xml": scene.spec_text, "qpos": qpos, "markers": markers, "fps": 1.0 / env.sim.spec.control_dt}
 
 
-def film(cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]], target: Path, policy: str = "pi") -> Path:
-    """Film one episode of a policy without a display; returns the file."""
-    from hepo_isaac.runs.play.video import render_trajectory
-
-    return render_trajectory(out=target, camera=cfg["task"].get("camera"), **movie(cfg, checkpoint, policy))
-
-
 def movie(
     cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]], policy: str = "pi", episodes: int = 1
 ) -> Dict[str, Any]:
@@ -222,8 +209,11 @@ def movie(
 
 def film_run(folder: RunFolder, cfg: Dict[str, Any]) -> None:
     """Film a finished run's best policy; a film that fails is a line, not an error: the run is saved."""
+    from hepo_isaac.runs.play.film import film_of
+
     try:
-        print("video: %s" % film(cfg, load_checkpoint(folder.policy_checkpoint()), folder.path / "video.mp4"))
+        checkpoint = load_checkpoint(folder.policy_checkpoint())
+        print("video: %s" % film_of(cfg, checkpoint, folder.path / "video.mp4"))
     except UserError as error:
         print("warning: no video: %s" % error)
 

@@ -6,21 +6,32 @@ MUJOCO_GL must be set before mujoco is imported for the first time.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from hepo_isaac.errors import UserError
+from hepo_isaac.runs.record.steps import Steps
 
 BACKENDS = ("egl", "osmesa")
 FORMATS = (".mp4", ".gif", ".png")
-TIMEOUT_S = 600.0
+SILENCE_S = 120.0  # after which a renderer is taken for stuck: a driver may hang
+
+
+class Tile(NamedTuple):
+    """One motion of a film. qpos: (T, nq).  markers: (T, M, 7) or None.  label: written on it."""
+
+    qpos: np.ndarray
+    markers: Optional[np.ndarray] = None
+    label: str = ""
 
 
 def render_trajectory(
@@ -34,18 +45,32 @@ def render_trajectory(
     backends: Sequence[str] = BACKENDS,
     markers: Optional[np.ndarray] = None,
 ) -> Path:
-    """Render one env's motion.
+    """Render one env's motion: render_tiles of one."""
+    return render_tiles(mjcf_xml, [Tile(qpos, markers)], out, fps, width, height, camera, backends)
+
+
+def render_tiles(
+    mjcf_xml: str,
+    tiles: Sequence[Tile],
+    out: Path,
+    fps: float,
+    width: int = 640,
+    height: int = 480,
+    camera: Optional[Dict[str, Any]] = None,
+    backends: Sequence[str] = BACKENDS,
+) -> Path:
+    """Render motions of one model side by side; who is through stands still until all are.
 
     Args:
         mjcf_xml: the whole model as MJCF text that refers to no files.
-        qpos: (T, nq) generalised positions, one row per frame.
-        out: .mp4 or .gif for a film, .png for a contact sheet of up to twelve frames in reading order.
+        tiles: generalised positions, one row per frame, and poses (m, quaternion xyzw) of the model's mocap bodies, in
+            their order.
+        out: .mp4 or .gif for a film, .png for a contact sheet of up to twelve frames of the first one in reading order.
         fps: frames per second of simulated time; for a film that plays at true speed, 1 / control step [s].
-        width, height: pixels of one frame.
+        width, height: pixels of a tile.
         camera: {"name": a camera of the model} or {"lookat": [x, y, z] m, "distance": m, "azimuth": deg,
             "elevation": deg}; the whole model by default. With {"follow": a body} lookat's x and y count from there.
         backends: MUJOCO_GL values to try, in this order.
-        markers: (T, M, 7) poses (m, quaternion xyzw) of the model's mocap bodies, in their order; None if it has none.
 
     Returns:
         ``out``.
@@ -54,11 +79,13 @@ def render_trajectory(
         UserError: wrong shape or format, a broken model, or no way to render on this machine (says what to install).
     """
     out = Path(out)
-    qpos = _checked(qpos, out, fps, width, height)
+    motions = [_checked(tile.qpos, out, fps, width, height) for tile in tiles]
     with tempfile.TemporaryDirectory(prefix="hepo_isaac_video_") as work:
         job = Path(work) / "job.json"
-        np.save(str(Path(work) / "qpos.npy"), qpos)
-        np.save(str(Path(work) / "markers.npy"), np.zeros((len(qpos), 0, 7)) if markers is None else markers)
+        for index, (tile, qpos) in enumerate(zip(tiles, motions)):
+            markers = np.zeros((len(qpos), 0, 7)) if tile.markers is None else tile.markers
+            np.save(str(Path(work) / ("qpos_%d.npy" % index)), qpos)
+            np.save(str(Path(work) / ("markers_%d.npy" % index)), markers)
         (Path(work) / "model.xml").write_text(mjcf_xml, encoding="utf-8")
         result_file = Path(work) / "result.json"
         job.write_text(
@@ -69,13 +96,15 @@ def render_trajectory(
                     "width": int(width),
                     "height": int(height),
                     "camera": camera or {},
+                    "labels": [tile.label for tile in tiles],
                 }
             ),
             encoding="utf-8",
         )
         troubles = []
         for backend in backends:
-            result = _run_worker(job, result_file, backend)
+            with Steps("rendering", sum(map(len, motions)), "frames") as progress:
+                result = _run_worker(job, result_file, backend, progress.at)
             if result["kind"] == "ok":
                 return out
             if result["kind"] == "input":
@@ -103,7 +132,7 @@ def _checked(qpos: np.ndarray, out: Path, fps: float, width: int, height: int) -
     return qpos
 
 
-def _run_worker(job: Path, result_file: Path, backend: str) -> Dict[str, Any]:
+def _run_worker(job: Path, result_file: Path, backend: str, at: Callable[[int], None]) -> Dict[str, Any]:
     """Render in a child; returns {"kind": "ok" | "input" | "gl", "message"}. A crash of the child counts as "gl"."""
     if result_file.exists():
         result_file.unlink()
@@ -111,12 +140,40 @@ def _run_worker(job: Path, result_file: Path, backend: str) -> Dict[str, Any]:
     root = str(Path(__file__).resolve().parents[3])
     env["PYTHONPATH"] = os.pathsep.join([root] + ([env["PYTHONPATH"]] if env.get("PYTHONPATH") else []))
     command = [sys.executable, "-m", "hepo_isaac.runs.play.video_worker", str(job), str(result_file)]
-    try:
-        done = subprocess.run(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        return {"kind": "gl", "message": "took longer than %g s" % TIMEOUT_S}
-    if result_file.is_file():
-        return dict(json.loads(result_file.read_text(encoding="utf-8")))
-    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    died = "the renderer died with exit code %d" % done.returncode
+    with tempfile.TemporaryFile() as said:
+        worker = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=said, text=True)
+        assert worker.stdout is not None
+        try:
+            with _silence_ends(worker) as heard:
+                for line in worker.stdout:  # one whenever some frames are done
+                    heard()
+                    if line.strip().isdigit():
+                        at(int(line))
+            worker.wait()
+        finally:
+            worker.kill()
+            worker.stdout.close()
+        if result_file.is_file():
+            return dict(json.loads(result_file.read_text(encoding="utf-8")))
+        said.seek(0)
+        lines = said.read().decode("utf-8", "replace").strip().splitlines()
+    died = "the renderer died with exit code %d" % worker.returncode
     return {"kind": "gl", "message": lines[-1][:200] if lines else died}
+
+
+@contextlib.contextmanager
+def _silence_ends(worker: Any) -> Iterator[Callable[[], None]]:
+    """Kill ``worker`` once nothing has been heard of it for a long time."""
+    timer = threading.Timer(SILENCE_S, worker.kill)
+    timer.start()
+
+    def heard() -> None:
+        nonlocal timer
+        timer.cancel()
+        timer = threading.Timer(SILENCE_S, worker.kill)
+        timer.start()
+
+    try:
+        yield heard
+    finally:
+        timer.cancel()

@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class InputError(Exception):
 
 
 def render(folder: Path, job: Dict[str, Any]) -> None:
-    """Render the job that lies in ``folder`` (model.xml, qpos.npy)."""
+    """Render the job that lies in ``folder`` (model.xml, and qpos_k.npy, markers_k.npy of every tile)."""
     import mujoco
 
     xml = (folder / "model.xml").read_text(encoding="utf-8")
@@ -27,12 +27,7 @@ def render(folder: Path, job: Dict[str, Any]) -> None:
         model = mujoco.MjModel.from_xml_string(xml)
     except ValueError as error:
         raise InputError("the model does not compile: %s" % " ".join(str(error).split())) from error
-    qpos, markers = np.load(str(folder / "qpos.npy")), np.load(str(folder / "markers.npy"))
-    if qpos.shape[1] != model.nq:
-        raise InputError("qpos has %d numbers per frame and the model has nq = %d" % (qpos.shape[1], model.nq))
-    if markers.shape != (len(qpos), model.nmocap, 7):
-        expected = (len(qpos), model.nmocap, 7)
-        raise InputError("markers have shape %s, expected %s: a pose for each mocap body" % (markers.shape, expected))
+    motions = [_motion(folder, index, model) for index in range(len(job["labels"]))]
     out = Path(job["out"])
     # video codecs want even sizes
     width, height = job["width"] // 2 * 2, job["height"] // 2 * 2
@@ -40,11 +35,53 @@ def render(folder: Path, job: Dict[str, Any]) -> None:
     model.vis.global_.offheight = max(height, model.vis.global_.offheight)
     camera = make_camera(mujoco, model, job["camera"])
     if out.suffix == ".png":
+        qpos, markers = motions[0]
         rows = np.unique(np.linspace(0, len(qpos) - 1, min(SHEET_FRAMES, len(qpos))).round().astype(int))
-        frames = list(draw(mujoco, model, qpos[rows], markers[rows], camera, width, height))
-        write(out, [contact_sheet(frames)], job["fps"])
+        frames = list(draw(mujoco, model, [(qpos[rows], markers[rows])], camera, width, height))
+        write(out, [contact_sheet([tiles[0] for tiles in frames])], job["fps"])
     else:
-        write(out, draw(mujoco, model, qpos, markers, camera, width, height), job["fps"])
+        drawn = draw(mujoco, model, motions, camera, width, height)
+        write(out, side_by_side(drawn, job["labels"]), job["fps"])
+
+
+def _motion(folder: Path, index: int, model: Any) -> Tuple[np.ndarray, np.ndarray]:
+    """(qpos, markers) of a tile."""
+    qpos = np.load(str(folder / ("qpos_%d.npy" % index)))
+    markers = np.load(str(folder / ("markers_%d.npy" % index)))
+    if qpos.shape[1] != model.nq:
+        raise InputError("qpos has %d numbers per frame and the model has nq = %d" % (qpos.shape[1], model.nq))
+    if markers.shape != (len(qpos), model.nmocap, 7):
+        expected = (len(qpos), model.nmocap, 7)
+        raise InputError("markers have shape %s, expected %s: a pose for each mocap body" % (markers.shape, expected))
+    return qpos, markers
+
+
+def side_by_side(drawn: Iterator[List[np.ndarray]], labels: List[str]) -> Iterator[np.ndarray]:
+    """One frame out of each list of tiles, in as square a grid as there is, with what is written on them."""
+    columns = int(np.ceil(np.sqrt(len(labels))))
+    columns = len(labels) if len(labels) <= 3 else columns
+    for tiles in drawn:
+        marked = [tile if not label else written(tile, label) for tile, label in zip(tiles, labels)]
+        marked += [np.zeros_like(tiles[0])] * (-len(marked) % columns)
+        yield (
+            np.concatenate([np.concatenate(marked[k : k + columns], 1) for k in range(0, len(marked), columns)], 0)
+            if len(marked) > 1
+            else marked[0]
+        )
+
+
+def written(tile: np.ndarray, label: str) -> np.ndarray:
+    """A tile with its label in the upper left corner."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.fromarray(tile)
+    draft = ImageDraw.Draw(image)
+    size = max(11, tile.shape[0] // 28)
+    font: Any = ImageFont.load_default(size)
+    box = draft.textbbox((6, 4), label, font=font)
+    draft.rectangle((0, 0, box[2] + 6, box[3] + 4), fill=(0, 0, 0))
+    draft.text((6, 4), label, fill=(255, 255, 255), font=font)
+    return np.asarray(image)
 
 
 @dataclass
@@ -83,25 +120,35 @@ def make_camera(mujoco: Any, model: Any, wanted: Dict[str, Any]) -> View:
 
 
 def draw(
-    mujoco: Any, model: Any, qpos: np.ndarray, markers: np.ndarray, view: View, width: int, height: int
-) -> Iterator[np.ndarray]:
-    """Yield one (height, width, 3) uint8 frame per row of ``qpos``."""
+    mujoco: Any, model: Any, motions: Sequence[Tuple[np.ndarray, np.ndarray]], view: View, width: int, height: int
+) -> Iterator[List[np.ndarray]]:
+    """Yield, frame by frame, a (height, width, 3) uint8 picture of each motion; one that is over stands still."""
     data, camera = mujoco.MjData(model), view.camera
     lamps = model.light_pos[:, :2].copy()
+
+    def picture(renderer: Any, row: np.ndarray, poses: np.ndarray) -> np.ndarray:
+        data.qpos[:] = row
+        data.mocap_pos[:], data.mocap_quat[:] = poses[:, :3], poses[:, [6, 3, 4, 5]]
+        # positions only: a full forward pass would also solve contacts that nobody sees
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        if view.body >= 0:
+            camera.lookat[:2] = data.xpos[view.body, :2] + view.offset
+            model.light_pos[:, :2] = lamps + data.xpos[view.body, :2]  # shadows reach only so far from a lamp
+        mujoco.mj_camlight(model, data)
+        mujoco.mj_tendon(model, data)
+        renderer.update_scene(data, camera)
+        return np.array(renderer.render())
+
+    done, last = 0, [np.zeros(0)] * len(motions)
     with mujoco.Renderer(model, height, width) as renderer:
-        for row, poses in zip(qpos, markers):
-            data.qpos[:] = row
-            data.mocap_pos[:], data.mocap_quat[:] = poses[:, :3], poses[:, [6, 3, 4, 5]]
-            # positions only: a full forward pass would also solve contacts that nobody sees
-            mujoco.mj_kinematics(model, data)
-            mujoco.mj_comPos(model, data)
-            if view.body >= 0:
-                camera.lookat[:2] = data.xpos[view.body, :2] + view.offset
-                model.light_pos[:, :2] = lamps + data.xpos[view.body, :2]  # shadows reach only so far from a lamp
-            mujoco.mj_camlight(model, data)
-            mujoco.mj_tendon(model, data)
-            renderer.update_scene(data, camera)
-            yield renderer.render().copy()
+        for frame in range(max(len(qpos) for qpos, _ in motions)):
+            for index, (qpos, markers) in enumerate(motions):
+                if frame < len(qpos):
+                    last[index] = picture(renderer, qpos[frame], markers[frame])
+                    done += 1
+            print(done, flush=True)  # for who waits
+            yield list(last)
 
 
 def contact_sheet(frames: List[np.ndarray]) -> np.ndarray:

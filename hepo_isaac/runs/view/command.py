@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from hepo_isaac.errors import CheckpointError, UserError
+from hepo_isaac.runs.play.given import pairs, shown, whole
 from hepo_isaac.sim.engines import CPU_ENGINE, ENGINES
 
 USAGE = "hepo-isaac view run=<run folder or checkpoint> [robots=4] [port=8080] [host=127.0.0.1], or task=… run=random"
@@ -17,7 +18,7 @@ MOST_ROBOTS = 256
 
 def main(arguments: Sequence[str]) -> int:
     """Serve the page until Ctrl-C; returns the exit code."""
-    given = _given(arguments)
+    given = pairs("view", arguments, USAGE)
     host, port, robots = _address(given)
     settings, checkpoints = _settings(given, robots)
     if not ENGINES[settings["sim"]["name"]].films:
@@ -61,52 +62,20 @@ def serve(viser: Any, settings: Dict[str, Any], checkpoints: Optional[Any], host
     return 0
 
 
-def _given(arguments: Sequence[str]) -> Dict[str, str]:
-    found: Dict[str, str] = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise UserError("hepo-isaac view takes key=value, got %r; e.g. %s" % (argument, USAGE))
-        found[key] = value
-    return found
-
-
-def _whole(given: Dict[str, str], key: str, default: int, least: int, most: int) -> int:
-    text = given.pop(key, str(default))
-    if not text.isdigit() or not least <= int(text) <= most:
-        raise UserError("%s must be a whole number from %d to %d, got %r" % (key, least, most, text))
-    return int(text)
-
-
 def _address(given: Dict[str, str]) -> Tuple[str, int, int]:
     """(host, port, robots), taken out of ``given``."""
     host = given.pop("host", HOST)
-    port = _whole(given, "port", PORT, 1, 65535)
-    return host, port, _whole(given, "robots", ROBOTS, 1, MOST_ROBOTS)
+    port = whole(given, "port", PORT, 1, 65535)
+    return host, port, whole(given, "robots", ROBOTS, 1, MOST_ROBOTS)
 
 
 def _settings(given: Dict[str, str], robots: int) -> Tuple[Dict[str, Any], Optional[Any]]:
     """(resolved settings, checkpoints to choose from, if a policy is shown)."""
-    from hepo_isaac.aliases import translate
-    from hepo_isaac.overrides import check_overrides, compose
-    from hepo_isaac.plugins import named_on_command_line
-    from hepo_isaac.runs.play.command import RANDOM, what_is_played
     from hepo_isaac.runs.view.show import Checkpoints
 
-    run = given.pop("run", "")
-    if not run:
-        raise UserError("hepo-isaac view needs run=<run folder or checkpoint>, or task=… run=random")
-    overrides = named_on_command_line(translate(["%s=%s" % pair for pair in given.items()]))
-    check_overrides(overrides)
-    overrides = [*overrides, "num_envs=%d" % robots]
-    from hepo_isaac.aliases import quoted
-
-    cfg = compose([*overrides, "checkpoint=" + quoted(run)])
-    settings, _, file = what_is_played(cfg, overrides)
-    if file is None:
-        assert run == RANDOM
-        return settings, None
-    return settings, Checkpoints(file.parent, file.name if Path(run).is_file() else None)
+    asked = given.get("run", "")
+    settings, _, file = shown("view", given, robots)
+    return settings, None if file is None else Checkpoints(file.parent, file.name if Path(asked).is_file() else None)
 
 
 def _loader(settings: Dict[str, Any], env: Any, checkpoints: Any) -> Callable[[str], Mapping[str, Any]]:
