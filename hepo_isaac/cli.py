@@ -132,7 +132,7 @@ def _policies(arguments: List[str]) -> int:
     from hepo_isaac.runs.record.bundled import made, rows
 
     _refuse_arguments("policies", arguments)
-    table = Table(title="policies that came along", caption="mean ± standard error over whole episodes")
+    table = Table(title="policies that came along", caption="mean ± standard error over whole episodes; success of π")
     for column in ("task", "J(π)", "H(π)", "J(random)", "success"):
         table.add_column(column, no_wrap=True)
     for row in rows():

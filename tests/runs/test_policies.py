@@ -12,6 +12,7 @@ import torch
 from hepo_isaac import cli
 from hepo_isaac.config import plain
 from hepo_isaac.locate import robot_tasks
+from hepo_isaac.runs.export.command import read_metadata
 from hepo_isaac.runs.export.source import acts, find_source
 from hepo_isaac.runs.play.command import evaluate
 from hepo_isaac.runs.record import bundled
@@ -156,7 +157,9 @@ def test_the_loop_of_the_docs_keeps_a_pole_upright(capfd, tmp_path, monkeypatch)
     assert len([line for line in lines.splitlines() if line and not line.startswith("import")]) <= 10
     monkeypatch.chdir(tmp_path)
     assert command(capfd, "export", "task=Cartpole")[0] == 0
-    assert (tmp_path / "Cartpole_pi.onnx").is_file()
+    about = read_metadata(tmp_path / "Cartpole_pi.onnx", "onnx")
+    assert about["commit"] == ENTRIES["Cartpole"]["commit"]
+    assert about["J"]["mean"] == ENTRIES["Cartpole"]["policies"]["pi"]["J"]["mean"]
 
     class Robot:
         def __init__(self):

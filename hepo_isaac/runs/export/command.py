@@ -7,6 +7,7 @@ inside, what its numbers mean beside them. Nothing is written before the file ac
 from __future__ import annotations
 
 import importlib
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,9 @@ def _check_installed(kind: str) -> None:
         try:
             importlib.import_module(package)
         except ImportError as error:
+            if sys.version_info < (3, 11):
+                text = "format=%s needs Python 3.11 or newer; format=torchscript and format=rl_games work here"
+                raise UserError(text % kind) from error
             raise UserError("%s is not installed (%s): pip install 'hepo-isaac[export]'" % (package, error)) from error
 
 
