@@ -119,7 +119,7 @@ def test_a_failing_extra_is_dropped_with_one_warning(tmp_path):
             Broken.calls += 1
             raise RuntimeError("no")
 
-        def close(self):
+        def close(self, finished):
             raise RuntimeError("no")
 
     warnings = []
@@ -175,13 +175,15 @@ def init(**options):
     return Run()
 
 class Run:
+    starting_step = 0
+
     def log(self, metrics, step):
         act("log")
         note("log", step, metrics)
 
-    def finish(self):
+    def finish(self, exit_code):
         act("finish")
-        note("finish")
+        note("finish", exit_code)
 """
 
 
@@ -198,30 +200,81 @@ def wandb(monkeypatch, tmp_path):
     return lambda: [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
 
 
-def log_some(sink, count=50):
+def open_sink(folder, warn, **options):
+    """A sink and the metrics.csv that it follows."""
+    csv_file = MetricsCsv(folder / "metrics.csv")
+    return Tracker(csv_file, {"W&B": WandbSink(options, csv_file.path, {"task": "Fake"}, warn)}, warn)
+
+
+def log_some(tracker, count=50, start=1):
     began = time.monotonic()
-    for i in range(1, count + 1):
-        sink.write(row(i, x=1.0, y=math.nan))
+    for i in range(start, start + count):
+        tracker.write(row(i, x=1.0, y=math.nan))
+    tracker.saved(start + count - 1)
     return time.monotonic() - began
 
 
 def test_wandb_gets_the_rows(tmp_path, wandb):
     warnings = []
-    sink = WandbSink({"project": "p"}, tmp_path, {"task": "Fake"}, warnings.append)
-    log_some(sink, 3)
-    sink.close()
+    tracker = open_sink(tmp_path, warnings.append, project="p", mode="offline")
+    log_some(tracker, 3)
+    tracker.close()
     calls = wandb()
     assert [call[0] for call in calls] == ["init", "log", "log", "log", "finish"]
     assert [call[1] for call in calls[1:4]] == [1, 2, 3]
-    assert "y" not in calls[1][2]
+    assert calls[1][2] == {"iteration": 1, "env_steps": 64, "x": 1.0}
     options = calls[0][1]
     assert (options["project"], options["mode"], options["config"]) == ("p", "offline", {"task": "Fake"})
     assert warnings == []
 
 
+def logged(wandb):
+    return [call[1] for call in wandb() if call[0] == "log"]
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert condition()
+
+
+def test_wandb_gets_what_a_checkpoint_covers_and_at_the_end_the_rest(tmp_path, wandb):
+    tracker = open_sink(tmp_path, print)
+    log_some(tracker, 3)
+    tracker.write(row(4, new_column=1.0))  # the file is replaced by a wider one
+    tracker.write(row(5, new_column=2.0))
+    wait_for(lambda: logged(wandb) == [1, 2, 3])
+    tracker.saved(4)
+    wait_for(lambda: logged(wandb) == [1, 2, 3, 4])
+    tracker.close(finished=False)
+    assert logged(wandb) == [1, 2, 3, 4, 5]
+    assert wandb()[-1] == ["finish", 1]
+
+
+def test_a_slow_wandb_loses_nothing(tmp_path, wandb):
+    tracker = open_sink(tmp_path, print)
+    log_some(tracker, 5000)
+    tracker.close()
+    assert logged(wandb) == list(range(1, 5001))
+
+
+def test_wandb_is_told_when_the_run_was_killed(tmp_path, wandb):
+    tracker = open_sink(tmp_path, print)
+    log_some(tracker, 2)
+    tracker.write(row(3))
+    wait_for(lambda: logged(wandb) == [1, 2])
+    sink = tracker._extras["W&B"]
+    sink._child.stdin.close()  # what the kernel does for a killed process
+    sink._child.wait(10)
+    tracker._csv.close()
+    assert logged(wandb) == [1, 2], "iteration 3 will be done again"
+    assert wandb()[-1] == ["finish", 1]
+
+
 def test_wandb_resumes_the_same_run(tmp_path, wandb):
     for _ in range(2):
-        WandbSink({}, tmp_path).close()
+        open_sink(tmp_path, print).close()
     first, second = [call[1]["id"] for call in wandb() if call[0] == "init"]
     assert first == second
     assert len(first) == 8
@@ -233,10 +286,10 @@ def test_wandb_failing_anywhere_is_one_warning(tmp_path, wandb, monkeypatch, tro
     monkeypatch.setenv("FAKE_WHERE", where)
     monkeypatch.setenv("FAKE_TROUBLE", trouble)
     warnings = []
-    sink = WandbSink({}, tmp_path, warn=warnings.append)
+    sink = open_sink(tmp_path, warnings.append)
     log_some(sink)
     time.sleep(0.3)
-    log_some(sink)
+    log_some(sink, start=51)
     sink.close()
     if (where, trouble) == ("finish", "die"):
         return  # everything was logged; nobody can tell how it ended
@@ -249,8 +302,10 @@ def test_wandb_hanging_anywhere_costs_no_time(tmp_path, wandb, monkeypatch, wher
     monkeypatch.setenv("FAKE_WHERE", where)
     monkeypatch.setenv("FAKE_TROUBLE", "hang")
     warnings = []
-    sink = WandbSink({}, tmp_path, warn=warnings.append)
-    assert log_some(sink, 5000) < 2.0
+    tracker = open_sink(tmp_path, warnings.append)
+    assert log_some(tracker, 5000) < 2.0
+    sink = tracker._extras.pop("W&B")
+    tracker.close()
     began = time.monotonic()
     sink.close(timeout=0.5)
     assert time.monotonic() - began < 4.0
@@ -262,7 +317,7 @@ def test_wandb_hanging_anywhere_costs_no_time(tmp_path, wandb, monkeypatch, wher
 def test_wandb_missing_is_one_line_with_the_command(tmp_path, wandb):
     (tmp_path / "packages" / "wandb.py").write_text("raise ImportError")
     warnings = []
-    sink = WandbSink({}, tmp_path, warn=warnings.append)
+    sink = open_sink(tmp_path, warnings.append)
     log_some(sink)
     sink.close()
     assert warnings == ["W&B logging is on but wandb is not installed: pip install 'hepo-isaac[wandb]'"]
@@ -273,7 +328,7 @@ def test_wandb_without_a_key_never_asks(tmp_path, wandb, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     warnings = []
-    WandbSink({}, tmp_path, warn=warnings.append).close()
+    open_sink(tmp_path, warnings.append).close()
     assert wandb()[0][1]["mode"] == "offline"
     assert len(warnings) == 1
     assert "offline" in warnings[0]

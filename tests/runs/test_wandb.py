@@ -1,0 +1,191 @@
+"""wandb itself against a stand-in of its server: every iteration once, whatever ended and continued the run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hepo_isaac.runs.record.metrics_csv import MetricsCsv
+from hepo_isaac.runs.record.tracking import Tracker
+from hepo_isaac.runs.record.wandb_sink import WandbSink, refusal
+from tests.runs.wandb_server import WandbServer
+
+pytest.importorskip("wandb")
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    with WandbServer() as found:
+        for name, value in {**found.environment, "HOME": str(tmp_path / "home")}.items():
+            monkeypatch.setenv(name, value)
+        yield found
+
+
+class Run:
+    """A run folder whose W&B record is written part by part."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.said = []
+        folder.mkdir(parents=True)
+
+    def part(self, first, last, saved=None, killed=False, mode="online", agent=True, **options):
+        """Iterations ``first`` to ``last``, resumed from the checkpoint of ``first - 1``."""
+        csv_file = MetricsCsv(self.folder / "metrics.csv", first - 1 if first > 1 else None)
+        given = {"project": "p", "mode": mode, **options}
+        sink = WandbSink(given, csv_file.path, {"seed": 7}, self.said.append, first - 1, agent)
+        tracker = Tracker(csv_file, {"W&B": sink}, self.said.append)
+        for i in range(first, last + 1):
+            tracker.write({"iteration": i, "env_steps": 64 * i, "x": i / 2})
+        tracker.saved(last if saved is None else saved)
+        if killed:
+            sink._closing.set()
+            while sink._message is not None:  # not sent yet
+                time.sleep(0.01)
+            sink._child.stdin.close()  # by the kernel, were this process killed
+            assert sink._child.wait(20) == 0
+            csv_file.close()
+        else:
+            tracker.close()
+
+    @property
+    def id(self):
+        return (self.folder / "wandb_id").read_text().strip()
+
+    def sync(self):
+        """``wandb sync`` as docs/sweeps.md has it."""
+        records = [str(p) for p in sorted((self.folder / "wandb").glob("offline-run-*"))]
+        command = [sys.executable, "-m", "wandb", "sync", *records]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert "ERROR" not in done.stderr, done.stderr
+        return done
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path / "runs" / "2026-01-01_seed7")
+
+
+def upto(last):
+    return list(range(1, last + 1))
+
+
+def test_a_run_is_recorded(server, run):
+    run.part(1, 5)
+    assert server.iterations(run.id) == server.steps(run.id) == upto(5)
+    found = server.runs[run.id]
+    assert (found["displayName"], found["project"], found["exit"]) == ("2026-01-01_seed7", "p", 0)
+    assert found["config"]["seed"]["value"] == 7
+    assert run.said == []
+
+
+def test_a_killed_run_that_is_resumed_goes_on_in_its_record(server, run):
+    run.part(1, 28, saved=20, killed=True)
+    assert server.runs[run.id]["exit"] == 1
+    first = run.id
+    run.part(21, 30)
+    assert run.id == first and list(server.runs) == [first]
+    assert server.iterations(first) == server.steps(first) == upto(30)
+    assert run.said == []
+
+
+def test_what_wandb_lost_is_handed_over_by_the_resume(server, run):
+    run.part(1, 20)
+    del server.runs[run.id]["history"][12:]
+    run.part(21, 22)
+    assert server.iterations(run.id) == server.steps(run.id) == upto(22)
+
+
+def test_going_back_begins_a_record_that_has_every_iteration(server, run):
+    run.part(1, 28)
+    old = run.id
+    run.part(11, 15)
+    assert server.iterations(old) == upto(28)
+    assert run.id != old
+    assert server.iterations(run.id) == server.steps(run.id) == upto(15)
+    assert server.runs[run.id]["displayName"] == "2026-01-01_seed7-from10"
+    (said,) = run.said
+    assert old in said and run.id in said and "which is at 10" in said
+
+
+def test_what_wandb_refuses_is_said_once(server, run):
+    server.refuse = 400
+    run.part(1, 5)
+    print(run.said)
+    assert any("400 encountered" in said and "no room for this" in said for said in run.said)
+    assert any("Some run data will not be synced" in said for said in run.said)
+    assert len(run.said) == 2
+    server.refuse = None
+    run.part(6, 7)
+    assert server.iterations(run.id) == upto(7), "the next resume makes up for it"
+
+
+def test_lines_that_are_no_refusal():
+    assert refusal("wandb: Synced 4 W&B file(s)") == ""
+    assert refusal("wandb: \x1b[33mWARNING\x1b[0m Tried to log to step 21") == "Tried to log to step 21"
+
+
+# ---- offline --------------------------------------------------------------------------------------------------------
+
+
+def test_offline_killed_resumed_and_synced(server, run):
+    run.part(1, 28, saved=20, killed=True, mode="offline")
+    run.part(21, 30, mode="offline")
+    run.sync()
+    assert list(server.runs) == [run.id]
+    assert server.iterations(run.id) == server.steps(run.id) == upto(30)
+
+
+def test_offline_going_back_and_synced(server, run):
+    run.part(1, 28, mode="offline")
+    run.part(11, 15, mode="offline")
+    run.sync()
+    assert list(server.runs) == [run.id], "nobody had seen the iterations after 10"
+    assert server.iterations(run.id) == server.steps(run.id) == upto(15)
+
+
+def test_offline_a_torn_record_does_not_stop_the_others(server, run):
+    run.part(1, 5, mode="offline")
+    (record,) = (run.folder / "wandb").glob("offline-run-*/*.wandb")
+    record.write_bytes(record.read_bytes()[:100])
+    run.part(6, 8, mode="offline")
+    run.sync()
+    assert server.iterations(run.id) == upto(8)
+
+
+def test_offline_synced_in_between(server, run):
+    run.part(1, 10, mode="offline")
+    run.sync()
+    run.part(11, 15, mode="offline")
+    run.sync()
+    assert list(server.runs) == [run.id]
+    assert server.iterations(run.id) == server.steps(run.id) == upto(15)
+    run.part(13, 14, mode="offline")  # back behind what W&B has
+    run.sync()
+    assert len(server.runs) == 2
+    assert server.iterations(run.id) == server.steps(run.id) == upto(14)
+    assert "goes on as the W&B run " + run.id in run.said[0]
+
+
+def test_offline_then_online(server, run):
+    run.part(1, 10, mode="offline")
+    run.part(11, 12)
+    assert not run.sync().stdout
+    assert list(server.runs) == [run.id]
+    assert server.iterations(run.id) == server.steps(run.id) == upto(12)
+
+
+def test_online_then_offline(server, run):
+    run.part(1, 10)
+    old = run.id
+    run.part(11, 12, mode="offline")
+    run.sync()
+    assert server.iterations(old) == upto(10)
+    assert server.iterations(run.id) == server.steps(run.id) == upto(12)
