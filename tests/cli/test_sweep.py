@@ -493,16 +493,26 @@ def test_sweep_files_are_no_group_of_hydra():
         check_overrides(["sweep=franka"])
 
 
-def test_a_run_of_an_agent_keeps_the_agents_id(tmp_path, monkeypatch):
-    from hepo_isaac.runs.record.wandb_sink import _job
+def test_a_run_of_an_agent_keeps_the_agents_id(tmp_path):
+    from hepo_isaac.runs.record.wandb_record import WandbRecord, agents_id, leave_the_agent
 
-    monkeypatch.setenv("WANDB_RUN_ID", "agent001")
-    assert _job({}, tmp_path, None)["id"] != "agent001"  # an id alone may be left over from anything
-    (tmp_path / "wandb_id").unlink()
+    left_over, agents = {"WANDB_RUN_ID": "agent001"}, {"WANDB_RUN_ID": "agent001", "WANDB_SWEEP_ID": "sweep001"}
+    assert agents_id(left_over) is None
+    record = WandbRecord(tmp_path)
+    assert record.plan(0, False, agents_id(agents)).id == "agent001"
+    assert record.plan(5, False, None).id == "agent001"  # resumed later, without the agent
+    agents.update(WANDB_PROJECT="theirs", WANDB_ENTITY="me", PATH="/bin")
+    assert leave_the_agent(agents) == {"project": "theirs", "entity": "me"}  # for the seeds beside the first
+    assert set(agents) == {"WANDB_PROJECT", "WANDB_ENTITY", "PATH"}
+    assert leave_the_agent(agents) == {}
+
+
+def test_several_jobs_are_not_for_an_agent(capfd, monkeypatch):
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep001")
-    assert _job({}, tmp_path, None)["id"] == "agent001"
-    monkeypatch.delenv("WANDB_SWEEP_ID")
-    assert _job({}, tmp_path, None)["id"] == "agent001"  # resumed later, without the agent
+    code, found, _, err = run(capfd, "-m", *SMALL, "seed=1,2", "wandb.enabled=true")
+    assert (code, found) == (2, [])
+    assert "a W&B agent has one run for one job, and -m starts several" in err
+    assert not Path("runs").exists()
 
 
 def test_records_are_complete(capfd):

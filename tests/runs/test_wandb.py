@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hepo_isaac.runs.record.metrics_csv import MetricsCsv
 from hepo_isaac.runs.record.tracking import Tracker
@@ -16,6 +17,12 @@ from hepo_isaac.runs.record.wandb_sink import WandbSink, refusal
 from tests.runs.wandb_server import WandbServer
 
 pytest.importorskip("wandb")
+# Together half a minute of a CPU, and 62 MB of wandb: make test-slow. test_tracking.py has what needs no wandb.
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = [
+    "task=Push2D", "algo=ppo_h", "num_envs=4", "train.max_iterations=3", "torch_threads=1", "tensorboard=false", "plot=false",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -118,10 +125,8 @@ def test_going_back_begins_a_record_that_has_every_iteration(server, run):
 def test_what_wandb_refuses_is_said_once(server, run):
     server.refuse = 400
     run.part(1, 5)
-    print(run.said)
-    assert any("400 encountered" in said and "no room for this" in said for said in run.said)
-    assert any("Some run data will not be synced" in said for said in run.said)
-    assert len(run.said) == 2
+    said = [text for text in run.said if "400 encountered" not in text]  # wandb shows it only while nothing else is shown
+    assert len(said) == 1 and "Some run data will not be synced" in said[0]
     server.refuse = None
     run.part(6, 7)
     assert server.iterations(run.id) == upto(7), "the next resume makes up for it"
@@ -189,3 +194,56 @@ def test_online_then_offline(server, run):
     run.sync()
     assert server.iterations(old) == upto(10)
     assert server.iterations(run.id) == server.steps(run.id) == upto(12)
+
+
+# ---- agents ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def agent(server, tmp_path):
+    """Run ``wandb agent`` with one job for train.py; returns what it printed."""
+
+    def work(args, *command):
+        program = str(ROOT / "train.py")
+        parts = ["${env}", "${interpreter}", "${program}", "wandb.enabled=true", "wandb.mode=online", *SMALL, *command]
+        parameters = {name: {"values": [value]} for name, value in args.items()}
+        server.sweep = yaml.safe_dump(
+            {"program": program, "method": "grid", "parameters": parameters, "command": [*parts, "${args_no_hyphens}"]}
+        )
+        given = {name: {"value": value} for name, value in args.items()}
+        server.jobs = [{"type": "run", "run_id": "agents01", "program": program, "args": given}]
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        done = subprocess.run(
+            [sys.executable, "-m", "wandb", "agent", "--count", "1", "me/theirs/sweep1"],
+            cwd=tmp_path, env=dict(os.environ, PATH=path, PYTHONPATH=str(ROOT)), capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    return work
+
+
+def test_an_agents_job_is_the_agents_run(server, agent, tmp_path):
+    said = agent({"seed": 5})
+    assert list(server.runs) == ["agents01"], said
+    found = server.runs["agents01"]
+    assert (found["project"], found["sweep"], found["exit"]) == ("theirs", "sweep1", 0)
+    assert server.iterations("agents01") == upto(3)
+
+
+def test_seeds_under_an_agent_are_a_run_each_in_one_group(server, agent, tmp_path):
+    said = agent({"seeds": 3})
+    ids = [p.read_text().strip() for p in sorted(tmp_path.glob("runs/Push2D/ppo_h/*/wandb_id"))]
+    assert len(set(ids)) == 3 and ids[0] == "agents01", said
+    assert set(server.runs) == set(ids)
+    for k, run in enumerate(ids):
+        found = server.runs[run]
+        assert server.iterations(run) == server.steps(run) == upto(3)
+        assert (found["project"], found["groupName"]) == ("theirs", "seeds-agents01")
+        assert found["sweep"] == ("sweep1" if k == 0 else None)
+        assert found["config"]["seed"]["value"] == 42 + k
+
+
+def test_several_jobs_under_an_agent_are_refused(server, agent):
+    said = agent({"seed": 5}, "-m")
+    assert "error: a W&B agent has one run for one job, and -m starts several" in said
+    assert server.runs == {}

@@ -28,7 +28,8 @@ class WandbServer:
     def __init__(self):
         self.runs = {}
         self.operations = []
-        self.jobs = []  # what the next agents are told to do, as command arguments
+        self.sweep = ""  # a sweep file, for agents
+        self.jobs = []  # commands that agents get, one a heartbeat
         self.refuse = None  # a status with which history is turned away
         handler = type("Handler", (_Handler,), {"server_state": self})
         self._http = _Http(("127.0.0.1", 0), handler)
@@ -104,16 +105,11 @@ class WandbServer:
         if "createAgent" in query:
             return {"createAgent": {"agent": {"id": "AGENT"}}}
         if "agentHeartbeat" in query:
-            command = self.jobs.pop(0) if self.jobs else {"type": "exit"}
-            return {"agentHeartbeat": {"agent": {"id": "AGENT"}, "commands": json.dumps([command])}}
+            commands, self.jobs = self.jobs[:1], self.jobs[1:]
+            return {"agentHeartbeat": {"agent": {"id": "AGENT"}, "commands": json.dumps(commands)}}
         if "sweep(" in query:
-            config = "method: grid\nprogram: train.py\nparameters: {seed: {values: [1]}}\n"
-            sweep = {
-                "id": "S", "name": "sweep1", "method": "grid", "state": "RUNNING", "description": "", "config": config,
-                "createdAt": "2026-01-01T00:00:00", "heartbeatAt": "2026-01-01T00:00:00", "updatedAt": "2026-01-01T00:00:00",
-                "earlyStopJobRunning": False, "controller": "{}", "scheduler": "{}", "runs": {"edges": []},
-            }  # fmt: skip
-            return {"project": {"sweep": sweep}}
+            sweep = {"id": "S", "name": given.get("sweep"), "method": "grid", "state": "RUNNING", "config": self.sweep}
+            return {"project": {"sweep": {**sweep, "bestLoss": None, "runs": {"edges": []}}}}
         return {}
 
     def stream(self, run, posted):
