@@ -58,7 +58,11 @@ def faults(text, lock):
         if "apt-get update" in arguments and "rm -rf /var/lib/apt/lists/*" not in arguments:
             found.append("keeps apt's lists")
     last = stages(text)[-1]
-    lists = [k for k, (_, arguments) in enumerate(last) if "--output-file /opt/hepo/sbom.cdx.json /opt/hepo/bin/python" in arguments]
+    lists = [
+        k
+        for k, (_, arguments) in enumerate(last)
+        if "--output-file /opt/hepo/sbom.cdx.json /opt/hepo/bin/python" in arguments
+    ]
     if not lists or any("/opt/hepo" in a or a.startswith("pip") for _, a in last[lists[-1] + 1 :]):
         found.append("does not list what it holds, after everything is in it")
     users = [arguments for operation, arguments in last if operation == "USER"]

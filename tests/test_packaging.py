@@ -136,7 +136,9 @@ def test_citation_and_version_agree():
     assert any("2507.05328" in r["identifiers"][0]["value"] for r in citation["references"])
 
 
-@pytest.mark.parametrize("target", ["train", "test", "test-slow", "test-py38", "lint", "audit", "sbom", "bench", "clean"])
+@pytest.mark.parametrize(
+    "target", ["train", "test", "test-slow", "test-py38", "lint", "audit", "sbom", "bench", "clean"]
+)
 def test_make_targets_exist(target):
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -147,7 +149,17 @@ def test_the_sbom_lists_every_pin(tmp_path):
     pytest.importorskip("cyclonedx_py")
     for lock in LOCKS.values():
         out = tmp_path / "sbom.json"
-        command = [sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements", "--output-file", str(out), str(lock)]
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "cyclonedx_py",
+            "requirements",
+            "--output-file",
+            str(out),
+            str(lock),
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         found = json.loads(out.read_text())

@@ -351,7 +351,7 @@ def test_jobs_share_the_cores(tmp_path, monkeypatch, launcher, jobs, cores):
 LAUNCHERS = {
     "joblib": (["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], "hydra_plugins.hydra_joblib_launcher"),
     "slurm": (["hydra/launcher=submitit_local"], "hydra_plugins.hydra_submitit_launcher"),
-    "ray": (["hydra/launcher=ray"], "hydra_plugins.hydra_ray_launcher"),
+    "ray": (["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"], "hydra_plugins.hydra_ray_launcher"),
 }
 
 
@@ -367,6 +367,9 @@ def test_launchers(name):
         assert done.returncode == 2, done.stderr
         assert "sweep of 4 jobs" in done.stdout
         assert sorted(states()) == expected
+        first, *_ = sorted(Path("runs/.multirun").glob("2*"))
+        workers = {json.loads(p.read_text())["pid"] for p in first.glob("job_*.json")}
+        assert len(workers) >= 2, "two workers at least did the four jobs"
     assert len(folders()) == 2
 
 

@@ -21,7 +21,8 @@ pytest.importorskip("wandb")
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
-    "task=Push2D", "algo=ppo_h", "num_envs=4", "train.max_iterations=3", "torch_threads=1", "tensorboard=false", "plot=false",
+    "task=Push2D", "algo=ppo_h", "num_envs=4", "train.max_iterations=3", "torch_threads=1", "tensorboard=false",
+    "plot=false",
 ]  # fmt: skip
 
 
@@ -125,7 +126,9 @@ def test_going_back_begins_a_record_that_has_every_iteration(server, run):
 def test_what_wandb_refuses_is_said_once(server, run):
     server.refuse = 400
     run.part(1, 5)
-    said = [text for text in run.said if "400 encountered" not in text]  # wandb shows it only while nothing else is shown
+    said = [
+        text for text in run.said if "400 encountered" not in text
+    ]  # wandb shows it only while nothing else is shown
     assert len(said) == 1 and "Some run data will not be synced" in said[0]
     server.refuse = None
     run.part(6, 7)
@@ -215,8 +218,12 @@ def agent(server, tmp_path):
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         done = subprocess.run(
             [sys.executable, "-m", "wandb", "agent", "--count", "1", "me/theirs/sweep1"],
-            cwd=tmp_path, env=dict(os.environ, PATH=path, PYTHONPATH=str(ROOT)), capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+            cwd=tmp_path,
+            env=dict(os.environ, PATH=path, PYTHONPATH=str(ROOT)),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         return done.stdout + done.stderr
 
     return work

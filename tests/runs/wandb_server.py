@@ -65,7 +65,16 @@ class WandbServer:
     def graphql(self, operation, query, given):
         self.operations.append(operation)
         if operation == "Viewer":
-            return {"viewer": {"id": "V", "entity": "me", "username": "me", "email": "", "flags": "{}", "teams": {"edges": []}}}
+            return {
+                "viewer": {
+                    "id": "V",
+                    "entity": "me",
+                    "username": "me",
+                    "email": "",
+                    "flags": "{}",
+                    "teams": {"edges": []},
+                }
+            }
         if operation == "RunResumeStatus":
             model = {"id": "M", "name": given["project"], "entity": {"id": "E", "name": "me"}, "bucket": None}
             if given["name"] in self.runs:
@@ -159,4 +168,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
 
-    do_GET = do_POST = do_PUT = _answer
+    do_GET = do_POST = do_PUT = _answer  # noqa: N815 (what the library calls)

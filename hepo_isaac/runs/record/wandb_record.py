@@ -1,8 +1,8 @@
 """What W&B has of a run already, and under which id: decided before the W&B process opens its record.
 
-W&B numbers rows by steps that only grow. A row for an iteration that it has is dropped without an error, and `wandb sync`
-appends every offline record of one id to the others and renumbers its steps. So a run that is resumed hands over what
-W&B lacks and nothing else; where W&B has iterations that the run does not have any more, a new record begins.
+W&B numbers rows by steps that only grow. A row for an iteration that it has is dropped without an error, and `wandb
+sync` appends every offline record of one id to the others and renumbers its steps. So a run that is resumed hands over
+what W&B lacks and nothing else; where W&B has iterations that the run does not have any more, a new record begins.
 """
 
 from __future__ import annotations

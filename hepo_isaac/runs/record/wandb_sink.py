@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ class WandbSink:
     A process and not a thread: without a network W&B blocks for minutes, at the exit of the interpreter as well, and
     only a process can be ended. Rows are read from metrics.csv once a checkpoint covers them, and all of them at the
     end: so a run that is killed and resumed does not repeat iterations that W&B has, and a slow W&B loses no row. The
-    first failure of any kind is reported once and ends the logging; what W&B drops or refuses is reported as it says it.
+    first failure of any kind is reported once and ends the logging; what W&B drops or refuses is reported as W&B says.
 
     Args:
         options: keyword arguments of ``wandb.init`` (project, entity, group, mode, …), plain values.
@@ -55,6 +56,7 @@ class WandbSink:
         self._change = threading.Condition()
         self._message: Optional[Dict[str, int]] = None  # the newest that is not sent
         self._written = trained
+        self._folder = metrics_file.parent
         job = {
             "options": dict(options),
             "folder": str(metrics_file.parent.resolve()),
@@ -88,10 +90,13 @@ class WandbSink:
         try:
             self._child.wait(timeout)
         except subprocess.TimeoutExpired:
-            self._give_up(
-                "W&B did not finish within %g s and was ended; wandb sync uploads what is in the run folder's wandb/, and "
-                "metrics.csv has every row" % timeout
-            )
+            text = "W&B did not finish within %g s and was ended; metrics.csv has every row" % timeout
+            records = [p for p in (self._folder / "wandb").glob("*run-*") if p.is_dir() and p.name != "latest-run"]
+            if records:
+                text += ", and this uploads what W&B lacks: wandb sync --include-online %s" % shlex.quote(
+                    str(max(records))
+                )
+            self._give_up(text)
         # W&B's own helper processes live in the worker's session and must not outlive it
         with contextlib.suppress(OSError):
             os.killpg(self._child.pid, signal.SIGKILL)

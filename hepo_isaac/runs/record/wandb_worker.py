@@ -1,7 +1,8 @@
 """The W&B process of runs/record/wandb_sink.py: ``python -m hepo_isaac.runs.record.wandb_worker``.
 
-Standard input: one JSON line that says what to start, then lines ``{"saved": K}``: the iterations up to K are to be logged,
-from metrics.csv, and at last ``{"saved": K, "code": c}``: the run has ended, 0 is well. An end without that is a run that was killed.
+Standard input: one JSON line that says what to start, then lines ``{"saved": K}``: the iterations up to K are to be
+logged, from metrics.csv, and at last ``{"saved": K, "code": c}``: the run has ended, 0 is well. An end without that is
+a run that was killed.
 Standard output: "note …" or "fatal …" lines for the user. Standard error: whatever wandb prints.
 """
 
@@ -40,7 +41,7 @@ def mode(out: TextIO) -> str:
 
 
 def start(job: Dict[str, Any], out: TextIO) -> Tuple[Any, WandbRecord, int]:
-    """Begin the W&B record, or go on with the run's own; also what is known of it, and the last iteration that it has."""
+    """Begin the W&B record, or go on with the run's own; also what is known of it and the last iteration it has."""
     folder, trained = Path(job["folder"]), int(job["trained"])
     options = {"dir": str(folder), "name": folder.name, "config": job["config"], **job["options"]}
     if "mode" not in options:
@@ -79,8 +80,9 @@ def _going_back(options: Dict[str, Any], out: TextIO, old: str, new: str, traine
     tell(
         out,
         "note",
-        "the W&B run %s has iterations that this run, which is at %d, has not, or is not known to be whole, and W&B takes "
-        "nothing back: it goes on as the W&B run %s, which has every iteration from the first on" % (old, trained, new),
+        "the W&B run %s has iterations that this run, which is at %d, has not, or is not known to be whole, and W&B "
+        "takes nothing back: it goes on as the W&B run %s, which has every iteration from the first on"
+        % (old, trained, new),
     )
 
 
