@@ -76,8 +76,8 @@ def _sweep(argv: Sequence[str], overrides: Sequence[str]) -> int:
     """Let Hydra run the jobs of a multirun, and say what became of each."""
     if os.environ.get("WANDB_SWEEP_ID") and _setting(overrides, "wandb.enabled") == "true":
         raise UserError(
-            "a W&B agent has one run for one job, and -m starts several: let the agent's sweep file list the values, or "
-            "use seeds=<number> for seeds side by side"
+            "a W&B agent has one run for one job, and -m starts several: let the sweep file list the values, or use "
+            "seeds=<number> for seeds side by side"
         )
     from hepo_isaac.runs.sweep import multirun as sweep
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import time
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from hepo_isaac.errors import UserError
 from hepo_isaac.runs.record.metrics_csv import MetricsCsv, read_metrics
 from hepo_isaac.runs.record.tracking import TensorBoardSink, Tracker, make_tracker
-from hepo_isaac.runs.record.wandb_sink import WandbSink
+from hepo_isaac.runs.record.wandb_record import Plan, WandbRecord, supersede
+from hepo_isaac.runs.record.wandb_sink import WandbSink, refusal
 
 
 def rows(path):
@@ -323,6 +325,24 @@ def test_wandb_missing_is_one_line_with_the_command(tmp_path, wandb):
     assert warnings == ["W&B logging is on but wandb is not installed: pip install 'hepo-isaac[wandb]'"]
 
 
+def test_what_wandb_says_of_things_it_drops_and_refuses_is_found():
+    assert refusal("wandb: Synced 4 W&B file(s)") == refusal("Traceback") == ""
+    assert refusal("wandb: \x1b[33mWARNING\x1b[0m Tried to log to step 21") == "Tried to log to step 21"
+    assert refusal("wandb: ERROR no") == "no"
+    assert refusal("wandb: 403 encountered (not yours), retrying request").startswith("403 encountered (not yours)")
+
+
+def test_what_wandb_drops_is_said_once_a_kind(tmp_path, wandb):
+    package = tmp_path / "packages" / "wandb.py"
+    said = 'print("wandb: WARNING Tried to log to step %d" % step)'
+    package.write_text(package.read_text().replace('act("log")', 'act("log"); ' + said))
+    warnings = []
+    tracker = open_sink(tmp_path, warnings.append)
+    log_some(tracker)
+    tracker.close()
+    assert warnings == ["W&B: Tried to log to step 1"]
+
+
 def test_wandb_without_a_key_never_asks(tmp_path, wandb, monkeypatch):
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -332,6 +352,90 @@ def test_wandb_without_a_key_never_asks(tmp_path, wandb, monkeypatch):
     assert wandb()[0][1]["mode"] == "offline"
     assert len(warnings) == 1
     assert "offline" in warnings[0]
+
+
+class Records:
+    """What wandb leaves in a run folder."""
+
+    def __init__(self, folder):
+        self.folder = folder / "wandb"
+        self.record = WandbRecord(folder)
+        self.folder.mkdir()
+
+    def add(self, name, synced=None):
+        """A record; ``synced``: None never, else the seconds between its last row and its upload."""
+        run_id = self.record.id
+        record = self.folder / ("%s-%s" % (name, run_id))
+        record.mkdir()
+        log = record / ("run-%s.wandb" % run_id)
+        log.write_text("x")
+        if synced is not None:
+            marker = log.with_name(log.name + ".synced")
+            marker.write_text("")
+            os.utime(marker, (log.stat().st_mtime + synced,) * 2)
+        return record
+
+
+@pytest.fixture
+def records(tmp_path):
+    found = Records(tmp_path)
+    found.record.begin("first")
+    return found
+
+
+def test_an_offline_record_that_nobody_has_seen_is_written_anew(records):
+    old = records.add("offline-run-1")
+    plan = records.record.plan(20, offline=True)
+    assert plan == Plan("first", superseded=(old,))
+    supersede(plan.superseded)
+    assert [p.name for p in records.folder.iterdir()] == ["superseded-offline-run-1-first"]
+    assert records.record.plan(20, offline=True) == Plan("first")
+
+
+@pytest.mark.parametrize(
+    ("synced", "handed", "closed", "goes_on"),
+    [(1, 20, True, True), (1, 19, True, True), (1, 21, True, False), (1, 20, False, False), (-1, 20, True, False)],
+)
+def test_an_uploaded_record_goes_on_only_if_it_is_known_to_be_whole(records, synced, handed, closed, goes_on):
+    records.add("offline-run-1", synced)
+    records.record.hand(handed, closed)
+    plan = records.record.plan(20, offline=True)
+    if goes_on:
+        assert plan == Plan("first", after=handed)
+    else:
+        assert plan.left == "first" and plan.id == records.record.id != "first" and plan.after == 0
+
+
+def test_offline_after_online_is_a_record_of_its_own(records):
+    records.add("run-1")
+    records.record.hand(20, closed=True)
+    assert records.record.plan(20, offline=True).left == "first"
+    assert records.record.plan(20, offline=False).id != "first"
+
+
+def test_online_the_server_says_what_it_has(records):
+    old, synced = records.add("offline-run-1"), records.add("offline-run-2", 1)
+    assert synced.is_dir()
+    assert records.record.plan(3, offline=False) == Plan("first", superseded=(old,))
+
+
+def test_online_going_back_leaves_the_record(tmp_path, wandb, monkeypatch):
+    package = tmp_path / "packages" / "wandb.py"
+    package.write_text(package.read_text().replace("starting_step = 0", "starting_step = int(os.environ['FAKE_STEPS'])"))
+    metrics = MetricsCsv(tmp_path / "metrics.csv")
+    for i in range(1, 11):
+        metrics.write(row(i))
+    metrics.close()
+    WandbRecord(tmp_path).begin("first")
+    for steps, expected in (("9", [9, 10]), ("11", []), ("12", list(range(1, 11)))):
+        (tmp_path / "calls").unlink(missing_ok=True)
+        monkeypatch.setenv("FAKE_STEPS", steps)
+        warnings = []
+        WandbSink({"mode": "online"}, tmp_path / "metrics.csv", {}, warnings.append, trained=10).close()
+        assert logged(wandb) == expected
+        names = [call[1]["name"] for call in wandb() if call[0] == "init"]
+        assert [name.endswith("-from10") for name in names] == ([False, True] if steps == "12" else [False])
+        assert len(warnings) == (steps == "12")
 
 
 def test_wandb_is_off_by_default(folder, wandb):
