@@ -165,3 +165,14 @@ def test_the_sbom_lists_every_pin(tmp_path):
         found = json.loads(out.read_text())
         assert found["bomFormat"] == "CycloneDX"
         assert {c["name"]: c["version"] for c in found["components"]} == pins(lock)
+
+
+def test_a_vulnerability_that_make_audit_passes_over_is_explained():
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    told = (ROOT / "docs" / "security.md").read_text()
+    for name in ("KNOWN", "KNOWN38"):
+        (line,) = re.findall(r"^%s +:=(.*)$" % name, makefile, re.M)
+        assert line.split()
+        for identifier in line.split():
+            assert re.fullmatch(r"(CVE|PYSEC|GHSA)-[0-9a-z-]+", identifier)
+            assert identifier in told, identifier
