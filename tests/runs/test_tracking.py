@@ -406,6 +406,12 @@ def test_an_uploaded_record_goes_on_only_if_it_is_known_to_be_whole(records, syn
         assert plan.left == "first" and plan.id == records.record.id != "first" and plan.after == 0
 
 
+def test_an_uploaded_record_is_left_where_sync_would_write_over_it(records):
+    records.add("offline-run-1", 1)
+    records.record.hand(20, closed=True)
+    assert records.record.plan(20, offline=True, appends=False).left == "first"
+
+
 def test_offline_after_online_is_a_record_of_its_own(records):
     records.add("run-1")
     records.record.hand(20, closed=True)
@@ -421,7 +427,9 @@ def test_online_the_server_says_what_it_has(records):
 
 def test_online_going_back_leaves_the_record(tmp_path, wandb, monkeypatch):
     package = tmp_path / "packages" / "wandb.py"
-    package.write_text(package.read_text().replace("starting_step = 0", "starting_step = int(os.environ['FAKE_STEPS'])"))
+    package.write_text(
+        package.read_text().replace("starting_step = 0", "starting_step = int(os.environ['FAKE_STEPS'])")
+    )
     metrics = MetricsCsv(tmp_path / "metrics.csv")
     for i in range(1, 11):
         metrics.write(row(i))

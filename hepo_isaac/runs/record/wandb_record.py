@@ -59,8 +59,14 @@ class WandbRecord:
         self._id_file.write_text(taken + "\n", encoding="utf-8")
         return taken
 
-    def plan(self, trained: int, offline: bool, given: Optional[str] = None) -> Plan:
-        """Which record a run that has ``trained`` iterations goes on with; ``given``: the id that an agent chose."""
+    def plan(self, trained: int, offline: bool, given: Optional[str] = None, appends: bool = True) -> Plan:
+        """Which record a run that has ``trained`` iterations goes on with.
+
+        Args:
+            offline: whether W&B's server cannot be asked.
+            given: the id that an agent chose.
+            appends: whether this version's ``wandb sync`` adds a second record of one id to the first.
+        """
         known = self.id
         if known is None:
             return Plan(self.begin(given))
@@ -71,7 +77,7 @@ class WandbRecord:
         if not others:  # nobody else has seen this record yet: it is written anew, from the first iteration on
             return Plan(known, superseded=unsynced)
         handed, closed = self._handed()
-        whole = closed and handed <= trained and not unsynced and all(_synced_as_it_is(d) for d in others)
+        whole = appends and closed and handed <= trained and not unsynced and all(_synced_as_it_is(d) for d in others)
         if whole:
             return Plan(known, after=handed)
         return Plan(self.begin(), left=known, superseded=unsynced)
@@ -94,6 +100,16 @@ class WandbRecord:
     def _records(self, pattern: str) -> List[Path]:
         found = sorted((self.folder / "wandb").glob(pattern))
         return [d for d in found if not d.name.startswith(SUPERSEDED) and d.is_dir() and not d.is_symlink()]
+
+
+def sync_appends() -> bool:
+    """Whether ``wandb sync`` is the one that asks the server what it has; before 0.31 it wrote over it."""
+    from importlib import metadata
+
+    try:
+        return tuple(int(part) for part in metadata.version("wandb").split(".")[:2]) >= (0, 31)
+    except (metadata.PackageNotFoundError, ValueError):
+        return True
 
 
 def supersede(records: Tuple[Path, ...]) -> None:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Optional, TextIO, Tuple
 
-from hepo_isaac.runs.record.wandb_record import Rows, WandbRecord, agents_id, leave_the_agent, supersede
+from hepo_isaac.runs.record.wandb_record import Rows, WandbRecord, agents_id, leave_the_agent, supersede, sync_appends
 
 
 def tell(out: TextIO, kind: str, message: str) -> None:
@@ -48,7 +48,7 @@ def start(job: Dict[str, Any], out: TextIO) -> Tuple[Any, WandbRecord, int]:
         options["mode"] = mode(out)
     record = WandbRecord(folder)
     agents = agents_id(os.environ) if job["agent"] else None
-    plan = record.plan(trained, options["mode"] == "offline", agents)
+    plan = record.plan(trained, options["mode"] == "offline", agents, sync_appends())
     if plan.id != agents:
         options.update(leave_the_agent(os.environ))
     if plan.left:
