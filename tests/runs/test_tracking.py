@@ -4,6 +4,8 @@ import csv
 import json
 import math
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from hepo_isaac.errors import UserError
 from hepo_isaac.runs.record.metrics_csv import MetricsCsv, read_metrics
 from hepo_isaac.runs.record.tracking import TensorBoardSink, Tracker, make_tracker
 from hepo_isaac.runs.record.wandb_record import Plan, WandbRecord, supersede
-from hepo_isaac.runs.record.wandb_sink import WandbSink, refusal
+from hepo_isaac.runs.record.wandb_sink import WandbSink
+from hepo_isaac.runs.record.wandb_worker import refusal
 
 
 def rows(path):
@@ -259,6 +262,37 @@ def test_a_slow_wandb_loses_nothing(tmp_path, wandb):
     log_some(tracker, 5000)
     tracker.close()
     assert logged(wandb) == list(range(1, 5001))
+
+
+KILLED = """
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tests.runs.test_tracking import log_some, logged, open_sink, row
+tracker = open_sink(Path(sys.argv[1]), print)
+log_some(tracker, 2)
+tracker.write(row(3))
+while not (Path(sys.argv[1]) / "wandb" / "handed.json").exists():
+    time.sleep(0.02)
+time.sleep(0.2)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_the_record_of_a_killed_process_is_closed(tmp_path, wandb):
+    """Although nobody reads any more what wandb prints."""
+    package = tmp_path / "packages" / "wandb.py"
+    loud = (
+        'act("finish"); [print("wandb: WARNING", "x" * 999, file=f, flush=True) for f in (sys.stdout, sys.stderr)] * 99'
+    )
+    package.write_text(
+        package.read_text().replace("import json, os", "import json, os, sys").replace('act("finish")', loud)
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), root], timeout=60)
+    wait_for(lambda: ["finish", 1] in wandb())
+    assert logged(wandb) == [1, 2], "iteration 3 will be done again"
+    wait_for(lambda: json.loads((tmp_path / "wandb" / "handed.json").read_text()) == {"iteration": 2, "closed": True})
 
 
 def test_wandb_is_told_when_the_run_was_killed(tmp_path, wandb):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -41,9 +43,9 @@ class Run:
     """A run folder whose W&B record is written part by part."""
 
     def __init__(self, folder):
-        self.folder = folder
+        self.folder = Path(folder)
         self.said = []
-        folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def part(self, first, last, saved=None, killed=False, mode="online", agent=True, **options):
         """Iterations ``first`` to ``last``, resumed from the checkpoint of ``first - 1``."""
@@ -55,14 +57,22 @@ class Run:
             tracker.write({"iteration": i, "env_steps": 64 * i, "x": i / 2})
         tracker.saved(last if saved is None else saved)
         if killed:
-            sink._closing.set()
             while sink._message is not None:  # not sent yet
                 time.sleep(0.01)
-            sink._child.stdin.close()  # by the kernel, were this process killed
-            assert sink._child.wait(20) == 0
-            csv_file.close()
-        else:
-            tracker.close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        tracker.close()
+
+    def killed_part(self, first, last, saved, mode="online"):
+        """``part`` in a process of its own, which is killed; W&B's process outlives it."""
+        code = "from tests.runs.test_wandb import Run; Run(%r).part(%d, %d, %d, True, %r)"
+        given = (str(self.folder), first, last, saved, mode)
+        env = dict(os.environ, PYTHONPATH=str(ROOT))
+        done = subprocess.run([sys.executable, "-c", code % given], env=env, timeout=60)
+        assert done.returncode == -signal.SIGKILL
+        handed, deadline = self.folder / "wandb" / "handed.json", time.monotonic() + 30
+        while not (handed.exists() and json.loads(handed.read_text())["closed"]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert json.loads(handed.read_text()) == {"iteration": saved, "closed": True}
 
     @property
     def id(self):
@@ -96,7 +106,7 @@ def test_a_run_is_recorded(server, run):
 
 
 def test_a_killed_run_that_is_resumed_goes_on_in_its_record(server, run):
-    run.part(1, 28, saved=20, killed=True)
+    run.killed_part(1, 28, 20)
     assert server.runs[run.id]["exit"] == 1
     first = run.id
     run.part(21, 30)
@@ -140,7 +150,7 @@ def test_what_wandb_refuses_is_said_once(server, run):
 
 
 def test_offline_killed_resumed_and_synced(server, run):
-    run.part(1, 28, saved=20, killed=True, mode="offline")
+    run.killed_part(1, 28, 20, mode="offline")
     run.part(21, 30, mode="offline")
     run.sync()
     assert list(server.runs) == [run.id]

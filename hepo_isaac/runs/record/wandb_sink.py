@@ -14,8 +14,6 @@ import threading
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Set
 
-# What wandb prints when it drops or cannot upload something.
-_REFUSED = re.compile(r"wandb: +(?:(?:WARNING|ERROR) +(?P<warning>.*)|(?P<http>[1-9]\d\d encountered .*))")
 _MOST_REFUSALS = 10
 
 
@@ -67,7 +65,7 @@ class WandbSink:
         }
         first = json.dumps(job)  # refuses, here and now, options that cannot be handed to another process
         self._child = _start_worker()
-        works = ((self._feed, (first,)), (self._listen, ()), (self._listen_to_wandb, ()))
+        works = ((self._feed, (first,)), (self._listen, ()))
         self._threads = [threading.Thread(target=work, args=given, daemon=True) for work, given in works]
         for thread in self._threads:
             thread.start()
@@ -137,36 +135,24 @@ class WandbSink:
                 kind, _, message = line.strip().partition(" ")
                 if kind == "note":
                     self._warn(message)
+                elif kind == "refused":
+                    self._refuse(message)
                 elif kind == "fatal":
                     self._give_up(message)
         if not self._closing.is_set():
             self._give_up("W&B logging stopped (its process ended); the run goes on without it")
 
-    def _listen_to_wandb(self) -> None:
-        """Thread: what wandb prints, of which the user is told what it drops and refuses, each kind once."""
-        stderr = self._child.stderr
-        assert stderr is not None
-        with stderr:
-            for line in stderr:
-                text = refusal(line)
-                if not text:
-                    continue
-                kind = re.sub(r"\d+", "0", text)
-                if kind not in self._refused and len(self._refused) < _MOST_REFUSALS:
-                    self._refused.add(kind)
-                    self._warn("W&B: " + text)
+    def _refuse(self, message: str) -> None:
+        """Something that W&B drops or does not take, each kind of it said once."""
+        kind = re.sub(r"\d+", "0", message)
+        if kind not in self._refused and len(self._refused) < _MOST_REFUSALS:
+            self._refused.add(kind)
+            self._warn("W&B: " + message)
 
     def _give_up(self, message: str) -> None:
         if not self._dead.is_set():
             self._dead.set()
             self._warn(message)
-
-
-def refusal(line: str) -> str:
-    """What a line that wandb prints says of something dropped or refused; empty for any other line."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", line)
-    found = _REFUSED.match(plain)
-    return " ".join((found.group("warning") or found.group("http")).split())[:400] if found else ""
 
 
 def _start_worker() -> subprocess.Popen[str]:
@@ -177,7 +163,7 @@ def _start_worker() -> subprocess.Popen[str]:
         [sys.executable, "-m", "hepo_isaac.runs.record.wandb_worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         encoding="utf-8",
         errors="replace",
         env=dict(os.environ, PYTHONPATH=os.pathsep.join(path)),

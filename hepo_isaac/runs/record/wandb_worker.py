@@ -3,24 +3,56 @@
 Standard input: one JSON line that says what to start, then lines ``{"saved": K}``: the iterations up to K are to be
 logged, from metrics.csv, and at last ``{"saved": K, "code": c}``: the run has ended, 0 is well. An end without that is
 a run that was killed.
-Standard output: "note …" or "fatal …" lines for the user. Standard error: whatever wandb prints.
+Standard output: "note …", "refused …" or "fatal …" lines for the user. It goes on where nobody reads them any more.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Dict, Optional, TextIO, Tuple
 
 from hepo_isaac.runs.record.wandb_record import Rows, WandbRecord, agents_id, leave_the_agent, supersede, sync_appends
 
+# What wandb prints when it drops or cannot upload something.
+_REFUSED = re.compile(r"wandb: +(?:(?:WARNING|ERROR) +(?P<warning>.*)|(?P<http>[1-9]\d\d encountered .*))")
+
 
 def tell(out: TextIO, kind: str, message: str) -> None:
-    """One line to the process that trains."""
-    out.write("%s %s\n" % (kind, " ".join(message.split())[:400]))
-    out.flush()
+    """One line to the process that trains, if it is still there."""
+    with contextlib.suppress(OSError, ValueError):
+        out.write("%s %s\n" % (kind, " ".join(message.split())[:400]))
+        out.flush()
+
+
+def refusal(line: str) -> str:
+    """What a line that wandb prints says of something dropped or refused; empty for any other line."""
+    found = _REFUSED.match(re.sub(r"\x1b\[[0-9;]*m", "", line))
+    return (found.group("warning") or found.group("http")) if found else ""
+
+
+def take_what_wandb_prints(out: TextIO) -> threading.Thread:
+    """Read it here, as wandb would end with whoever else read it, and pass on what the user is to know."""
+    read, write = os.pipe()
+    os.dup2(write, 1)
+    os.dup2(write, 2)
+    os.close(write)
+
+    def listen() -> None:
+        with open(read, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                text = refusal(line)
+                if text:
+                    tell(out, "refused", text)
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    return thread
 
 
 def mode(out: TextIO) -> str:
@@ -105,7 +137,7 @@ def main() -> None:
     """Log until the run ends."""
     # whatever wandb prints must not be taken for a message to the user
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    listener = take_what_wandb_prints(out)
     try:
         job = json.loads(sys.stdin.readline())
         run, record, after = start(job, out)
@@ -115,6 +147,12 @@ def main() -> None:
     except BaseException as error:  # wandb is known to raise SystemExit as well
         text = "W&B logging stopped (%s: %s); the run goes on without it, and metrics.csv has every row"
         tell(out, "fatal", text % (type(error).__name__, error))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)
+    listener.join(1.0)  # W&B's helpers may keep the pipe open
 
 
 if __name__ == "__main__":
