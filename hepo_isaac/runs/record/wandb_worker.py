@@ -21,11 +21,12 @@ from hepo_isaac.runs.record.wandb_record import Rows, WandbRecord, agents_id, le
 
 # What wandb prints when it drops or cannot upload something.
 _REFUSED = re.compile(r"wandb: +(?:(?:WARNING|ERROR) +(?P<warning>.*)|(?P<http>[1-9]\d\d encountered .*))")
+_TELLING = threading.Lock()
 
 
 def tell(out: TextIO, kind: str, message: str) -> None:
     """One line to the process that trains, if it is still there."""
-    with contextlib.suppress(OSError, ValueError):
+    with _TELLING, contextlib.suppress(OSError, ValueError):
         out.write("%s %s\n" % (kind, " ".join(message.split())[:400]))
         out.flush()
 
