@@ -327,8 +327,6 @@ def test_wandb_failing_anywhere_is_one_warning(tmp_path, wandb, monkeypatch, tro
     time.sleep(0.3)
     log_some(sink, start=51)
     sink.close()
-    if (where, trouble) == ("finish", "die"):
-        return  # everything was logged; nobody can tell how it ended
     assert len(warnings) == 1
     assert "the run goes on" in warnings[0]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Set
 
 _MOST_REFUSALS = 10
+_ENDED = "W&B logging stopped (its process ended); the run goes on without it, and metrics.csv has every row"
 
 
 class WandbSink:
@@ -85,15 +86,15 @@ class WandbSink:
             return
         self._closing.set()
         self._send({"saved": self._written, "code": int(not finished)})
+        ended = 0
         try:
-            self._child.wait(timeout)
+            ended = self._child.wait(timeout)
         except subprocess.TimeoutExpired:
             text = "W&B did not finish within %g s and was ended; metrics.csv has every row" % timeout
-            records = [p for p in (self._folder / "wandb").glob("*run-*") if p.is_dir() and p.name != "latest-run"]
-            if records:
-                text += ", and this uploads what W&B lacks: wandb sync --include-online %s" % shlex.quote(
-                    str(max(records))
-                )
+            kept = [p for kind in ("offline-run-*", "run-*") for p in (self._folder / "wandb").glob(kind)]
+            if kept:
+                newest = shlex.quote(str(max(kept, key=os.path.getmtime)))
+                text += ", and this uploads what W&B lacks: wandb sync --include-online " + newest
             self._give_up(text)
         # W&B's own helper processes live in the worker's session and must not outlive it
         with contextlib.suppress(OSError):
@@ -101,6 +102,8 @@ class WandbSink:
         self._child.wait()
         for thread in self._threads:
             thread.join(1.0)
+        if ended:  # without a word, else _listen has passed it on
+            self._give_up(_ENDED)
 
     def _send(self, message: Dict[str, int]) -> None:
         with self._change:
@@ -140,7 +143,7 @@ class WandbSink:
                 elif kind == "fatal":
                     self._give_up(message)
         if not self._closing.is_set():
-            self._give_up("W&B logging stopped (its process ended); the run goes on without it")
+            self._give_up(_ENDED)
 
     def _refuse(self, message: str) -> None:
         """Something that W&B drops or does not take, each kind of it said once."""
