@@ -24,7 +24,7 @@ TESTS38 := tests/isaacgym $(addprefix tests/sim/,$(addsuffix .py,test_isaacgym t
 	test_isaacgym_settings test_fake_isaacgym test_fake_isaacgym_motion test_kinematics test_contract))
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-py38 lint bench clean
+.PHONY: help train test test-slow test-py38 lint audit sbom artefacts bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -48,6 +48,23 @@ lint: $(VENV)/.dev-stamp ## ruff, mypy, pyright on the Isaac Gym engine, vermin 
 	@$(PY) -m mypy
 	@$(VENV)/bin/basedpyright --level error
 	@$(VENV)/bin/vermin --quiet -t=3.8- --no-tips --violations hepo_isaac tasks train.py
+
+# Findings that docs/security.md explains one by one; any other ends with an error, and so does an index that cannot say.
+KNOWN   := PYSEC-2026-139
+KNOWN38 := CVE-2025-32434 CVE-2026-24747 CVE-2025-3000 PYSEC-2026-139 CVE-2024-48063 CVE-2025-2953 CVE-2025-3730 \
+	PYSEC-2025-203 PYSEC-2025-204 PYSEC-2025-206 CVE-2025-50181 CVE-2025-50182 CVE-2025-66418 CVE-2025-66471 \
+	CVE-2026-25645 CVE-2025-68146 CVE-2026-40192 CVE-2025-66034 CVE-2026-4539 CVE-2025-69534 PYSEC-2026-89 \
+	CVE-2025-66221 CVE-2025-47273 CVE-2025-8869 CVE-2026-1703 CVE-2026-3219 CVE-2025-71176
+
+audit: $(VENV)/.audit-stamp ## known vulnerabilities of everything pinned (asks PyPI); what is known and why it stays: docs/security.md
+	@$(VENV)/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt $(addprefix --ignore-vuln ,$(KNOWN))
+	@$(VENV)/bin/pip-audit --strict --no-deps --disable-pip -r constraints-py38.txt $(addprefix --ignore-vuln ,$(KNOWN38))
+
+sbom: $(VENV)/.audit-stamp ## CycloneDX of everything pinned, for both Pythons: build/sbom/
+	@mkdir -p build/sbom
+	@for lock in constraints constraints-py38; do \
+		PYTHONWARNINGS=ignore $(VENV)/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
+			--output-file build/sbom/$$lock.cdx.json $$lock.txt && echo build/sbom/$$lock.cdx.json || exit 1; done
 
 artefacts: $(VENV)/.dev-stamp ## what a robot task may have besides: TASK=Ant writes its golden trajectory and its recording
 	@test -n "$(TASK)" || { echo "make artefacts needs TASK=<robot task>" >&2; exit 1; }
@@ -83,9 +100,14 @@ $(VENV)/.dev-stamp: $(SPEC) | $(PY)
 	@$(PIP) -e '.[dev,export,viewer,$(EXTRAS)]'
 	@touch $@ $(VENV)/.train-stamp
 
-# Warp's kernels can be checked without a GPU, after minutes of compilation.
+# Warp's kernels can be checked without a GPU, after minutes of compilation. wandb, Ray and submitit are what tests start.
 $(VENV)/.slow-stamp: $(SPEC) $(VENV)/.dev-stamp
-	@$(PIP) -e '.[dev,browser,cuda,export,peers,viewer,$(EXTRAS)]'
+	@$(PIP) -e '.[dev,browser,cuda,export,peers,viewer,wandb,audit,sweep-joblib,sweep-slurm,sweep-ray,$(EXTRAS)]'
+	@touch $@ $(VENV)/.audit-stamp
+
+$(VENV)/.audit-stamp: $(SPEC) | $(PY)
+	@echo "installing pip-audit and cyclonedx-py into $(VENV)"
+	@$(PIP) pip-audit cyclonedx-bom
 	@touch $@
 
 $(VENV38)/.stamp: pyproject.toml constraints-py38.txt

@@ -58,6 +58,13 @@ def faults(text, lock):
         if "apt-get update" in arguments and "rm -rf /var/lib/apt/lists/*" not in arguments:
             found.append("keeps apt's lists")
     last = stages(text)[-1]
+    lists = [
+        k
+        for k, (_, arguments) in enumerate(last)
+        if "--output-file /opt/hepo/sbom.cdx.json /opt/hepo/bin/python" in arguments
+    ]
+    if not lists or any("/opt/hepo" in a or a.startswith("pip") for _, a in last[lists[-1] + 1 :]):
+        found.append("does not list what it holds, after everything is in it")
     users = [arguments for operation, arguments in last if operation == "USER"]
     if not users or not re.match(r"[1-9]\d*:[1-9]\d*$", users[-1]):
         found.append("ends as root, or as a user whose number is unknown")
@@ -76,6 +83,8 @@ def test_images_keep_their_promises(name):
     [
         ("bookworm-20251229-slim", "bookworm-slim"),
         ("USER 1000:1000", "USER root"),
+        ("--output-file /opt/hepo/sbom.cdx.json", "--output-file /tmp/sbom.cdx.json"),
+        ("COPY --chmod=755", "RUN pip install --no-cache-dir -c constraints.txt rich\nCOPY --chmod=755"),
         ("USER 1000:1000\n", ""),
         ("USER 1000:1000\n", "USER 1000:1000\nUSER 0:0\n"),
         ("USER 1000:1000\n", "USER 1000:1000\nRUN true\n"),

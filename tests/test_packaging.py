@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -135,7 +136,43 @@ def test_citation_and_version_agree():
     assert any("2507.05328" in r["identifiers"][0]["value"] for r in citation["references"])
 
 
-@pytest.mark.parametrize("target", ["train", "test", "test-slow", "test-py38", "lint", "bench", "clean"])
+@pytest.mark.parametrize(
+    "target", ["train", "test", "test-slow", "test-py38", "lint", "audit", "sbom", "bench", "clean"]
+)
 def test_make_targets_exist(target):
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_sbom_lists_every_pin(tmp_path):
+    pytest.importorskip("cyclonedx_py")
+    for lock in LOCKS.values():
+        out = tmp_path / "sbom.json"
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "cyclonedx_py",
+            "requirements",
+            "--output-file",
+            str(out),
+            str(lock),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(out.read_text())
+        assert found["bomFormat"] == "CycloneDX"
+        assert {c["name"]: c["version"] for c in found["components"]} == pins(lock)
+
+
+def test_a_vulnerability_that_make_audit_passes_over_is_explained():
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    told = (ROOT / "docs" / "security.md").read_text()
+    for name in ("KNOWN", "KNOWN38"):
+        (line,) = re.findall(r"^%s +:=(.*)$" % name, makefile, re.M)
+        assert line.split()
+        for identifier in line.split():
+            assert re.fullmatch(r"(CVE|PYSEC|GHSA)-[0-9a-z-]+", identifier)
+            assert identifier in told, identifier

@@ -7,7 +7,10 @@ composes each job (several in a multirun), the job is resolved and validated, th
 from __future__ import annotations
 
 import itertools
+import os
+import secrets
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -81,6 +84,11 @@ def _hydra(argv: Sequence[str]) -> int:
 
 def _sweep(argv: Sequence[str], overrides: Sequence[str]) -> int:
     """Let Hydra run the jobs of a multirun, and say what became of each."""
+    if os.environ.get("WANDB_SWEEP_ID") and _setting(overrides, "wandb.enabled") == "true":
+        raise UserError(
+            "a W&B agent has one run for one job, and -m starts several: let the sweep file list the values, or use "
+            "seeds=<number> for seeds side by side"
+        )
     from hepo_isaac.runs.sweep import multirun as sweep
 
     folder = sweep.begin(overrides)
@@ -91,6 +99,12 @@ def _sweep(argv: Sequence[str], overrides: Sequence[str]) -> int:
     finally:
         code = sweep.finish(folder, code)
     return code
+
+
+def _setting(overrides: Sequence[str], key: str) -> str:
+    """What the command line says of a setting, in lower case; empty if nothing."""
+    said = [o.partition("=")[2].lower() for o in overrides if o.lstrip("+").partition("=")[0] == key]
+    return said[-1] if said else ""
 
 
 def _launched(folder: Path, argv: Sequence[str]) -> int:
@@ -233,7 +247,8 @@ def train(cfg: Dict[str, Any], facts: Sequence[Tuple[str, str]]) -> int:
     seeds = seed_list(int(cfg["seed"]), cfg["seeds"])
     _announce(cfg, len(seeds))
     # each folder holds the configuration of that run alone, so that it can be resumed, compared and re-made alone
-    configs = [{**cfg, "seed": seed, "seeds": 1} for seed in seeds]
+    shared = {**cfg, "wandb": _grouped(cfg["wandb"])} if len(seeds) > 1 else cfg
+    configs = [{**shared, "seed": seed, "seeds": 1} for seed in seeds]
     task, algo = cfg["task"]["name"], cfg["algo"]["name"]
     with spread.meeting(cfg):
         env = make_env({**spread.own(cfg), "run_seeds": spread.env_seeds(seeds)})
@@ -241,6 +256,15 @@ def train(cfg: Dict[str, Any], facts: Sequence[Tuple[str, str]]) -> int:
             return _follow(configs, env, None)
         folders = [RunFolder.create(task, algo, c["seed"], c, cfg["run_root"]) for c in configs]
         return _train_in(folders, configs, env, facts, None)
+
+
+def _grouped(wandb: Dict[str, Any]) -> Dict[str, Any]:
+    """W&B options of several runs side by side: one group, unless the user has named one."""
+    if not wandb["enabled"] or wandb.get("group") or os.environ.get("WANDB_RUN_GROUP"):
+        return wandb
+    from hepo_isaac.runs.record.wandb_record import agents_id
+
+    return {**wandb, "group": "seeds-" + (agents_id(os.environ) or secrets.token_hex(4))}
 
 
 def _announce(cfg: Dict[str, Any], runs: int) -> None:
@@ -272,14 +296,15 @@ def _train_in(
         keep_checkpoints=cfg["keep_checkpoints"],
         success=cfg["task"].get("success"),
         tensorboard=cfg["tensorboard"],
-        wandb=cfg["wandb"],
+        wandb=configs[0]["wandb"],
         plot=cfg["plot"],
         quiet=len(folders) > 1,
     )
     # an observer hands the checkpoint's agent part to the agent, and its own part to itself
+    # and an agent of W&B has one run to give: it is the first one's
     runs = [
-        RunObserver(folder, _header(config), facts, options, checkpoint, config)
-        for folder, config, checkpoint in zip(folders, configs, checkpoints or itertools.repeat(None))
+        RunObserver(folder, _header(config), facts, replace(options, wandbs_agent=k == 0), checkpoint, config)
+        for k, (folder, config, checkpoint) in enumerate(zip(folders, configs, checkpoints or itertools.repeat(None)))
     ]
     observer = SeedsObserver(runs, int(cfg["evaluation_episodes"]), options.success, facts)
     chosen = Leader(observer) if ranks.active() else observer
@@ -371,8 +396,8 @@ def resume(path: str, overrides: Sequence[str]) -> int:
             env = make_env({**spread.own(settled[0]), "run_seeds": spread.env_seeds([c["seed"] for c in settled])})
         if ranks.rank():
             return _follow(settled, env, checkpoints)
-        for folder, config in zip(folders, configs):
-            folder.begin_resume()
+        for (folder, file), config in zip(found, configs):
+            folder.begin_resume(file)
             # the next resume must know of a longer max_iterations
             folder.write_config(config)
         return _train_in(folders, settled, env, _facts(cfg, settled[0]), checkpoints)

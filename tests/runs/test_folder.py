@@ -110,3 +110,14 @@ def test_a_process_knows_itself_alive():
     here = {"host": folder_module.platform.node(), "pid": os.getpid()}
     assert folder_module._process_lives({**here, "process_start": folder_module._process_start(os.getpid())})
     assert not folder_module._process_lives({**here, "process_start": "1"})
+
+
+def test_going_back_makes_the_older_checkpoint_the_last(folder):
+    last, old, failed = (folder.checkpoints / name for name in ("last.pt", "iteration_000010.pt", "failed.pt"))
+    last.write_bytes(b"20")
+    old.write_bytes(b"10")
+    failed.write_bytes(b"21")
+    for checkpoint, expected in ((None, b"20"), (last, b"20"), (failed, b"20"), (old, b"10")):
+        folder.release()
+        folder.begin_resume(checkpoint)
+        assert last.read_bytes() == expected

@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 
 from hepo_isaac import cli
 from hepo_isaac.runs import launch
-from hepo_isaac.runs.record.checkpoint import load_checkpoint
+from hepo_isaac.runs.record import screen
+from hepo_isaac.runs.record.checkpoint import load_checkpoint, serialise
 from hepo_isaac.runs.record.stored import SIGNATURE, foreign_code, read_run, signed
 
 SMALL = (
@@ -292,6 +293,61 @@ def test_a_checkpoint_that_is_none_is_one_sentence_wherever_it_is_given(capfd, r
     code, _, err = said(capfd, launch.main, ["resume=%s" % run, "train.max_iterations=9"])
     assert code == 2 and err.count("\n") == 1
     assert not (tmp_path / "exploded").exists()
+
+
+def rewritten(source, target, change, name="archive/data.pkl"):
+    """A copy of a file of torch.save with another pickle, and ``name`` for it."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for entry in old.infolist():
+            data = old.read(entry)
+            if entry.filename.endswith("/data.pkl"):
+                changed = change(data)
+                assert changed != data or name != "archive/data.pkl"
+                new.writestr(name, changed)
+                if name != "archive/data.pkl":
+                    new.writestr("archive/data.pkl", data)
+            else:
+                new.writestr(entry.filename.replace(source.stem + "/", "archive/", 1), data)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda data: data[:-1] + b"K\x00K\x07s.", "archive/data.pkl"),  # tensor[0] = 7 while it is loaded
+        (lambda data: data[:-1] + b"(K\x00K\x07u.", "archive/data.pkl"),
+        (lambda data: data.replace(b"K\x05", b"K\x09"), "archive/data.pkl"),  # a storage of 9 where the file has 5
+        (lambda data: data.replace(b"K\x03", b"K\x09"), "archive/data.pkl"),  # a tensor of 9 in a storage of 5
+        (lambda data: data.replace(b"_rebuild_tensor_v2", b"_rebuild_wrapper_s"), "archive/data.pkl"),
+        (lambda data: data, "archive/DATA.pkl"),  # which of the two torch reads is its own affair
+        (lambda data: data, "other/data.pkl"),
+    ],
+)
+def test_a_pickle_that_does_more_than_hold_tensors_is_refused_before_torch_sees_it(tmp_path, monkeypatch, change, name):
+    """Whatever torch does with it: old versions of it write out of bounds (CVE-2026-24747)."""
+    good = tmp_path / "good.pt"
+    torch.save(torch.zeros(5)[:3], good)
+    assert torch.equal(screen.load(good), torch.zeros(3))
+    bad = rewritten(good, tmp_path / "bad.pt", change, name)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch was asked"))
+    with pytest.raises(screen.ForeignError):
+        screen.load(bad)
+
+
+def test_what_a_checkpoint_may_hold_passes_the_screen(tmp_path):
+    kinds = (torch.float64, torch.float32, torch.float16, torch.int64, torch.int32, torch.bool)
+    held = {
+        "tensors": [torch.zeros((), dtype=kind) for kind in kinds],
+        "more": (torch.zeros(0, 3), torch.arange(6).view(2, 3).t(), torch.get_rng_state()),
+        "bytes": b"\0\xff",
+        "none": None,
+        "numbers": [1, 2**70, 0.5, float("nan"), True, 1j],
+        "text": "\u03c0",
+    }
+    (tmp_path / "x.pt").write_bytes(serialise(held))
+    found = screen.load(tmp_path / "x.pt")
+    assert found["bytes"] == held["bytes"] and found["text"] == held["text"] and found["numbers"][1] == 2**70
+    assert torch.equal(found["more"][1], held["more"][1])
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,38 @@ def test_best_needs_enough_episodes(folder, make_observer, fake):
     abandon(observer)
 
 
+class Sink:
+    """An extra record of a run that keeps what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def write(self, metrics):
+        self.told.append(metrics["iteration"])
+
+    def saved(self, iteration):
+        self.told.append("saved %d" % iteration)
+
+    def close(self, finished):
+        self.told.append("finished" if finished else "ended")
+
+
+def test_extra_records_are_told_what_is_saved_and_how_it_ended(folder, make_observer, fake):
+    for iterations, failing, expected in (
+        (3, False, [1, "saved 1", 2, "saved 2", 3, "saved 3", "finished"]),
+        (9, True, [4, 5, "ended"]),
+    ):
+        agent = fake.FakeAgent(iterations)
+        resume = load_checkpoint(folder.checkpoints / "last.pt") if failing else None
+        observer = make_observer(resume=resume, checkpoint_every=100 if failing else 2)
+        observer.after_init(agent)
+        sink = observer._tracker._extras["sink"] = Sink()
+        while agent.iteration < (5 if failing else 3):
+            observer.on_iteration(agent, agent.step())
+        observer.on_failure(agent, ValueError()) if failing else observer.on_finish(agent)
+        assert sink.told == expected
+
+
 def test_resume_continues_without_gap_or_duplicate(folder, make_observer, fake):
     first = make_observer(checkpoint_every=5)
     agent = fake.FakeAgent(20)

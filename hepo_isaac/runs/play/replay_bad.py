@@ -62,9 +62,10 @@ def _read(file: Path) -> Dict[str, Any]:
     import torch
 
     from hepo_isaac.envs.ring import FIELDS
+    from hepo_isaac.runs.record.screen import load
 
     with fitting(str(file)):
-        states: Dict[str, Any] = torch.load(str(file), map_location="cpu", weights_only=True)
+        states: Dict[str, Any] = load(file)
         if not all(isinstance(states[name], torch.Tensor) and len(states[name]) for name in (*FIELDS, "action")):
             raise ValueError("it holds no states")
     return states

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
@@ -11,6 +10,7 @@ import torch
 
 from hepo_isaac.errors import CheckpointError
 from hepo_isaac.runs.record.files import write_atomic
+from hepo_isaac.runs.record.screen import ForeignError, load
 
 FORMAT = "hepo_isaac"
 VERSION = 1
@@ -83,19 +83,11 @@ def _read(path: Path, task: Optional[str], algo: Optional[str]) -> Tuple[Optiona
     if not path.is_file():
         return None, "there is no such file"
     try:
-        # torch.load does not look at checksums, so a file with a hole in it would load as garbage
-        with zipfile.ZipFile(str(path)) as archive:
-            if archive.testzip() is not None:
-                return None, "it is damaged (a checksum does not match)"
-            # torch before 2.6 hands an archive of TorchScript on to a loader that runs code (CVE-2025-32434)
-            if any("/code/" in name or name.endswith("constants.pkl") for name in archive.namelist()):
-                return None, "it holds a program (TorchScript) and no checkpoint"
+        payload = load(path)
+    except ForeignError as error:
+        return None, str(error)
     except OSError as error:
         return None, "it cannot be read (%s)" % (error.strerror or error)
-    except Exception:
-        return None, "it is truncated or is not a checkpoint"
-    try:
-        payload = torch.load(str(path), map_location="cpu", weights_only=True)
     except Exception:
         # an unpickling error of any kind: bad bytes, or objects that only unsafe loading would accept
         return None, "it was not written by hepo_isaac (it holds more than plain tensors and numbers)"

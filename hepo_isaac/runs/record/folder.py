@@ -87,8 +87,11 @@ class RunFolder:
         write_atomic(self.config_file, _to_yaml(config).encode("utf-8"))
         sign(self.config_file)
 
-    def begin_resume(self) -> None:
+    def begin_resume(self, checkpoint: Optional[Path] = None) -> None:
         """Mark an opened run as running again and note who resumed it, with which code, in metadata.json.
+
+        From an older ``checkpoint`` than last.pt the run goes another way: it becomes last.pt, so that whatever ends
+        the run now, it is not continued from the way that was left.
 
         Raises:
             UserError: another live process is writing this run, or the folder cannot be written.
@@ -110,7 +113,16 @@ class RunFolder:
         # a summary speaks of a finished run; this one is not finished any more
         if self.summary_file.exists():
             self.summary_file.unlink()
+        if checkpoint is not None and checkpoint.name not in ("last.pt", "failed.pt"):
+            self._go_back(checkpoint)
         self.set_status(RUNNING)
+
+    def _go_back(self, checkpoint: Path) -> None:
+        try:
+            write_atomic(self.checkpoints / "last.pt", checkpoint.read_bytes())
+        except OSError as error:
+            text = "cannot write %s: %s; expected room for a copy of %s"
+            raise UserError(text % (self.checkpoints / "last.pt", error.strerror or error, checkpoint.name)) from error
 
     def _alive(self, state: Mapping[str, Any]) -> bool:
         """Whether the process that wrote ``state``, of a version without locks, still runs: asked for on this machine,

@@ -48,7 +48,10 @@ class TensorBoardSink:
             if name != "env_steps" and math.isfinite(value):
                 self._writer.add_scalar(name, value, step)
 
-    def close(self) -> None:
+    def saved(self, iteration: int) -> None:
+        """Nothing: a resumed run purges what is too new."""
+
+    def close(self, finished: bool = True) -> None:
         """Flush and close."""
         self._writer.close()
 
@@ -74,7 +77,7 @@ class Tracker:
 
     Args:
         csv: the always-present sink.
-        extras: name -> sink with ``write(metrics)`` and ``close()``.
+        extras: name -> sink with ``write(metrics)``, ``saved(iteration)`` and ``close(finished)``.
     """
 
     def __init__(
@@ -96,9 +99,16 @@ class Tracker:
             raise UserError(
                 "cannot write %s: %s; expected room for a row" % (self._csv.path, error.strerror or error)
             ) from error
+        self._tell("write", metrics)
+
+    def saved(self, iteration: int) -> None:
+        """A checkpoint covers the rows up to ``iteration``."""
+        self._tell("saved", iteration)
+
+    def _tell(self, method: str, argument: Any) -> None:
         for name in list(self._extras):
             try:
-                self._extras[name].write(metrics)
+                getattr(self._extras[name], method)(argument)
             except Exception as error:  # a broken extra must not cost the run
                 self._drop(name, error)
 
@@ -106,15 +116,11 @@ class Tracker:
         self._extras.pop(name, None)
         self._warn("%s logging stopped (%s: %s); the run goes on without it" % (name, type(error).__name__, error))
 
-    def close(self) -> None:
-        """Close every sink."""
+    def close(self, finished: bool = True) -> None:
+        """Close every sink; ``finished``: whether the run has done all that it was to do."""
         with contextlib.suppress(OSError):
             self._csv.close()
-        for name in list(self._extras):
-            try:
-                self._extras[name].close()
-            except Exception as error:
-                self._drop(name, error)
+        self._tell("close", finished)
 
 
 def make_tracker(
@@ -124,6 +130,7 @@ def make_tracker(
     wandb: Optional[Mapping[str, Any]] = None,
     config: Optional[Mapping[str, Any]] = None,
     warn: Warn = warn_on_stderr,
+    agent: bool = True,
 ) -> Tracker:
     """Build the sinks of a run.
 
@@ -132,6 +139,7 @@ def make_tracker(
         resume: checkpoint payload being resumed from (its iteration and env_steps), None for a new run.
         wandb: W&B options; logged only if they hold ``enabled: true``. The rest goes to ``wandb.init``.
         config: resolved configuration, shown by W&B.
+        agent: whether the run may be the one of a W&B agent that started this process.
     """
     csv = MetricsCsv(folder.metrics_file, None if resume is None else int(resume["iteration"]))
     extras: Dict[str, Any] = {}
@@ -145,7 +153,9 @@ def make_tracker(
     if options.pop("enabled", False):
         kept: List[str] = [k for k in options if options[k] is not None]
         try:
-            extras["W&B"] = WandbSink({k: options[k] for k in kept}, folder.path, config, warn)
+            trained = 0 if resume is None else int(resume["iteration"])
+            given = {k: options[k] for k in kept}
+            extras["W&B"] = WandbSink(given, folder.metrics_file, config, warn, trained, agent)
         except Exception as error:  # no process to be had, or options that are not plain values
             warn("W&B logging is off (%s: %s)" % (type(error).__name__, error))
     return Tracker(csv, extras, warn)

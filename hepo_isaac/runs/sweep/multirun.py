@@ -205,6 +205,7 @@ def run_job_of_sweep(folder: Path, work: Callable[[Note], int]) -> None:
         return  # done, or given up, when the sweep was started before
     overrides = [str(o) for o in hydra.overrides.task]
     record: Dict[str, Any] = {"state": RAN, "code": 1, "overrides": overrides, "folders": [], "reason": ""}
+    record.update(pid=os.getpid(), host=platform.node())
     record["lost"] = before.get("lost", -1) + 1 if before else 0
     write_json(record_file, record)
     if os.path.isdir(hydra.runtime.cwd):

@@ -34,6 +34,7 @@ class RunOptions:
     min_episodes: finished episodes a return needs before it can be the best.
     success: name of the per-episode metric shown as success; None lets it be guessed.
     tensorboard: write TensorBoard events.   wandb: {"enabled": bool, wandb.init options…}; off by default.
+    wandbs_agent: whether the run may be the one of a W&B agent that started this process.
     plot: draw returns.png at the end.   quiet: print nothing but errors.
     """
 
@@ -45,6 +46,7 @@ class RunOptions:
     success: Optional[str] = None
     tensorboard: bool = True
     wandb: Optional[Mapping[str, Any]] = None
+    wandbs_agent: bool = True
     plot: bool = True
     quiet: bool = False
 
@@ -107,8 +109,9 @@ class RunObserver(AlgoObserver):
             self._load_own_state(self._resume.get("runs", {}))
         self._best = self._store.best_return()
         self._progress = Progress(agent.max_iterations, self._stream, self.options.success, self.options.quiet)
+        own = self.options
         self._tracker: Tracker = make_tracker(
-            self.folder, self._resume, self.options.tensorboard, self.options.wandb, self._config, self._warn
+            self.folder, self._resume, own.tensorboard, own.wandb, self._config, self._warn, own.wandbs_agent
         )
         self._policies: List[str] = list(agent.policy_names)
         self._began = self._saved_at = time.monotonic()
@@ -168,7 +171,7 @@ class RunObserver(AlgoObserver):
         with self.stop.saving():
             self._write_summary(agent)
             self.folder.set_status(FINISHED, iteration=int(agent.iteration))
-        self._close()
+        self._close(finished=True)
         self._report(agent)
 
     def on_failure(self, agent: Any, error: BaseException) -> None:
@@ -213,7 +216,7 @@ class RunObserver(AlgoObserver):
                 self._save_best(data)
             if periodic or stale:
                 self._store.write("last.pt", data)
-                self._saved_at, self._saved_iteration = time.monotonic(), iteration
+                self._note_saved(iteration)
             if periodic:
                 self._store.write_periodic(iteration, data)
         except OSError as error:
@@ -228,7 +231,7 @@ class RunObserver(AlgoObserver):
         try:
             data = self._pack(agent)
             self._store.write("last.pt", data)
-            self._saved_at, self._saved_iteration = time.monotonic(), int(agent.iteration)
+            self._note_saved(int(agent.iteration))
             if self._is_best():
                 self._save_best(data)
         except OSError as error:
@@ -242,6 +245,11 @@ class RunObserver(AlgoObserver):
                 "%s; expected room for it: iteration %d is lost, earlier checkpoints are unharmed; make room and go on "
                 "with %s" % (reason, agent.iteration, command)
             ) from error
+
+    def _note_saved(self, iteration: int) -> None:
+        """last.pt holds ``iteration``: a run that is killed goes on from there."""
+        self._saved_at, self._saved_iteration = time.monotonic(), iteration
+        self._tracker.saved(iteration)
 
     def _is_best(self) -> bool:
         """Whether π's running task return beats the mark, on enough episodes."""
@@ -291,11 +299,11 @@ class RunObserver(AlgoObserver):
             with contextlib.suppress(OSError):
                 self.folder.set_status(INTERRUPTED, saved_iteration=self._saved_iteration, resume=command)
 
-    def _close(self) -> None:
+    def _close(self, finished: bool = False) -> None:
         """Stop everything that runs beside the training."""
         self._closed = True
         self._progress.close()
-        self._tracker.close()
+        self._tracker.close(finished)
         self.stop.remove()
 
     def _write_summary(self, agent: Any) -> None:
