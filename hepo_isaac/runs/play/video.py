@@ -81,7 +81,12 @@ def render_trajectory(
             if result["kind"] == "input":
                 raise UserError("cannot render: %s" % result["message"])
             troubles.append("%s: %s" % (backend, result["message"]))
-    raise UserError(
+    raise no_headless_rendering(troubles)
+
+
+def no_headless_rendering(troubles: Sequence[str]) -> UserError:
+    """The error where no backend can draw; ``troubles`` says why of each."""
+    return UserError(
         "no headless rendering on this machine (%s); install one of the libraries: "
         "apt-get install libegl1 (or libosmesa6)" % "; ".join(troubles)
     )
@@ -107,9 +112,7 @@ def _run_worker(job: Path, result_file: Path, backend: str) -> Dict[str, Any]:
     """Render in a child; returns {"kind": "ok" | "input" | "gl", "message"}. A crash of the child counts as "gl"."""
     if result_file.exists():
         result_file.unlink()
-    env = dict(os.environ, MUJOCO_GL=backend, PYOPENGL_PLATFORM=backend)
-    root = str(Path(__file__).resolve().parents[3])
-    env["PYTHONPATH"] = os.pathsep.join([root] + ([env["PYTHONPATH"]] if env.get("PYTHONPATH") else []))
+    env = worker_environment(backend)
     command = [sys.executable, "-m", "hepo_isaac.runs.play.video_worker", str(job), str(result_file)]
     try:
         done = subprocess.run(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=TIMEOUT_S)
@@ -120,3 +123,11 @@ def _run_worker(job: Path, result_file: Path, backend: str) -> Dict[str, Any]:
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
     died = "the renderer died with exit code %d" % done.returncode
     return {"kind": "gl", "message": lines[-1][:200] if lines else died}
+
+
+def worker_environment(backend: str) -> Dict[str, str]:
+    """Environment variables of a rendering process."""
+    env = dict(os.environ, MUJOCO_GL=backend, PYOPENGL_PLATFORM=backend)
+    root = str(Path(__file__).resolve().parents[3])
+    env["PYTHONPATH"] = os.pathsep.join([root] + ([env["PYTHONPATH"]] if env.get("PYTHONPATH") else []))
+    return env
