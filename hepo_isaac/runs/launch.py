@@ -197,18 +197,26 @@ def _update(fused: Any) -> str:
 
 def train(cfg: Dict[str, Any], facts: Sequence[Tuple[str, str]]) -> int:
     """Train with a resolved configuration into a new run folder, or into one per seed of ``seeds``."""
+    return train_in_folders(cfg, facts)[0]
+
+
+def train_in_folders(
+    cfg: Dict[str, Any], facts: Sequence[Tuple[str, str]], quiet: bool = False
+) -> Tuple[int, List[Path]]:
+    """``train``; returns the exit code and the run folders. A quiet one prints nothing but warnings."""
     from hepo_isaac.envs.make import make_env
     from hepo_isaac.runs.record.folder import RunFolder
     from hepo_isaac.runs.train.seeds import seed_list
 
     seeds = seed_list(int(cfg["seed"]), cfg["seeds"])
-    _announce(cfg, len(seeds))
+    if not quiet:
+        _announce(cfg, len(seeds))
     env = make_env({**cfg, "run_seeds": seeds})
     # each folder holds the configuration of that run alone, so that it can be resumed, compared and re-made alone
     configs = [{**cfg, "seed": seed, "seeds": 1} for seed in seeds]
     task, algo = cfg["task"]["name"], cfg["algo"]["name"]
     folders = [RunFolder.create(task, algo, c["seed"], c, cfg["run_root"]) for c in configs]
-    return _train_in(folders, configs, env, facts, None)
+    return _train_in(folders, configs, env, facts, None, quiet), [folder.path for folder in folders]
 
 
 def _announce(cfg: Dict[str, Any], runs: int) -> None:
@@ -224,6 +232,7 @@ def _train_in(
     env: Any,
     facts: Sequence[Tuple[str, str]],
     checkpoints: Optional[Sequence[Dict[str, Any]]],
+    quiet: bool = False,
 ) -> int:
     """Train the runs of ``folders`` side by side; their configurations differ in the seed alone."""
     from hepo_isaac.agents.register import run_training
@@ -239,14 +248,14 @@ def _train_in(
         tensorboard=cfg["tensorboard"],
         wandb=cfg["wandb"],
         plot=cfg["plot"],
-        quiet=len(folders) > 1,
+        quiet=quiet or len(folders) > 1,
     )
     # an observer hands the checkpoint's agent part to the agent, and its own part to itself
     runs = [
-        RunObserver(folder, _header(config), facts, options, checkpoint, config)
+        RunObserver(folder, _header(config, env), facts, options, checkpoint, config)
         for folder, config, checkpoint in zip(folders, configs, checkpoints or itertools.repeat(None))
     ]
-    observer = SeedsObserver(runs, int(cfg["evaluation_episodes"]), options.success, facts)
+    observer = SeedsObserver(runs, int(cfg["evaluation_episodes"]), options.success, facts, quiet)
     try:
         run_training({**cfg, "run_seeds": [c["seed"] for c in configs]}, RlGamesVecEnv(env), observer)
     except BaseException as error:
@@ -267,9 +276,12 @@ def _train_in(
     return 0
 
 
-def _header(cfg: Dict[str, Any]) -> Dict[str, Any]:
-    """What a checkpoint says of its run."""
-    return {"task": cfg["task"]["name"], "algo": cfg["algo"]["name"], "num_envs": cfg["num_envs"], "seed": cfg["seed"]}
+def _header(cfg: Dict[str, Any], env: Any) -> Dict[str, Any]:
+    """What a checkpoint says of its run, and of the networks in it: observations that policies see, states that only
+    critics see, actions."""
+    header = {"task": cfg["task"]["name"], "algo": cfg["algo"]["name"], "num_envs": cfg["num_envs"], "seed": cfg["seed"]}
+    sizes = {"num_obs": env.num_obs - env.num_states, "num_states": env.num_states, "num_actions": env.num_actions}
+    return {**header, **sizes}
 
 
 # ---- resume -----------------------------------------------------------------------------------------------------
