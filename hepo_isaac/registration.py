@@ -59,7 +59,7 @@ class _AfterImport:
         """The spec that the other finders give, of which ``register`` has become a part; None for every other name."""
         if name != _REGISTRY:
             return None
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module

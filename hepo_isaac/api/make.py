@@ -20,7 +20,7 @@ OF_TRAININGS = ("algo", "train")
 
 
 def make(
-    task: Union[str, "os.PathLike[str]"],
+    task: Union[str, os.PathLike[str]],
     num_envs: int = 64,
     heuristic: Union[str, Heuristic, None] = None,
     engine: str = "auto",

@@ -80,7 +80,7 @@ class Policy:
         """(B, O + S) float32 on the policy's device, and what was given."""
         if isinstance(obs, (list, tuple)):
             obs = np.asarray(obs)
-        if not isinstance(obs, (np.ndarray, Tensor)) or getattr(obs, "dtype", None) == object:
+        if not isinstance(obs, (np.ndarray, Tensor)) or str(obs.dtype) == "object":
             raise UserError(
                 "observations are a %s; expected an array or tensor (N, %d)" % (type(obs).__name__, self.num_obs)
             )
@@ -101,7 +101,7 @@ class Policy:
 
 
 def load(
-    run_or_checkpoint: Union[str, "os.PathLike[str]"], policy: str = "pi", device: str = "cpu", trust: bool = False
+    run_or_checkpoint: Union[str, os.PathLike[str]], policy: str = "pi", device: str = "cpu", trust: bool = False
 ) -> Policy:
     """A policy of a run.
 
@@ -138,7 +138,7 @@ def load(
     return Policy(policies, names.index(policy), names, checkpoint, file, found)
 
 
-def locate(run_or_checkpoint: Union[str, "os.PathLike[str]"]) -> Tuple[RunFolder, Path]:
+def locate(run_or_checkpoint: Union[str, os.PathLike[str]]) -> Tuple[RunFolder, Path]:
     """The run folder and the checkpoint that a path stands for.
 
     Raises:

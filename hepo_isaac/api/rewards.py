@@ -109,7 +109,11 @@ def _fields(state: Any) -> Any:
 
 
 def _check_arguments(
-    function: Any, what: str, count: int, meaning: str, given: Mapping[str, Any] = {}  # noqa: B006 (only read)
+    function: Any,
+    what: str,
+    count: int,
+    meaning: str,
+    given: Mapping[str, Any] = {},  # noqa: B006 (only read)
 ) -> None:
     try:
         signature = inspect.signature(function)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import gymnasium
 import numpy as np
@@ -17,14 +17,14 @@ class HepoEnv(gymnasium.Env):
     Simulating one robot at a time is slow; ``hepo_isaac.make`` steps thousands together.
     """
 
-    metadata: ClassVar[Dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 60.0}
+    metadata: Dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 60.0}
 
     def __init__(self, vector: HepoVectorEnv) -> None:
         self._vector = vector
         self.observation_space = vector.single_observation_space
         self.action_space = vector.single_action_space
         self.render_mode = vector.render_mode
-        self.metadata: Dict[str, Any] = {**type(self).metadata, "render_fps": vector.metadata["render_fps"]}
+        self.metadata = {**type(self).metadata, "render_fps": vector.metadata["render_fps"]}
         self._ended = False
 
     def reset(

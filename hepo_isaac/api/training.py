@@ -67,7 +67,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """"running", "finished", "interrupted" or "failed"."""
+        """ "running", "finished", "interrupted" or "failed"."""
         return self._folder.status()
 
     @property
@@ -122,9 +122,7 @@ class Run:
         """
         return load(self._checkpoint(checkpoint), name, device, self._trust)
 
-    def evaluate(
-        self, checkpoint: str = "best", policy: str = "pi", episodes: int = 100, seed: int = 1
-    ) -> Evaluation:
+    def evaluate(self, checkpoint: str = "best", policy: str = "pi", episodes: int = 100, seed: int = 1) -> Evaluation:
         """J and H of a policy's mean actions over whole episodes with their standard errors, in environments of this
         run's settings; the same question is answered once."""
         asked = (str(self._checkpoint(checkpoint)), policy, episodes, seed)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence, Tuple
+import functools
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 import gymnasium
 import numpy as np
@@ -26,6 +27,18 @@ OPTIONS = ("random_start",)
 SAME_STEP: Any = getattr(getattr(gymnasium.vector, "AutoresetMode", None), "SAME_STEP", "SameStep")
 
 
+def _apart(method: Any) -> Any:
+    """Run a method outside of the caller's autograd and inference modes: what the engine keeps between two steps must
+    be ordinary tensors, whoever asked for which step."""
+
+    @functools.wraps(method)
+    def apart(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with torch.inference_mode(False), torch.no_grad():
+            return method(self, *args, **kwargs)
+
+    return apart
+
+
 class HepoVectorEnv(gymnasium.vector.VectorEnv):
     """N environments of one task; made by ``hepo_isaac.make``, which says what the arguments mean.
 
@@ -37,7 +50,7 @@ class HepoVectorEnv(gymnasium.vector.VectorEnv):
             where the task's file does not say.  settings: the resolved configuration.
     """
 
-    metadata: ClassVar[Dict[str, Any]] = {
+    metadata: Dict[str, Any] = {
         "autoreset_mode": SAME_STEP,
         "render_modes": list(RENDER_MODES),
         "render_fps": 60.0,
@@ -64,7 +77,7 @@ class HepoVectorEnv(gymnasium.vector.VectorEnv):
         self.state_space = _box(OBS_CLIP, self.num_states) if self.num_states else None
         self.max_episode_length = env.max_episode_length
         self.scores: Dict[str, float] = {str(k): float(v) for k, v in (settings["task"].get("scores") or {}).items()}
-        self.metadata: Dict[str, Any] = {**type(self).metadata, "render_fps": 1.0 / env.sim.spec.control_dt}
+        self.metadata = {**type(self).metadata, "render_fps": 1.0 / env.sim.spec.control_dt}
         self.spec, self.closed = None, False
         self.render_mode, self.render_envs = render_mode, tuple(render_envs)
         self._frames: Optional[FrameSource] = None
@@ -73,6 +86,7 @@ class HepoVectorEnv(gymnasium.vector.VectorEnv):
         self._episodes = EpisodeSums(self.num_envs, self.device)
 
     # -- gymnasium ---------------------------------------------------------------------------------------------
+    @_apart
     def reset(
         self, *, seed: Optional[int] = None, options: Optional[Dict[str, Any]] = None
     ) -> Tuple[Any, Dict[str, Any]]:
@@ -96,6 +110,7 @@ class HepoVectorEnv(gymnasium.vector.VectorEnv):
         self._episodes.clear()
         return self._obs(self._current), self._with_masks(self._state_of(self._current))
 
+    @_apart
     def step(self, actions: Any) -> Tuple[Any, Any, Any, Any, Dict[str, Any]]:
         """Advance one control step with actions (N, K), clamped to [-1, 1].
 
@@ -206,7 +221,7 @@ class HepoVectorEnv(gymnasium.vector.VectorEnv):
         if tuple(actions.shape) != self.action_space.shape:
             raise UserError("actions have shape %s; expected %s" % (tuple(actions.shape), expected))
         on_host = isinstance(actions, np.ndarray) or actions.device.type == "cpu"
-        found = torch.as_tensor(actions).detach()
+        found = torch.as_tensor(actions).detach().clone()  # the copy of an inference tensor is an ordinary one
         if on_host and not bool(torch.isfinite(found).all()):
             env = int((~torch.isfinite(found)).any(1).nonzero()[0])
             raise UserError("actions of env %d are NaN or infinite; expected finite numbers in [-1, 1]" % env)

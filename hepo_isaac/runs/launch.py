@@ -279,7 +279,8 @@ def _train_in(
 def _header(cfg: Dict[str, Any], env: Any) -> Dict[str, Any]:
     """What a checkpoint says of its run, and of the networks in it: observations that policies see, states that only
     critics see, actions."""
-    header = {"task": cfg["task"]["name"], "algo": cfg["algo"]["name"], "num_envs": cfg["num_envs"], "seed": cfg["seed"]}
+    header = {"task": cfg["task"]["name"], "algo": cfg["algo"]["name"]}
+    header.update(num_envs=cfg["num_envs"], seed=cfg["seed"])
     sizes = {"num_obs": env.num_obs - env.num_states, "num_states": env.num_states, "num_actions": env.num_actions}
     return {**header, **sizes}
 

@@ -6,12 +6,11 @@ draws one after the other, which costs milliseconds where a process per picture 
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from typing import IO, Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
@@ -91,11 +90,9 @@ class FrameSource:
 
     def _send(self, data: bytes) -> None:
         assert self._process is not None and self._process.stdin is not None
-        try:
+        with contextlib.suppress(OSError):  # it has died, and the missing answer says so
             self._process.stdin.write(b"%d\n" % len(data) + data)
             self._process.stdin.flush()
-        except OSError:
-            pass  # it has died, and the missing answer says so
 
     def _picture(self) -> np.ndarray:
         assert self._process is not None and self._process.stdout is not None
@@ -116,10 +113,8 @@ class FrameSource:
             return
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(OSError):
                     pipe.close()
-                except OSError:
-                    pass
         try:
             process.wait(5.0)
         except subprocess.TimeoutExpired:

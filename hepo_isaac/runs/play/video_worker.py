@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
 import numpy as np
 
@@ -83,9 +83,9 @@ def make_camera(mujoco: Any, model: Any, wanted: Dict[str, Any]) -> View:
 
 
 def draw(
-    mujoco: Any, model: Any, qpos: np.ndarray, markers: np.ndarray, view: View, width: int, height: int
+    mujoco: Any, model: Any, qpos: Iterable[Any], markers: Iterable[Any], view: View, width: int, height: int
 ) -> Iterator[np.ndarray]:
-    """Yield one (height, width, 3) uint8 frame per row of ``qpos``."""
+    """Yield one (height, width, 3) uint8 frame per row of ``qpos``, asking for the next when it is to be drawn."""
     data, camera = mujoco.MjData(model), view.camera
     lamps = model.light_pos[:, :2].copy()
     with mujoco.Renderer(model, height, width) as renderer:
