@@ -29,7 +29,6 @@ class Actor(GaussianMixin, Model):
         self.mean, self.log_std = mlp(self.num_observations, self.num_actions), nn.Parameter(torch.zeros(1))
 
     def compute(self, inputs: Mapping[str, Any], role: str = "") -> Any:
-        """skrl's hook."""
         return self.mean(inputs["observations"]), {"log_std": self.log_std}
 
 
@@ -42,31 +41,26 @@ class Critic(DeterministicMixin, Model):
         self.value = mlp(self.num_observations, 1)
 
     def compute(self, inputs: Mapping[str, Any], role: str = "") -> Any:
-        """skrl's hook."""
         return self.value(inputs["observations"]), {}
 
 
 def main() -> hepo_isaac.Evaluation:
     """Train Cartpole on its shaping and say what the policy is worth on the task."""
     set_seed(1)
+    torch.set_num_threads(1)
     vector = hepo_isaac.make("Cartpole", 256, reward="heuristic", seed=1, random_start=True)
     env = wrap_env(vector, verbose=False)
+    cfg = {"rollouts": 16, "learning_epochs": 4, "mini_batches": 4, "experiment": {"write_interval": 0}}
+    cfg.update(observation_preprocessor=RunningStandardScaler, value_preprocessor=RunningStandardScaler)
+    cfg.update(observation_preprocessor_kwargs={"size": env.observation_space, "device": env.device})
+    cfg.update(value_preprocessor_kwargs={"size": 1, "device": env.device})
     agent = PPO(
         models={"policy": Actor(env), "value": Critic(env)},
         memory=RandomMemory(memory_size=16, num_envs=env.num_envs, device=env.device),
         observation_space=env.observation_space,
         action_space=env.action_space,
         device=env.device,
-        cfg={
-            "rollouts": 16,
-            "learning_epochs": 4,
-            "mini_batches": 4,
-            "observation_preprocessor": RunningStandardScaler,
-            "observation_preprocessor_kwargs": {"size": env.observation_space, "device": env.device},
-            "value_preprocessor": RunningStandardScaler,
-            "value_preprocessor_kwargs": {"size": 1, "device": env.device},
-            "experiment": {"write_interval": 0},
-        },
+        cfg=cfg,
     )
     settings = {"timesteps": 1600, "headless": True, "disable_progressbar": True, "close_environment_at_exit": False}
     SequentialTrainer(env=env, agents=agent, cfg=settings).train()
