@@ -68,7 +68,9 @@ def make(
     mine = None if heuristic is None or isinstance(heuristic, str) else heuristic_function(heuristic)
     # The method means nothing to environments; that of one policy asks nothing of their number.
     chosen: Dict[str, Any] = {"task": os.fspath(task) if isinstance(task, os.PathLike) else task, "algo": "ppo_h"}
-    chosen.update(sim=engine, device=device, seed=seed, num_envs=num_envs)
+    chosen.update(sim=engine, seed=seed, num_envs=num_envs)
+    if device != "auto":  # else it may be given under another name, as sim_device
+        chosen["device"] = device
     if isinstance(heuristic, str):
         chosen["heuristic"] = heuristic
     cfg = environment_config({**chosen, **given})

@@ -69,4 +69,9 @@ class HepoEnv(gymnasium.Env):
 def _first(infos: Dict[str, Any]) -> Dict[str, Any]:
     """The infos of the first env, without the masks that only vectors need."""
     kept = {name: value for name, value in infos.items() if not name.startswith("_")}
-    return {name: _first(value) if isinstance(value, dict) else value[0] for name, value in kept.items()}
+    return {name: _first(value) if isinstance(value, dict) else _plain(value[0]) for name, value in kept.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Truth values as Python's own: gymnasium's vectors know no other as such."""
+    return bool(value) if isinstance(value, np.bool_) else value

@@ -15,7 +15,7 @@ import torch
 from hepo_isaac.api.evaluation import Evaluation, evaluate
 from hepo_isaac.api.make import build
 from hepo_isaac.api.policy import Policy, here, load
-from hepo_isaac.api.rewards import REWARDS, name_of
+from hepo_isaac.api.rewards import REWARDS, heuristic_function, name_of
 from hepo_isaac.api.settings import as_overrides, check_num_envs, composed, dotted
 from hepo_isaac.envs.heuristic import Heuristic
 from hepo_isaac.errors import UserError
@@ -235,7 +235,9 @@ def train(
         if key in ("task", "algo", "num_envs", "heuristic", "device", "seed", "seeds"):
             raise UserError("%s is an argument of train: say %s=…, not in settings" % (key, key))
     chosen: Dict[str, Any] = {"task": os.fspath(task) if isinstance(task, os.PathLike) else task, "algo": algo}
-    chosen.update(sim=engine, device=device, seed=seed, evaluation_episodes=100)
+    chosen.update(sim=engine, seed=seed, evaluation_episodes=100)
+    if device != "auto":  # else it may be given under another name, as sim_device
+        chosen["device"] = device
     if num_envs is not None:
         chosen["num_envs"] = num_envs
     if seeds is not None:
@@ -259,6 +261,7 @@ def _named(function: Heuristic) -> str:
     Raises:
         UserError: it has no such name.
     """
+    heuristic_function(function)  # raises where it cannot be called with a state
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if module is None or getattr(sys.modules.get(module), name, None) is not function:
         raise UserError(

@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import weakref
 from typing import IO, Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
@@ -42,6 +43,7 @@ class FrameSource:
         self._backends = tuple(backends)
         self._process: Optional[subprocess.Popen] = None
         self._complaints: Optional[IO[bytes]] = None
+        self._end: Optional[weakref.finalize] = None
 
     def frame(self, qpos: np.ndarray, markers: np.ndarray) -> np.ndarray:
         """(height, width, 3) uint8 picture of generalised positions ``qpos`` (nq,) and marker poses (M, 7).
@@ -78,6 +80,7 @@ class FrameSource:
             stderr=self._complaints,
             start_new_session=True,  # Ctrl-C in a terminal is for who asked, who closes this
         )
+        self._end = weakref.finalize(self, _end, self._process, self._complaints)
         self._send(json.dumps(self._job).encode("utf-8"))
 
     def _ask(self, request: Sequence[bytes]) -> Dict[str, Any]:
@@ -108,18 +111,20 @@ class FrameSource:
 
     def close(self) -> None:
         """End the process. Harmless where there is none."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        try:
-            process.wait(5.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if self._complaints is not None:
-            self._complaints.close()
-            self._complaints = None
+        self._process = None
+        if self._end is not None:
+            self._end()
+
+
+def _end(process: subprocess.Popen, complaints: IO[bytes]) -> None:
+    """End a renderer; also called for who forgot to."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    try:
+        process.wait(5.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    complaints.close()
