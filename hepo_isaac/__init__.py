@@ -65,11 +65,13 @@ if find_spec("isaacgym") is not None:
     import_first()
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError("module 'hepo_isaac' has no attribute %r" % name)
-    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
-    return value
+if not TYPE_CHECKING:  # which would take it for a promise that every name is there
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError("module 'hepo_isaac' has no attribute %r" % name)
+        value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+        return value
 
 
 def __dir__() -> List[str]:
