@@ -26,7 +26,7 @@ def test_the_blocks_run(tmp_path, monkeypatch, capsys):
 def test_every_argument_of_make_is_in_its_table():
     names = [n for n in inspect.signature(hepo_isaac.make).parameters if n != "overrides"]
     table = PAGE.split("| argument | |")[1].split("\n\n")[0]
-    assert [n for n in re.findall(r"`(\w+)`", "".join(re.findall(r"^\|(.*?)\|", table, re.M)))] == names
+    assert re.findall(r"`(\w+)`", "".join(re.findall(r"^\|(.*?)\|", table, re.M))) == names
 
 
 def test_every_key_of_infos_is_in_its_table():
@@ -38,6 +38,6 @@ def test_every_key_of_infos_is_in_its_table():
     assert {name for name in infos if name[0] != "_"} == named - {"state", "faults"}
 
 
-def test_the_page_says_how_many_lines_examples_have():
+def test_every_example_is_in_its_table():
     examples = {path.name for path in (Path(__file__).parents[2] / "examples").glob("*.py")}
     assert set(re.findall(r"\((?:\.\./examples/)(\w+\.py)\)", PAGE)) == examples
