@@ -17,6 +17,7 @@ def test_the_blocks_run(tmp_path, monkeypatch, capsys):
     assert len(blocks) == 6
     program = {"__name__": "page"}
     for block in blocks:
+        block = block.replace('run_root="my_runs"', 'run_root="my_runs", plot=False, tensorboard=False')  # for the time
         exec(compile(block, "python_api.md", "exec"), program)
     out = capsys.readouterr().out
     assert "(8, 4)" in out and "Run(Push2D / hepo, seed 42, finished" in out and "over 32 episodes" in out

@@ -148,6 +148,9 @@ def test_a_policy_takes_arrays_and_tensors_one_or_many(run):
     assert isinstance(tensors, torch.Tensor) and not tensors.requires_grad
     np.testing.assert_allclose(tensors.numpy(), many, atol=1e-6)
     assert policy(torch.zeros(6)).shape == (3,) and policy(np.zeros((0, 6))).shape == (0, 3)
+    policy._policies.obs_norm.var.fill_(1e4)  # so that the normaliser's own bound is far away
+    np.testing.assert_array_equal(policy(np.full(6, 50.0)), policy(np.full(6, 5.0)))  # environments clip there, too
+    assert not np.array_equal(policy(np.full(6, 4.0)), policy(np.full(6, 5.0)))
     for wrong in (np.zeros(5), np.zeros((2, 7)), np.zeros((1, 2, 6)), np.zeros(()), "obs", None):
         with pytest.raises(UserError, match=r"expected (an array|\(6,\) or \(N, 6\))"):
             policy(wrong)
@@ -187,18 +190,22 @@ def test_an_evaluation_is_that_of_the_command_line(run):
 
 
 def test_an_evaluation_counts_whole_episodes_the_same_in_every_env():
-    """Cartpole pushed one way: every env falls early and begins again; each counts its share."""
-    env = hepo_isaac.make("Cartpole", 3, reward="sum", output="torch", random_start=True)
-    lengths = []
+    """Cartpole: one env is pushed over and begins again and again, the others fall later; each counts its share."""
+    env = hepo_isaac.make("Cartpole", 3, reward="sum", output="torch")
+    calls = []
 
-    def push(obs):
-        lengths.append(len(obs))
-        return torch.ones(3, 1)
+    def push_one(obs):
+        calls.append(1)
+        return torch.tensor([[1.0], [0.0], [0.0]])
 
-    found = hepo_isaac.evaluate(push, env, episodes=7, seed=0)
-    assert found.task_return.n == found.episode_length.n == 9
+    found = hepo_isaac.evaluate(push_one, env, episodes=4, seed=0)
+    assert found.task_return.n == found.episode_length.n == 6 and len(calls) < 499
     assert found.task_return.mean == pytest.approx((found.episode_length.mean - 1) / 499, rel=1e-5)
-    assert found.metrics["survived"].mean == 0 and len(lengths) < 499
+    assert found.metrics["survived"].mean == 0
+    env.close()
+    env = hepo_isaac.make("Push2D", 8, random_start=True, task__episode_length=9)
+    found = hepo_isaac.evaluate(lambda obs: np.zeros((8, 3)), env, episodes=8)
+    assert (found.episode_length.mean, found.episode_length.std_error) == (9, 0)  # none that began half way
     env.close()
 
 

@@ -1,4 +1,7 @@
-"""The public names are typed: mypy --strict reads a client's file, and finds what is wrong in another."""
+"""The public names are typed: mypy --strict reads a client's file, and finds what is wrong in another. Run with
+
+python -m pytest -m slow tests/api/test_typing.py
+"""
 
 from __future__ import annotations
 
@@ -83,10 +86,12 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("client")  # one cache for both files
 
 
+@pytest.mark.slow
 def test_a_clients_file_is_clean(folder):
     assert mypy(folder, GOOD) == (0, "Success: no issues found in 1 source file\n")
 
 
+@pytest.mark.slow
 def test_a_clients_mistakes_are_found(folder):
     code, said = mypy(folder, BAD)
     assert code == 1
