@@ -12,6 +12,7 @@ from hepo_isaac.api.vector import OUTPUTS, RENDER_MODES, HepoVectorEnv
 from hepo_isaac.envs.heuristic import Heuristic, HeuristicFunction
 from hepo_isaac.envs.make import make_env, reseed
 from hepo_isaac.errors import UserError, unknown
+from hepo_isaac.runs.launch import announce
 from hepo_isaac.sim.engines import ENGINES
 
 # Settings that are arguments of make, under which name; and those that mean nothing without a training.
@@ -80,6 +81,7 @@ def make(
             "render_mode=%r: task=%s on engine %s cannot be drawn; take render_mode out"
             % (render_mode, cfg["task"]["name"], cfg["sim"]["name"])
         )
+    announce(cfg, 1)
     return build(cfg, mine, function, output, render_mode, shown, random_start)
 
 

@@ -182,6 +182,17 @@ class HepoVectorEnv(gymnasium.vector.VectorEnv):
             return None
         return self._out(self._current[:, -self.num_states :])
 
+    def call(self, name: str, *args: Any, **kwargs: Any) -> Tuple[Any, ...]:
+        """A method or attribute as gymnasium's own vectors give it, a tuple with one for each env. All N are one object
+        here, so it holds the same N times; but pictures are those of ``render_envs``."""
+        found = getattr(self, name)
+        found = found(*args, **kwargs) if callable(found) else found
+        return found if name == "render" else (found,) * self.num_envs
+
+    def get_attr(self, name: str) -> Tuple[Any, ...]:
+        """See ``call``."""
+        return self.call(name)
+
     # -- names -------------------------------------------------------------------------------------------------
     @property
     def task_name(self) -> str:

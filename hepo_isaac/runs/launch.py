@@ -210,7 +210,7 @@ def train_in_folders(
 
     seeds = seed_list(int(cfg["seed"]), cfg["seeds"])
     if not quiet:
-        _announce(cfg, len(seeds))
+        announce(cfg, len(seeds))
     env = make_env({**cfg, "run_seeds": seeds})
     # each folder holds the configuration of that run alone, so that it can be resumed, compared and re-made alone
     configs = [{**cfg, "seed": seed, "seeds": 1} for seed in seeds]
@@ -219,7 +219,7 @@ def train_in_folders(
     return _train_in(folders, configs, env, facts, None, quiet), [folder.path for folder in folders]
 
 
-def _announce(cfg: Dict[str, Any], runs: int) -> None:
+def announce(cfg: Dict[str, Any], runs: int) -> None:
     """Say what takes so long, where something does."""
     engine, envs = cfg["sim"]["name"], int(cfg["num_envs"]) * runs
     if ENGINES[engine].starts:
@@ -322,7 +322,7 @@ def resume(path: str, overrides: Sequence[str]) -> int:
             "the run in %s is complete (iteration %d of %d); train.max_iterations=<more> continues it"
             % (folders[0].path, checkpoints[0]["iteration"], settled[0]["train"]["max_iterations"])
         )
-    _announce(settled[0], len(settled))
+    announce(settled[0], len(settled))
     with blamed_on(folders[0].config_file):
         env = make_env({**settled[0], "run_seeds": [c["seed"] for c in settled]})
     for folder, config in zip(folders, configs):

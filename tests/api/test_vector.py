@@ -307,6 +307,7 @@ def test_states_of_critics():
     assert (env.single_observation_space.shape, env.state_space.shape) == ((42,), (211,))
     assert obs.shape == (2, 42) and infos["state"].shape == (2, 211)
     np.testing.assert_array_equal(infos["state"], env.state())
+    assert env.call("state")[1].shape == (2, 211) and env.get_attr("num_states") == (211, 211)
     env.step(np.zeros((2, 20)))
     obs, _, _, truncated, infos = env.step(np.zeros((2, 20)))
     assert truncated.all() and infos["final_info"]["state"].shape == (2, 211)
