@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from hepo_isaac.api.rewards import Reward, heuristic_function, reward_function, try_heuristic
 from hepo_isaac.api.settings import dotted, environment_config
@@ -31,7 +31,7 @@ def make(
     reward: Reward = "task",
     output: str = "numpy",
     render_mode: Optional[str] = None,
-    render_envs: Union[int, Sequence[int]] = 0,
+    render_envs: Union[int, Sequence[int], str] = 0,
     random_start: bool = False,
     settings: Optional[Mapping[str, Any]] = None,
     **overrides: Any,
@@ -49,7 +49,8 @@ def make(
         reward: what ``step`` returns as the reward: "task" (r), "heuristic" (h), "sum" (r + h) or a function of both.
             Both are in infos in any case.
         output: "numpy" or "torch"; with "torch" everything stays on the device and nothing waits for it.
-        render_mode: "rgb_array" or None.  render_envs: which envs ``render`` shows.
+        render_mode: "rgb_array" or None.  render_envs: which envs ``render`` shows: one, several or "all", which
+            gymnasium's RecordVideo wants. A picture takes tens of milliseconds.
         random_start: let first episodes begin at a random time of theirs, so that ends do not come all at once.
         settings, overrides: any other setting of docs/settings.md: ``settings={"task.physics.substeps": 4}`` or, with
             two underscores for a dot, ``task__physics__substeps=4``.
@@ -125,9 +126,11 @@ def _check_choices(output: str, render_mode: Optional[str]) -> None:
         raise unknown("render_mode", str(render_mode), RENDER_MODES)
 
 
-def _render_envs(given: Union[int, Sequence[int]], num_envs: int) -> Sequence[int]:
-    chosen = [given] if isinstance(given, int) else list(given)
+def _render_envs(given: Union[int, Sequence[int], str], num_envs: int) -> Sequence[int]:
+    if given == "all":
+        return range(num_envs)
+    chosen: List[Any] = list(given) if isinstance(given, (list, tuple, range, str)) else [given]
     for index in chosen:
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < num_envs:
-            raise UserError("render_envs=%s: expected numbers of envs, 0 to %d" % (given, num_envs - 1))
+            raise UserError("render_envs=%s: expected numbers of envs, 0 to %d, or 'all'" % (given, num_envs - 1))
     return chosen

@@ -83,6 +83,8 @@ MADE = [
     (lambda: MAKE(render_mode="rgb_array"), ["task=Push2D on engine analytic cannot be drawn"]),
     (lambda: MAKE(render_envs=2), ["render_envs=2", "0 to 1"]),
     (lambda: MAKE(render_envs=[0, "a"]), ["render_envs"]),
+    (lambda: MAKE(render_envs="some"), ["render_envs=some", "or 'all'"]),
+    (lambda: MAKE(render_envs=None), ["render_envs=None"]),
     (lambda: MAKE(heuristic="nonsense"), ["unknown heuristic of Push2D 'nonsense'"]),
     (lambda: MAKE(heuristic="no_such_module:h"), ["heuristic=no_such_module:h cannot be imported"]),
     (lambda: MAKE(heuristic="math:pi"), ["heuristic=math:pi is a float"]),

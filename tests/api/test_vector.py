@@ -376,9 +376,18 @@ def test_pictures():
     for _ in range(10):
         env.step(np.ones((3, 1), np.float32))
     assert not np.array_equal(env.render()[0], first[0])
+    env.render_envs = range(3)
+    assert len(env.render()) == env.num_envs
     process = env._frames._process
     env.close()
     assert process.wait(5) is not None
+
+
+def test_all_envs_can_be_shown():
+    """gymnasium.wrappers.vector.RecordVideo asks for a picture of each."""
+    env = gymnasium.make_vec("hepo_isaac/Cartpole-v0", num_envs=3, render_mode="rgb_array", render_envs="all")
+    assert tuple(env.render_envs) == (0, 1, 2) and env.render_mode == "rgb_array"
+    env.close()
 
 
 def test_a_renderer_that_dies_is_a_sentence():
