@@ -37,6 +37,8 @@ ALLOWED = {
     "methods": {"methods", "ranks"},
     "agents": {"agents", "methods", "envs", "ranks"} | BASE,
     "runs": {"runs", "agents", "envs", "methods", "sim", "ranks", "launched"} | BASE | SETTINGS,
+    "registration": BASE | {"locate"},
+    "api": {"api", "runs", "agents", "envs", "methods", "sim"} | BASE | SETTINGS,
     "studies": {"studies", "runs", "agents", "envs", "methods", "sim"} | BASE | SETTINGS,
 }
 # room of runs/ -> rooms of runs/ it may import; "launch" is the file on top of those that make a run.
@@ -59,6 +61,7 @@ FORBIDDEN = {
     "tasks": {"mujoco", "mujoco_warp", "warp", "isaacgym", "rl_games", "gymnasium", "hydra", "omegaconf"},
     "methods": {"mujoco", "mujoco_warp", "warp", "isaacgym", "rl_games", "gymnasium", "hydra", "omegaconf"},
     "agents": {"mujoco", "mujoco_warp", "warp", "isaacgym", "hydra", "omegaconf"},
+    "api": {"mujoco", "mujoco_warp", "warp", "isaacgym"},
 }
 # Engines and rl-games must be importable only where they are used, so nothing below may import them when loaded.
 LAZY = {"mujoco_warp", "warp", "isaacgym", "wandb", "matplotlib", "imageio", "onnx", "onnxruntime", "viser", "trimesh"}
@@ -324,6 +327,9 @@ def test_vermin_finds_newer_parts_of_the_standard_library(source, tmp_path):
         ("envs", "hepo_isaac.envs", "from hepo_isaac.agents.config import TrainConfig"),
         ("agents", "hepo_isaac.agents", "from hepo_isaac.runs.train.observer import RunObserver"),
         ("runs", "hepo_isaac.runs", "import wandb"),
+        ("runs", "hepo_isaac.runs", "from hepo_isaac.api.make import make"),
+        ("registration", "hepo_isaac", "from hepo_isaac.api.make import make"),
+        ("api", "hepo_isaac.api", "import mujoco"),
     ],
 )
 def test_the_check_finds_what_it_is_for(layer, package, source):

@@ -48,6 +48,8 @@ def test_the_wheel_holds_one_name_and_everything_in_it(wheel):
     assert ours == expected
     assert {
         "hepo_isaac/runs/launch.py",
+        "hepo_isaac/py.typed",
+        "hepo_isaac/api/make.py",
         "hepo_isaac/tasks/robots/assets/panda.xml",
         "hepo_isaac/cfg/config.yaml",
     } <= ours

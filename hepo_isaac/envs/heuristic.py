@@ -151,7 +151,7 @@ def _import_function(path: str) -> Callable[[Any], Any]:
     module_name, _, attribute = path.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             "heuristic=%s cannot be imported: %s; expected package.module:function" % (path, error)
         ) from error

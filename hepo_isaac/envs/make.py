@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Any, Mapping, Optional
 
 import torch
 
-from hepo_isaac.envs.heuristic import RANDOM
+from hepo_isaac.envs.heuristic import RANDOM, HeuristicFunction
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task_env import TaskEnv
 from hepo_isaac.errors import UserError
@@ -18,7 +18,9 @@ ENV_STREAM = 0x9E3779B9
 HEURISTIC_STREAM = 0x7F4A7C15  # of a heuristic that asks for random numbers, apart from both
 
 
-def make_env(cfg: Mapping[str, Any], random_start: bool = True) -> TaskEnv:
+def make_env(
+    cfg: Mapping[str, Any], random_start: bool = True, heuristic: Optional[HeuristicFunction] = None
+) -> TaskEnv:
     """Environments of ``cfg["task"]`` on the engine of ``cfg["sim"]``.
 
     Args:
@@ -26,6 +28,7 @@ def make_env(cfg: Mapping[str, Any], random_start: bool = True) -> TaskEnv:
             per run trained side by side: each gets num_envs environments and a random stream of its own). A key
             ``potential`` names Phi(s), as a heuristic is named.
         random_start: see TaskEnv; evaluations start all episodes at their beginning.
+        heuristic: a function at hand in place of the one that ``cfg`` names.
 
     Raises:
         UserError: unknown task, engine or heuristic, an engine that this machine cannot run, or a scene that the
@@ -51,6 +54,17 @@ def make_env(cfg: Mapping[str, Any], random_start: bool = True) -> TaskEnv:
             "potential=%s has a parameter %r; a potential is a function of the state" % (potential.name, RANDOM)
         )
     task = task_type(cfg["task"], sim, streams(ENV_STREAM))
+    if heuristic is not None:
+        task.heuristic, task.heuristic_name = heuristic, heuristic.name
     if task.heuristic.needs_random:
         task.heuristic.random = streams(HEURISTIC_STREAM)
     return TaskEnv(task, random_start, potential)
+
+
+def reseed(env: TaskEnv, seed: int) -> None:
+    """Let the environments of one run draw from ``seed`` on, as newly made ones of that seed do."""
+    (generator,) = env.task.streams.generators
+    generator.manual_seed(seed ^ ENV_STREAM)
+    random = env.task.heuristic.random
+    if random is not None:
+        random.generators[0].manual_seed(seed ^ HEURISTIC_STREAM)

@@ -238,6 +238,13 @@ def _update(fused: Any) -> str:
 
 def train(cfg: Dict[str, Any], facts: Sequence[Tuple[str, str]]) -> int:
     """Train with a resolved configuration into a new run folder, or into one per seed of ``seeds``."""
+    return train_in_folders(cfg, facts)[0]
+
+
+def train_in_folders(
+    cfg: Dict[str, Any], facts: Sequence[Tuple[str, str]], quiet: bool = False
+) -> Tuple[int, List[Path]]:
+    """``train``; returns the exit code and the run folders. A quiet one prints nothing but warnings."""
     from hepo_isaac import ranks
     from hepo_isaac.envs.make import make_env
     from hepo_isaac.runs.record.folder import RunFolder
@@ -245,7 +252,8 @@ def train(cfg: Dict[str, Any], facts: Sequence[Tuple[str, str]]) -> int:
     from hepo_isaac.runs.train.seeds import seed_list
 
     seeds = seed_list(int(cfg["seed"]), cfg["seeds"])
-    _announce(cfg, len(seeds))
+    if not quiet:
+        announce(cfg, len(seeds))
     # each folder holds the configuration of that run alone, so that it can be resumed, compared and re-made alone
     shared = {**cfg, "wandb": _grouped(cfg["wandb"])} if len(seeds) > 1 else cfg
     configs = [{**shared, "seed": seed, "seeds": 1} for seed in seeds]
@@ -253,9 +261,9 @@ def train(cfg: Dict[str, Any], facts: Sequence[Tuple[str, str]]) -> int:
     with spread.meeting(cfg):
         env = make_env({**spread.own(cfg), "run_seeds": spread.env_seeds(seeds)})
         if ranks.rank():
-            return _follow(configs, env, None)
+            return _follow(configs, env, None), []
         folders = [RunFolder.create(task, algo, c["seed"], c, cfg["run_root"]) for c in configs]
-        return _train_in(folders, configs, env, facts, None)
+        return _train_in(folders, configs, env, facts, None, quiet), [folder.path for folder in folders]
 
 
 def _grouped(wandb: Dict[str, Any]) -> Dict[str, Any]:
@@ -267,7 +275,7 @@ def _grouped(wandb: Dict[str, Any]) -> Dict[str, Any]:
     return {**wandb, "group": "seeds-" + (agents_id(os.environ) or secrets.token_hex(4))}
 
 
-def _announce(cfg: Dict[str, Any], runs: int) -> None:
+def announce(cfg: Dict[str, Any], runs: int) -> None:
     """Say what takes so long, where something does."""
     engine, envs = cfg["sim"]["name"], int(cfg["num_envs"]) * runs
     if ENGINES[engine].starts:
@@ -280,6 +288,7 @@ def _train_in(
     env: Any,
     facts: Sequence[Tuple[str, str]],
     checkpoints: Optional[Sequence[Dict[str, Any]]],
+    quiet: bool = False,
 ) -> int:
     """Train the runs of ``folders`` side by side; their configurations differ in the seed alone."""
     from hepo_isaac import ranks
@@ -298,15 +307,15 @@ def _train_in(
         tensorboard=cfg["tensorboard"],
         wandb=configs[0]["wandb"],
         plot=cfg["plot"],
-        quiet=len(folders) > 1,
+        quiet=quiet or len(folders) > 1,
     )
     # an observer hands the checkpoint's agent part to the agent, and its own part to itself
     # and an agent of W&B has one run to give: it is the first one's
     runs = [
-        RunObserver(folder, _header(config), facts, replace(options, wandbs_agent=k == 0), checkpoint, config)
+        RunObserver(folder, _header(config, env), facts, replace(options, wandbs_agent=k == 0), checkpoint, config)
         for k, (folder, config, checkpoint) in enumerate(zip(folders, configs, checkpoints or itertools.repeat(None)))
     ]
-    observer = SeedsObserver(runs, int(cfg["evaluation_episodes"]), options.success, facts)
+    observer = SeedsObserver(runs, int(cfg["evaluation_episodes"]), options.success, facts, quiet)
     chosen = Leader(observer) if ranks.active() else observer
     try:
         run_training({**spread.own(cfg), "run_seeds": [c["seed"] for c in configs]}, RlGamesVecEnv(env), chosen)
@@ -344,9 +353,13 @@ def _follow(configs: Sequence[Dict[str, Any]], env: Any, checkpoints: Optional[S
     return 0
 
 
-def _header(cfg: Dict[str, Any]) -> Dict[str, Any]:
-    """What a checkpoint says of its run."""
-    return {"task": cfg["task"]["name"], "algo": cfg["algo"]["name"], "num_envs": cfg["num_envs"], "seed": cfg["seed"]}
+def _header(cfg: Dict[str, Any], env: Any) -> Dict[str, Any]:
+    """What a checkpoint says of its run, and of the networks in it: observations that policies see, states that only
+    critics see, actions."""
+    header = {"task": cfg["task"]["name"], "algo": cfg["algo"]["name"]}
+    header.update(num_envs=cfg["num_envs"], seed=cfg["seed"])
+    sizes = {"num_obs": env.num_obs - env.num_states, "num_states": env.num_states, "num_actions": env.num_actions}
+    return {**header, **sizes}
 
 
 # ---- resume -----------------------------------------------------------------------------------------------------
@@ -388,7 +401,7 @@ def resume(path: str, overrides: Sequence[str]) -> int:
             "the run in %s is complete (iteration %d of %d); train.max_iterations=<more> continues it"
             % (folders[0].path, checkpoints[0]["iteration"], settled[0]["train"]["max_iterations"])
         )
-    _announce(settled[0], len(settled))
+    announce(settled[0], len(settled))
     if launched():
         spread.check(settled[0])
     with spread.meeting(settled[0]):

@@ -110,7 +110,12 @@ def render_tiles(
             if result["kind"] == "input":
                 raise UserError("cannot render: %s" % result["message"])
             troubles.append("%s: %s" % (backend, result["message"]))
-    raise UserError(
+    raise no_headless_rendering(troubles)
+
+
+def no_headless_rendering(troubles: Sequence[str]) -> UserError:
+    """The error where no backend can draw; ``troubles`` says why of each."""
+    return UserError(
         "no headless rendering on this machine (%s); install one of the libraries: "
         "apt-get install libegl1 (or libosmesa6)" % "; ".join(troubles)
     )
@@ -136,9 +141,7 @@ def _run_worker(job: Path, result_file: Path, backend: str, at: Callable[[int], 
     """Render in a child; returns {"kind": "ok" | "input" | "gl", "message"}. A crash of the child counts as "gl"."""
     if result_file.exists():
         result_file.unlink()
-    env = dict(os.environ, MUJOCO_GL=backend, PYOPENGL_PLATFORM=backend)
-    root = str(Path(__file__).resolve().parents[3])
-    env["PYTHONPATH"] = os.pathsep.join([root] + ([env["PYTHONPATH"]] if env.get("PYTHONPATH") else []))
+    env = worker_environment(backend)
     command = [sys.executable, "-m", "hepo_isaac.runs.play.video_worker", str(job), str(result_file)]
     with tempfile.TemporaryFile() as said:
         worker = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=said, text=True)
@@ -177,3 +180,11 @@ def _silence_ends(worker: Any) -> Iterator[Callable[[], None]]:
         yield heard
     finally:
         timer.cancel()
+
+
+def worker_environment(backend: str) -> Dict[str, str]:
+    """Environment variables of a rendering process."""
+    env = dict(os.environ, MUJOCO_GL=backend, PYOPENGL_PLATFORM=backend)
+    root = str(Path(__file__).resolve().parents[3])
+    env["PYTHONPATH"] = os.pathsep.join([root] + ([env["PYTHONPATH"]] if env.get("PYTHONPATH") else []))
+    return env

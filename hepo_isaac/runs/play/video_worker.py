@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
@@ -37,10 +37,10 @@ def render(folder: Path, job: Dict[str, Any]) -> None:
     if out.suffix == ".png":
         qpos, markers = motions[0]
         rows = np.unique(np.linspace(0, len(qpos) - 1, min(SHEET_FRAMES, len(qpos))).round().astype(int))
-        frames = list(draw(mujoco, model, [(qpos[rows], markers[rows])], camera, width, height))
-        write(out, [contact_sheet([tiles[0] for tiles in frames])], job["fps"])
+        frames = list(draw(mujoco, model, qpos[rows], markers[rows], camera, width, height))
+        write(out, [contact_sheet(frames)], job["fps"])
     else:
-        drawn = draw(mujoco, model, motions, camera, width, height)
+        drawn = draw_motions(mujoco, model, motions, camera, width, height)
         write(out, side_by_side(drawn, job["labels"]), job["fps"])
 
 
@@ -120,9 +120,33 @@ def make_camera(mujoco: Any, model: Any, wanted: Dict[str, Any]) -> View:
 
 
 def draw(
+    mujoco: Any, model: Any, qpos: Iterable[Any], markers: Iterable[Any], view: View, width: int, height: int
+) -> Iterator[np.ndarray]:
+    """Yield one (height, width, 3) uint8 frame per row of ``qpos``, asking for the next when it is to be drawn."""
+    picture = painter(mujoco, model, view)
+    with mujoco.Renderer(model, height, width) as renderer:
+        for row, poses in zip(qpos, markers):
+            yield picture(renderer, row, poses)
+
+
+def draw_motions(
     mujoco: Any, model: Any, motions: Sequence[Tuple[np.ndarray, np.ndarray]], view: View, width: int, height: int
 ) -> Iterator[List[np.ndarray]]:
     """Yield, frame by frame, a (height, width, 3) uint8 picture of each motion; one that is over stands still."""
+    picture = painter(mujoco, model, view)
+    done, last = 0, [np.zeros(0)] * len(motions)
+    with mujoco.Renderer(model, height, width) as renderer:
+        for frame in range(max(len(qpos) for qpos, _ in motions)):
+            for index, (qpos, markers) in enumerate(motions):
+                if frame < len(qpos):
+                    last[index] = picture(renderer, qpos[frame], markers[frame])
+                    done += 1
+            print(done, flush=True)  # for who waits
+            yield list(last)
+
+
+def painter(mujoco: Any, model: Any, view: View) -> Callable[[Any, np.ndarray, np.ndarray], np.ndarray]:
+    """A function of a renderer, qpos and markers' poses that gives a picture."""
     data, camera = mujoco.MjData(model), view.camera
     lamps = model.light_pos[:, :2].copy()
 
@@ -140,15 +164,7 @@ def draw(
         renderer.update_scene(data, camera)
         return np.array(renderer.render())
 
-    done, last = 0, [np.zeros(0)] * len(motions)
-    with mujoco.Renderer(model, height, width) as renderer:
-        for frame in range(max(len(qpos) for qpos, _ in motions)):
-            for index, (qpos, markers) in enumerate(motions):
-                if frame < len(qpos):
-                    last[index] = picture(renderer, qpos[frame], markers[frame])
-                    done += 1
-            print(done, flush=True)  # for who waits
-            yield list(last)
+    return picture
 
 
 def contact_sheet(frames: List[np.ndarray]) -> np.ndarray:

@@ -46,8 +46,7 @@ def read_run(folder: Path, trust: bool = False) -> DictConfig:
         UserError: it cannot be read or used, or it names code that nobody has consented to run.
     """
     file = folder / "config.yaml"
-    with blamed_on(file):
-        config = _buildable(completed(_checked(read_plain(file))))
+    config = read_data(folder)
     mine = trust or signed(file)
     code = foreign_code(config)
     if code and not mine:
@@ -60,6 +59,17 @@ def read_run(folder: Path, trust: bool = False) -> DictConfig:
     if config["task"].get("source"):
         know(str(config["task"]["name"]), str(config["task"]["source"]))
     return OmegaConf.create(_escaped(config))
+
+
+def read_data(folder: Path) -> Dict[str, Any]:
+    """The configuration of the run in ``folder`` as plain data, for who runs none of the code it may name.
+
+    Raises:
+        UserError: it cannot be read or used.
+    """
+    file = folder / "config.yaml"
+    with blamed_on(file):
+        return _buildable(completed(_checked(read_plain(file))))
 
 
 def read_plain(file: Path) -> Dict[str, Any]:

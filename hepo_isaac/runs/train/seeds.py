@@ -59,7 +59,7 @@ class SeedsObserver(AlgoObserver):
     Args:
         observers: one per run, in the order of the agent's seeds; quiet ones where there are several.
         evaluation_episodes: played per policy when training ends; 0 is none.
-        success, facts: of the display, for several runs.
+        success, facts: of the display, for several runs.  quiet: show none.
     """
 
     def __init__(
@@ -68,8 +68,10 @@ class SeedsObserver(AlgoObserver):
         evaluation_episodes: int = 0,
         success: Optional[str] = None,
         facts: Sequence[Tuple[str, str]] = (),
+        quiet: bool = False,
     ) -> None:
         super().__init__()
+        self._quiet = quiet
         self.observers, self._evaluation_episodes = list(observers), evaluation_episodes
         self._success, self._facts = success, list(facts)
         self.failed: List[RunObserver] = []  # of runs that ended before the others
@@ -96,7 +98,7 @@ class SeedsObserver(AlgoObserver):
         for observer, view in zip(self.observers, self._views):
             observer.after_init(view)
         if self._several:
-            self._progress = Progress(agent.max_iterations, None, self._success)
+            self._progress = Progress(agent.max_iterations, None, self._success, self._quiet)
             folders = str(self.observers[0].folder.path.parent)
             lines = [*self._facts, ("runs", "%d side by side" % len(self.observers)), ("run folders", folders)]
             self._progress.start(lines, int(agent.iteration))
@@ -113,7 +115,7 @@ class SeedsObserver(AlgoObserver):
             stops = [observer.on_iteration(view, row) for observer, view, row in going]
         if self._several:  # the observers of several runs are quiet
             self._progress.warn(self.observers[0].new_notices)
-        if any(stops) and self._several:
+        if any(stops) and self._several and not self._quiet:
             self._progress.close()
             self._progress.say("stopped at iteration %d, all states saved; resume with:" % agent.iteration)
             self._progress.say("  python train.py resume=" + self._folders())
@@ -134,7 +136,7 @@ class SeedsObserver(AlgoObserver):
                 observer.evaluation = result
         for observer, view in going:
             observer.on_finish(view)
-        if self._several:
+        if self._several and not self._quiet:
             self._report(agent)
         if self.failed:
             folders = ", ".join(str(o.folder.path) for o in self.failed)
