@@ -6,6 +6,7 @@ import re
 from typing import Dict, List, Sequence
 
 from hepo_isaac.errors import UserError
+from hepo_isaac.locate import full_name
 
 # Their name -> ours, where the meaning is the same.
 ALIASES: Dict[str, str] = {
@@ -71,6 +72,8 @@ def translate(arguments: Sequence[str]) -> List[str]:
                 continue  # said once is enough: they have to agree
         if equals and ours in PATHS and value:
             value = quoted(unquoted(value))
+        if equals and ours == "task":  # Over is ShadowHandOver
+            value = ",".join(full_name(name) for name in value.split(","))
         value = INFINITY.sub(r"\1\2inf", value)
         out.append("%s=%s" % (ours, value) if equals else argument)
     _check_one_device(devices)

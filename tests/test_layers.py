@@ -23,7 +23,7 @@ ALLOWED = {
     "cuda": set(),
     "ranks": set(),
     "launched": set(),
-    "aliases": BASE,
+    "aliases": BASE | {"locate"},
     "settings": BASE,
     "plugins": BASE,
     "locate": BASE | {"plugins"},

@@ -62,8 +62,8 @@ def test_joint_columns_are_the_joints(env):
     for part in described(env.task.obs_layout()):
         column = obs[:, part["start"] : part["start"] + part["size"]]
         roots = {"root_height": (2, 3), "velocity": (7, 10), "spin": (10, 13)}
-        if part["name"] in ("joint_pos", "joint_vel"):
-            source = sim.dof_pos if part["name"] == "joint_pos" else sim.dof_vel
+        if part["name"].endswith(("joint_pos", "joint_vel")):  # of two hands, right_joint_pos
+            source = sim.dof_pos if part["name"].endswith("joint_pos") else sim.dof_vel
             quantity = source[:, joints(env, part["names"])]
         elif part["name"] in roots:
             quantity = sim.root_state[:, 0, slice(*roots[part["name"]])]
