@@ -8,6 +8,9 @@ from typing import Dict, Tuple
 DEXTEROUS: Tuple[str, ...] = (
     *("Over", "CatchUnderarm", "CatchAbreast", "CatchOver2Underarm", "TwoCatchUnderarm"),
     *("ReOrientation", "Spin", "UpsideDown"),
+    *("DoorOpenInward", "DoorOpenOutward", "DoorCloseInward", "DoorCloseOutward"),
+    *("Pen", "Scissors", "SwingCup", "Kettle", "BottleCap", "LiftUnderarm", "Switch"),
+    *("BlockStack", "PushBlock", "GraspAndPlace"),
 )
 # Name, as in task=<name>, to the module below this package whose TASK it is; behind a colon, which of its TASKS.
 MODULES: Dict[str, str] = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Dict, Type
 
-from . import in_hand, throwing
+from . import blocks, doors, in_hand, throwing, tools
 from .task import BiDex, task_of
 
-TASKS: Dict[str, Type[BiDex]] = {record.name: task_of(record) for record in (*throwing.RECORDS, *in_hand.RECORDS)}
+RECORDS = (*throwing.RECORDS, *in_hand.RECORDS, *doors.RECORDS, *tools.RECORDS, *blocks.RECORDS)
+TASKS: Dict[str, Type[BiDex]] = {record.name: task_of(record) for record in RECORDS}

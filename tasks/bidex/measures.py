@@ -106,7 +106,12 @@ def in_hand(s: BiDexState, kappa: float, bonus: float) -> Terms:
 
 
 def bimanual(
-    s: BiDexState, constant: float, right: str, left: str, bonus: Bonus, more: Optional[Bonus] = None
+    s: BiDexState,
+    constant: float,
+    bonus: Bonus,
+    more: Optional[Bonus] = None,
+    right: str = "reach",
+    left: str = "reach",
 ) -> Terms:
     """F3: constant - how far the hands are from their points + what is paid.
 

@@ -45,7 +45,7 @@ class Thing:
 
     turn: Euler angles a, b, c of Rz(c) Ry(b) Rx(a).  fixed: welded to the world.  scenery: it is a table, say, and no
     task object.  friction: of its contacts; None: the scene's.  mass: kg by body, instead of the asset's.
-    joints: start of its joints by name.  damping: N s/m or N m s/rad of all its joints.
+    joints: start of its joints by name; how they move says the asset.
     """
 
     name: str
@@ -58,7 +58,6 @@ class Thing:
     friction: Optional[float] = None
     mass: Mapping[str, float] = field(default_factory=dict)
     joints: Mapping[str, float] = field(default_factory=dict)
-    damping: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from hepo_isaac.envs.math import quat_conjugate, quat_mul, quat_rotate
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task
 from hepo_isaac.sim.base import Simulation
-from hepo_isaac.sim.spec import ActorSpec, ContactSpec, DriveSpec, MarkerSpec, SceneSpec
+from hepo_isaac.sim.spec import ActorSpec, ContactSpec, MarkerSpec, SceneSpec
 
 from ..robots.in_hand import pen_rotation, random_rotation, rotation_angle
 from . import hand as hands
@@ -327,7 +327,6 @@ class BiDex(Task):
 
 # -- scene pieces and classes ----------------------------------------------------------------------------------------
 def _thing(thing: Thing) -> ActorSpec:
-    joints = DriveSpec(".*", mode="none", damping=thing.damping, inelastic_stop=True)
     return ActorSpec(
         name=thing.name,
         asset=thing.asset,
@@ -335,7 +334,6 @@ def _thing(thing: Thing) -> ActorSpec:
         orientation=hands.quat_of_turn(thing.turn),
         fixed=thing.fixed,
         gravity=thing.gravity,
-        drives=(joints,) if thing.joints else (),
         collision_group=hands.GROUPS["scenery" if thing.scenery else "thing"],
         collision_mask=hands.MEETS["scenery" if thing.scenery else "thing"],
         body_mass=thing.mass,
