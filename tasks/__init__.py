@@ -25,7 +25,7 @@ MODULES: Dict[str, str] = {
     "Ingenuity": "robots.ingenuity",
     "Quadcopter": "robots.quadcopter",
     "ShadowHand": "robots.shadow_hand",
-    **{"ShadowHand" + name: "bidex.catalogue:ShadowHand" + name for name in DEXTEROUS},
+    **{"ShadowHand" + name: "bidex:ShadowHand" + name for name in DEXTEROUS},
     "EffortReach": "suite.effort_reach",
     "Honeypot": "suite.honeypot",
     "KeyDoor": "suite.key_door",

@@ -1,5 +1,10 @@
 """Dexterous-hand tasks: two Shadow hands (or one), an object, and one record a task (docs/bidex.md).
 
-catalogue.py has them by name; throwing.py and its like hold records (record.py); task.py is the one environment class,
-with measures.py (numbers, families of h), hand.py and observation.py.
+hands_only.py and tables.py hold the records (record.py); task.py is the one environment class, with measures.py
+(numbers, families of h), hand.py and observation.py.
 """
+
+from . import hands_only, tables
+from .task import task_of
+
+TASKS = {record.name: task_of(record) for record in (*hands_only.RECORDS, *tables.RECORDS)}

@@ -12,9 +12,9 @@ from typing import Any, Mapping, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from hepo_isaac.envs.math import quat_conjugate, quat_rotate
+from hepo_isaac.envs.math import quat_conjugate, quat_of_axes, quat_rotate
 from hepo_isaac.envs.task import for_engine
-from hepo_isaac.sim.spec import ActorSpec, ForceSensorSpec, Quat, Vec3
+from hepo_isaac.sim.spec import ActorSpec, ForceSensorSpec, Quat
 
 from ..robots.shadow_hand import FINGER_JOINTS, WRIST_JOINTS, hand_drives
 from .record import HELD, HandPose
@@ -36,38 +36,9 @@ INERTIA = (0.0260, 0.0265, 0.0112)
 FORCE_SCALE, TORQUE_SCALE = 0.01667 * 1e5, 0.01667 * 1e3  # N and N m at action 1 of a base of force 1 and torque 1
 
 
-def cross(a: Vec3, b: Vec3) -> Vec3:
-    """Of plain numbers."""
-    return (a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0])
-
-
-def quat_of_columns(x: Vec3, y: Vec3, z: Vec3) -> Quat:
-    """Quaternion xyzw of the rotation whose columns are the orthonormal x, y, z."""
-    squares = (x[0] - y[1] - z[2], y[1] - x[0] - z[2], z[2] - x[0] - y[1], x[0] + y[1] + z[2])
-    k = max(range(4), key=lambda i: squares[i])  # from the largest component, which is at least 1/2
-    large = 0.5 * math.sqrt(1.0 + squares[k])
-    f = 0.25 / large
-    xy, xz, yz = f * (x[1] + y[0]), f * (x[2] + z[0]), f * (y[2] + z[1])
-    wx, wy, wz = f * (y[2] - z[1]), f * (z[0] - x[2]), f * (x[1] - y[0])
-    rows: Tuple[Quat, ...] = ((large, xy, xz, wx), (xy, large, yz, wy), (xz, yz, large, wz), (wx, wy, wz, large))
-    return rows[k]
-
-
-def quat_of_turn(turn: Vec3) -> Quat:
-    """Quaternion xyzw of Rz(c) Ry(b) Rx(a), for turn = (a, b, c)."""
-    (sa, ca), (sb, cb), (sc, cc) = ((math.sin(0.5 * t), math.cos(0.5 * t)) for t in turn)
-    return (
-        sa * cb * cc - ca * sb * sc,
-        ca * sb * cc + sa * cb * sc,
-        ca * cb * sc - sa * sb * cc,
-        ca * cb * cc + sa * sb * sc,
-    )
-
-
 def mount_orientation(pose: HandPose) -> Quat:
     """Of the asset's frame, in which fingers point to -y and the palm faces +z."""
-    finger, palm = (tuple(v / math.sqrt(sum(w * w for w in axis)) for v in axis) for axis in (pose.finger, pose.palm))
-    return quat_of_columns(cross(palm, finger), (-finger[0], -finger[1], -finger[2]), palm)  # type: ignore[arg-type]
+    return quat_of_axes((-pose.finger[0], -pose.finger[1], -pose.finger[2]), pose.palm)
 
 
 def hand_actor(side: str, pose: HandPose, floating: bool, cfg: Mapping[str, Any], engine: str) -> ActorSpec:

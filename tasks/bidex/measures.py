@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Dict, Mapping, Optional
+from typing import TYPE_CHECKING, Callable, Dict, Mapping, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -110,15 +110,10 @@ def bimanual(
     constant: float,
     bonus: Bonus,
     more: Optional[Bonus] = None,
-    right: str = "reach",
-    left: str = "reach",
+    by: Tuple[str, str] = ("reach", "reach"),
 ) -> Terms:
-    """F3: constant - how far the hands are from their points + what is paid.
-
-    Args:
-        right, left: "reach" or "palm", the distance that is meant of each hand.
-    """
-    away = {"right": getattr(s, right)[:, 0], "left": getattr(s, left)[:, 1]}
+    """F3: constant - how far the hands are from their points + what is paid. by: "reach" or "palm" of each hand."""
+    away = {"right": getattr(s, by[0])[:, 0], "left": getattr(s, by[1])[:, 1]}
     terms = {"constant": torch.full_like(away["right"], constant), "right": -away["right"], "left": -away["left"]}
     return {**terms, **_paid(s, away, bonus, more)}
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Tuple
+from typing import TYPE_CHECKING, List, NamedTuple, Tuple
 
 import torch
 from torch import Tensor
 
 from hepo_isaac.envs.interface import ObsSlice, columns
-from hepo_isaac.envs.math import quat_matrix
+from hepo_isaac.envs.math import euler_angles
 
 from ..robots.in_hand import FORCE_SCALE, VELOCITY_SCALE
 from ..robots.in_hand_observation import UNITS, Observation, Part
@@ -39,13 +39,6 @@ class Named(NamedTuple):
     kind: str
     part: Part
     joints: Tuple[str, ...] = ()
-
-
-def euler_angles(quat: Tensor) -> Tensor:
-    """Roll, pitch, yaw (..., 3) in [-pi, pi] of unit quaternions (..., 4) = Rz(yaw) Ry(pitch) Rx(roll)."""
-    m = quat_matrix(quat)
-    pitch = torch.asin((-m[..., 2, 0]).clamp(-1.0, 1.0))
-    return torch.stack((torch.atan2(m[..., 2, 1], m[..., 2, 2]), pitch, torch.atan2(m[..., 1, 0], m[..., 0, 0])), -1)
 
 
 class BiDexObservation:
@@ -111,21 +104,16 @@ class BiDexObservation:
         """(N, 6) position and Euler angles of hand ``k``."""
         root = self._task.sim.root_state[:, k]
         at_root = self._task.chosen_record.hand_position == "root"
-        position = root[:, :3] if at_root else self._task.palm_centre(k)
+        position = root[:, :3] if at_root else self._task.part("palm", str(k))
         return torch.cat((position, euler_angles(root[:, 3:7])), 1)
 
     def _tail(self, kind: str, name: str) -> Named:
         """One part of ``TaskRecord.observed``."""
         task, device = self._task, self._task.sim.device
-        spin = torch.tensor([1.0] * 10 + [VELOCITY_SCALE] * 3, device=device)
         if kind == "zeros":
             zeros = torch.zeros(task.sim.num_envs, int(name), device=device)
             return Named("zeros", kind, Part(lambda: zeros))
-        reads: Dict[str, Callable[[str], Tensor]] = {
-            "state": lambda name: task.sim.root_state[:, task.sim.actor_index(name)],
-            "goal": lambda name: torch.cat((task.goal[:, task.object_index(name)], task.relative_quat(name)), 1),
-            "place": lambda name: task.goal[:, task.object_index(name), :3],
-            "point": task.point,
-            "pose": lambda name: torch.cat((task.point(name), task.point_quat(name)), 1),
-        }
-        return Named("%s_%s" % (name, kind), kind, Part(partial(reads[kind], name), spin if kind == "state" else 1.0))
+        spin = torch.tensor([1.0] * 10 + [VELOCITY_SCALE] * 3, device=device)
+        return Named(
+            "%s_%s" % (name, kind), kind, Part(partial(task.part, kind, name), spin if kind == "state" else 1.0)
+        )

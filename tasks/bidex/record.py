@@ -32,14 +32,6 @@ class HandPose:
 
 
 @dataclass(frozen=True)
-class Floating:
-    """Actions on a floating base: newtons and newton metres at action 1 are 1667 force and 16.67 torque."""
-
-    force: float
-    torque: float
-
-
-@dataclass(frozen=True)
 class Thing:
     """An actor that is no hand.
 
@@ -80,11 +72,11 @@ class Goal:
 
 @dataclass(frozen=True)
 class Condition:
-    """Whether a measure is at most, or at least, a number."""
+    """Whether a measure is at least, or at most, a number."""
 
     measure: str
-    at_most: float = math.inf
     at_least: float = -math.inf
+    at_most: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,8 @@ class Bonus:
 class TaskRecord:
     """One task.
 
-    hands: one pose a hand, right first.  floating: how actions push the bases; None: they are welded.
+    hands: one pose a hand, right first.  floating: None if bases are welded; else an action of 1 pushes with 1667 times
+        the first number, N, and twists with 16.67 times the second, N m.
     things: tables and objects; those that are no scenery are the task's objects, in this order.
     points: "right" and "left", where each hand is wanted, and others by name.
     family, constants: which h, with its keyword arguments (measures.FAMILIES).
@@ -118,14 +111,13 @@ class TaskRecord:
     """
 
     name: str
-    summary: str
     hands: Tuple[HandPose, ...]
     things: Tuple[Thing, ...]
     family: str
     constants: Mapping[str, Any]
     success: Condition
     observed: Tuple[str, ...]
-    floating: Optional[Floating] = None
+    floating: Optional[Tuple[float, float]] = None
     points: Tuple[Point, ...] = ()
     ends: Tuple[Condition, ...] = ()
     goals: Tuple[Goal, ...] = ()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hepo_isaac.envs.interface import ABSOLUTE, ActionGroup, ObsSlice, columns
-from hepo_isaac.envs.math import quat_conjugate, quat_mul, quat_rotate
+from hepo_isaac.envs.math import quat_conjugate, quat_mul, quat_of_euler, quat_rotate
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task
 from hepo_isaac.sim.base import Simulation
@@ -32,7 +32,8 @@ class BiDex(Task):
     Instance attributes:
         goal: (N, K, 7) position m and quaternion xyzw of each object's goal; K is 0 where there are none.
         solved: (N,) bool, whether an episode had a success.  goals_reached: (N,) in the running episode.
-        turn_on: (N,) bool, whether the goals turn on before the next step.
+        last_action: (N, A) clipped to [-1, 1]; 0 after a reset.  turn_on: (N,) bool, goals that turn on before the next
+            step.
     """
 
     record: ClassVar[TaskRecord]
@@ -77,12 +78,16 @@ class BiDex(Task):
         self._start_roots[..., 7:] = 0.0
         self._placed = self._start_roots[:, self._objects].clone()
         self._posture = torch.zeros(len(sim.dof_names), device=device)
-        for name, value in self._start_joints().items():
-            self._posture[sim.dof_index(name)] = value
+        posed = [(side, record.posture) for side in self.sides] + [
+            (thing.name, thing.joints) for thing in record.things
+        ]
+        for actor, joints in posed:
+            for joint, start in joints.items():
+                self._posture[sim.dof_index("%s/%s" % (actor, joint))] = start
         self.goal = torch.zeros(n, len(record.goals), 7, device=device)
         for k, goal in enumerate(record.goals):
             self.goal[:, k] = torch.tensor((*goal.position, *goal.quat), device=device)
-        self._actions = torch.zeros(n, self.num_actions, device=device)
+        self.last_action = torch.zeros(n, self.num_actions, device=device)
         self._target, self._zero_vel = (torch.zeros(n, len(sim.dof_names), device=device) for _ in range(2))
         self._force, self._torque = (torch.zeros(n, len(sim.body_names), 3, device=device) for _ in range(2))
         self.turn_on, self.solved = (torch.zeros(n, dtype=torch.bool, device=device) for _ in range(2))
@@ -97,41 +102,33 @@ class BiDex(Task):
         count = len(self.sides)
         self._columns = sim.dof_indices(["%s/%s" % (s, joint) for s in self.sides for joint in hands.ACTUATED])
         self._lower, self._upper = sim.dof_lower[self._columns], sim.dof_upper[self._columns]
-        self._tips = slice(0, 5 * count)
-        self._palms, self._forearms = slice(5 * count, 6 * count), slice(6 * count, 7 * count)
+        self._forearms = slice(6 * count, 7 * count)
         # All points are one gather: fingertips and palm centres of the hands, then the task's own.
         rows = [*range(6 * count), *(sim.body_index(point.body) for point in record.points)]
         offsets = [hands.TIP_OFFSET] * (5 * count) + [hands.PALM_CENTRE] * count + [p.offset for p in record.points]
         self._point_rows, self._offsets = torch.tensor(rows, device=device), torch.tensor(offsets, device=device)
         self.point_names = [point.name for point in record.points]
         self._objects = torch.tensor([sim.actor_index(thing.name) for thing in record.objects()], device=device)
-        of_hands = 24 * count
-        self._object_joints = slice(of_hands, len(sim.dof_names))
+        self._object_joints = slice(24 * count, len(sim.dof_names))
         self._anchors = torch.tensor([sim.body_index(b) for b, _ in record.anchors], dtype=torch.int64, device=device)
         self._places = torch.tensor([place for _, place in record.anchors], device=device).reshape(-1, 3)
-        self._half_turn = torch.tensor(HALF_TURN, device=device)
         half = 0.5 * STEP_OF_GOAL
         self._goal_step = torch.tensor((0.0, math.sin(half), 0.0, math.cos(half)), device=device)
+        self._half_turn = torch.tensor(HALF_TURN, device=device)
         self._mid, self._half = 0.5 * (self._upper + self._lower), 0.5 * (self._upper - self._lower)
-
-    def _start_joints(self) -> Dict[str, float]:
-        """Start of every joint that does not start at 0."""
-        mine = {"%s/%s" % (s, joint): q for s in self.sides for joint, q in self.chosen_record.posture.items()}
-        things = self.chosen_record.things
-        return {**mine, **{"%s/%s" % (t.name, joint): q for t in things for joint, q in t.joints.items()}}
 
     # -- actions and resets ------------------------------------------------------------------------------------
     def apply(self, actions: Tensor) -> None:
         self._turn_goals(self.turn_on)
-        self._actions.copy_(actions)
+        self.last_action.copy_(actions)
         n, count = len(actions), len(self.sides)
         each = actions.view(n, count, -1)
         self._target[:, self._columns] = self._mid + self._half * each[..., -20:].reshape(n, -1)
         self.sim.set_dof_target_pos(self._target)
         floating = self.chosen_record.floating
         if floating:
-            force = (hands.FORCE_SCALE * floating.force) * each[..., :3]
-            torque = (hands.TORQUE_SCALE * floating.torque) * each[..., 3:6]
+            force = (hands.FORCE_SCALE * floating[0]) * each[..., :3]
+            torque = (hands.TORQUE_SCALE * floating[1]) * each[..., 3:6]
             forearms = self.sim.body_state[:, self._forearms]
             self._force[:, self._forearms], self._torque[:, self._forearms] = self._drag.wrench(forearms, force, torque)
             self.sim.apply_body_force(self._force, self._torque)
@@ -159,7 +156,7 @@ class BiDex(Task):
         for flag in (self.solved, self.turn_on):
             flag.masked_fill_(mask, False)
         self.goals_reached.masked_fill_(mask, 0.0)
-        self._actions.masked_fill_(mask.unsqueeze(1), 0.0)
+        self.last_action.masked_fill_(mask.unsqueeze(1), 0.0)
         sim.set_state(mask, pose, self._zero_vel, root_state=self._start_roots, dof_target_pos=pose)
 
     @staticmethod
@@ -188,36 +185,6 @@ class BiDex(Task):
         pose = pose.clone()
         pose[:, of_hands] = torch.minimum(torch.maximum(moved, lower), self.sim.dof_upper)[:, of_hands]
         return pose
-
-    # -- what observations ask for ------------------------------------------------------------------------------
-    @property
-    def last_action(self) -> Tensor:
-        """(N, A) clipped to [-1, 1]; 0 after a reset."""
-        return self._actions
-
-    def object_index(self, name: str) -> int:
-        """Row of a task object among the record's."""
-        return [thing.name for thing in self.chosen_record.objects()].index(name)
-
-    def relative_quat(self, name: str) -> Tensor:
-        """(N, 4) of an object, times the conjugate of its goal's."""
-        self.state()
-        return self._relative[:, self.object_index(name)]
-
-    def palm_centre(self, k: int) -> Tensor:
-        """(N, 3) of hand ``k``."""
-        self.state()
-        return self._points[:, 5 * len(self.sides) + k]
-
-    def point(self, name: str) -> Tensor:
-        """(N, 3) a task point by name."""
-        self.state()
-        return self._points[:, 6 * len(self.sides) + self.point_names.index(name)]
-
-    def point_quat(self, name: str) -> Tensor:
-        """(N, 4) orientation of the body that a task point belongs to."""
-        body = self.chosen_record.points[self.point_names.index(name)].body
-        return self.sim.body_state[:, self.sim.body_index(body), 3:7]
 
     # -- observations and rewards ------------------------------------------------------------------------------
     def state(self) -> BiDexState:
@@ -258,7 +225,7 @@ class BiDex(Task):
             joints=sim.dof_pos[:, self._object_joints],
             drift=(sim.body_state[:, self._anchors, :3] - self._places).norm(dim=-1),
             reached=torch.zeros_like(self.goals_reached),
-            actions=self._actions,
+            actions=self.last_action,
         )
         if record.reached:
             state.reached = holds(record.reached, state).any(1).to(angle.dtype)
@@ -291,6 +258,22 @@ class BiDex(Task):
         objects = self.chosen_record.objects()
         return {"goal_%s" % objects[k].name: self.goal[:, k] for k in range(self.goal.shape[1])}
 
+    def part(self, kind: str, name: str) -> Tensor:
+        """(N, .) a part of ``TaskRecord.observed``, or "palm:<hand>", a palm's centre; of the current state."""
+        self.state()
+        if kind == "palm":
+            return self._points[:, 5 * len(self.sides) + int(name)]
+        if kind == "state":
+            return self.sim.root_state[:, self.sim.actor_index(name)]
+        if kind in ("point", "pose"):
+            k = self.point_names.index(name)
+            place = self._points[:, 6 * len(self.sides) + k]
+            body = self.sim.body_index(self.chosen_record.points[k].body)
+            return place if kind == "point" else torch.cat((place, self.sim.body_state[:, body, 3:7]), 1)
+        k = [thing.name for thing in self.chosen_record.objects()].index(name)
+        goal = self.goal[:, k]
+        return goal[:, :3] if kind == "place" else torch.cat((goal, self._relative[:, k]), 1)
+
     def observe(self) -> Tensor:
         return self._observe()
 
@@ -305,7 +288,7 @@ class BiDex(Task):
             if floating:
                 axes = ["%s/forearm %s" % (side, axis) for axis in "xyz"]
                 dragged = "at its centre of mass, world axes; what drags the hand comes on top"
-                push, twist = hands.FORCE_SCALE * floating.force, hands.TORQUE_SCALE * floating.torque
+                push, twist = hands.FORCE_SCALE * floating[0], hands.TORQUE_SCALE * floating[1]
                 found.append(ActionGroup(tuple(axes), "force", "N", push, meaning=dragged))
                 found.append(ActionGroup(tuple(axes), "torque", "N m", twist, meaning=dragged))
             names = tuple("%s/%s" % (side, joint) for joint in hands.ACTUATED)
@@ -313,7 +296,7 @@ class BiDex(Task):
         return found
 
     # -- checkpoints -------------------------------------------------------------------------------------------
-    _SAVED = ("goal", "_actions", "turn_on", "solved", "goals_reached")
+    _SAVED = ("goal", "last_action", "turn_on", "solved", "goals_reached")
 
     def get_state(self) -> Dict[str, Any]:
         return {name.strip("_"): getattr(self, name).clone() for name in self._SAVED}
@@ -331,7 +314,7 @@ def _thing(thing: Thing) -> ActorSpec:
         name=thing.name,
         asset=thing.asset,
         position=thing.position,
-        orientation=hands.quat_of_turn(thing.turn),
+        orientation=quat_of_euler(*thing.turn),
         fixed=thing.fixed,
         gravity=thing.gravity,
         collision_group=hands.GROUPS["scenery" if thing.scenery else "thing"],
@@ -348,6 +331,6 @@ def task_of(record: TaskRecord, **more: Callable[[BiDexState], Terms]) -> Type[B
         return FAMILIES[record.family](state, **record.constants)
 
     observations, actions = sizes(record)
-    fields = {"__doc__": record.summary, "__module__": __name__, "record": record, "name": record.name}
+    fields = {"__module__": __name__, "record": record, "name": record.name}
     fields.update(num_obs=observations, num_actions=actions, heuristics={"default": default, **more})
     return type(record.name, (BiDex,), fields)

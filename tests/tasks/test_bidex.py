@@ -17,7 +17,7 @@ from tests.kolmogorov import ONE_PER_MILLE, uniform_statistic
 from tests.tasks import dexterous as own
 from tests.tasks.robots import actions, make, play
 
-TASKS = tasks_module("bidex.catalogue").TASKS
+TASKS = tasks_module("bidex").TASKS
 hand, measures, record = (tasks_module("bidex." + name) for name in ("hand", "measures", "record"))
 # Published: steps of an episode, sizes of observation and action.
 TABLE = {
