@@ -73,7 +73,9 @@ OVER_TO_UNDERARM = replace(
         replace(FACING, position=(0.0, -0.8, 0.5)),
     ),
     floating=(0.1, 2.0),
-    things=(egg("egg", (0.0, 0.05, 1.0)),),
+    # As published the egg, at z 1.0, starts 2 cm inside of the fingertips.
+    things=(egg("egg", (0.0, 0.05, 1.03)),),
+    faithful={"things": (egg("egg", (0.0, 0.05, 1.0)),)},
     goals=(Goal((0.0, -0.40, 0.55), turn="random"),),
     constants={"kappa": 20.0},
     spread=0.0,
