@@ -55,7 +55,9 @@ def test_the_seed_decides_the_trajectory(task):
         return torch.cat((first.unsqueeze(0), play(env, actions(env, 9, 20))["obs"]))
 
     assert torch.equal(run(1), run(1))
-    assert not torch.equal(run(1), run(2))
+    kind = task_class(task)
+    alike = hasattr(kind, "draws") and not kind.draws(kind.record)  # the published episodes all start in one state
+    assert torch.equal(run(1), run(2)) == alike
 
 
 @pytest.mark.parametrize("task", TASKS)
