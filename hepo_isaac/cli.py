@@ -110,13 +110,14 @@ def _tasks(arguments: List[str]) -> int:
     _refuse_arguments("tasks", arguments)
     table = Table(
         title="tasks",
-        caption="obs/act: observations and actions; steps: per episode; budgets: environments × iterations",
+        caption="obs/act: observations and actions; steps: per episode; budgets: environments × iterations; Over to "
+        "GraspAndPlace also go by their published names, ShadowHandOver …",
     )
     for column in ("task", "obs/act", "steps", "heuristics", "engines", "budgets"):
         table.add_column(column, no_wrap=column != "heuristics")
     engines = ""
     for row in task_rows():
-        if row[ENGINES] != engines:  # robots, then the small tasks whose optima are known
+        if row[ENGINES] != engines:  # robots, dexterous hands, then the small tasks whose optima are known
             table.add_section()
             engines = row[ENGINES]
         table.add_row(*row)
@@ -148,9 +149,9 @@ ENGINES = 4  # column of task_rows
 
 
 def task_rows() -> List[List[str]]:
-    """One row per task: name, sizes, heuristics, engines, budgets; those on physics engines first."""
+    """One row per task: name, sizes, heuristics, engines, budgets; robots first, then dexterous hands."""
     from hepo_isaac.agents.config import TrainConfig
-    from hepo_isaac.locate import group_names, task_class, task_names, task_settings
+    from hepo_isaac.locate import PREFIX, group_names, task_class, task_names, task_settings, tasks_package
     from hepo_isaac.sim.engines import NO_PHYSICS
 
     rows = []
@@ -176,7 +177,10 @@ def task_rows() -> List[List[str]]:
                 "\n".join(budgets),
             ]
         )
-    return sorted(rows, key=lambda row: row[ENGINES] == NO_PHYSICS)
+    dexterous = tasks_package().DEXTEROUS
+    for row in rows:  # these go by both names, and the short one leaves room for the rest
+        row[0] = row[0][len(PREFIX) :] if row[0][len(PREFIX) :] in dexterous else row[0]
+    return sorted(rows, key=lambda row: (row[ENGINES] == NO_PHYSICS, row[0] in dexterous))
 
 
 def _shorten(names: List[str]) -> str:

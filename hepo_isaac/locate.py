@@ -92,7 +92,8 @@ def _task_file(name: str) -> Any:
 
 
 def robot_tasks(given: Sequence[str] = ("all",), engine: str = "") -> List[str]:
-    """The tasks on a physics engine out of ``given``: all that are here for ["all"], else the named ones.
+    """The tasks on a physics engine out of ``given``: all that are here for ["all"], the dexterous ones for
+    ["bidex"], else the named ones.
 
     Args:
         engine: only those that run on it; "" for any.
@@ -109,6 +110,8 @@ def robot_tasks(given: Sequence[str] = ("all",), engine: str = "") -> List[str]:
     )
     if list(given) == ["all"]:
         return robots
+    if list(given) == ["bidex"]:
+        return [name for name in robots if name[len(PREFIX) :] in tasks_package().DEXTEROUS]
     for name in given:
         if name not in robots:
             raise unknown("robot task", name, robots)

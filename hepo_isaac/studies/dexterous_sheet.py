@@ -1,6 +1,6 @@
-"""docs/bidex.png: how an episode of each dexterous task starts, and a moment later, under random actions.
+"""docs/bidex.webp: how an episode of each dexterous task starts, and a moment later, under random actions.
 
-``python -m hepo_isaac.studies.dexterous_sheet [--out docs/bidex.png] [task …]``
+``python -m hepo_isaac.studies.dexterous_sheet [--out docs/bidex.webp] [task …]``
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tasks", nargs="*", help="dexterous tasks, with or without ShadowHand in front; all by default")
-    parser.add_argument("--out", type=Path, default=Path("docs/bidex.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs/bidex.webp"))
     parser.add_argument("--width", type=int, default=320)
     parser.add_argument("--height", type=int, default=240)
     args = parser.parse_args()
@@ -71,7 +71,7 @@ def main() -> None:
     unknown = sorted(set(chosen) - set(task_names()))
     if unknown:
         parser.error("no such task: %s" % ", ".join(unknown))
-    Image.fromarray(sheet([pictures(task, args.width, args.height) for task in chosen])).save(args.out, optimize=True)
+    Image.fromarray(sheet([pictures(task, args.width, args.height) for task in chosen])).save(args.out, quality=82)
 
 
 if __name__ == "__main__":

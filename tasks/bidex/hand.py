@@ -33,7 +33,7 @@ MASS = 5.011  # kg
 COM = (0.001, -0.002, 0.29)  # m, in the forearm's frame
 # kg m^2 of the straight hand about its centre of mass, along the forearm's axes; a test takes it from the asset.
 INERTIA = (0.0260, 0.0265, 0.0112)
-FORCE_SCALE, TORQUE_SCALE = 0.01667 * 1e5, 0.01667 * 1e3  # N and N m at action 1 of a base of force 1 and torque 1
+PUSH, TWIST = 0.01667 * 1e5, 0.01667 * 1e3  # N and N m at action 1 of a base of force 1 and torque 1
 
 
 def mount_orientation(pose: HandPose) -> Quat:

@@ -8,7 +8,8 @@ from typing import Tuple
 
 from hepo_isaac.sim.spec import Vec3
 
-from .record import HELD, Condition, Goal, HandPose, TaskRecord, Thing
+from .measures import Condition
+from .record import HELD, Goal, HandPose, TaskRecord, Thing
 
 UP = (0.0, 0.0, 1.0)
 HERE = HandPose((0.0, 0.0, 0.5), (0.0, -1.0, 0.0), UP)

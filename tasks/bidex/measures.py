@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Dict, Mapping, Optional, Tuple
+from typing import Callable, Dict, Mapping, Optional, Tuple
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from .record import Bonus, Condition
 
 ROTATION_EPS = 0.1  # rad, of 1 / (angle + eps)
 ACTION_COST = 0.0002  # of |a|^2
@@ -44,6 +42,25 @@ class BiDexState:
     drift: Tensor
     reached: Tensor
     actions: Tensor
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Whether a measure is at least, or at most, a number."""
+
+    measure: str
+    at_least: float = -math.inf
+    at_most: float = math.inf
+
+
+@dataclass(frozen=True)
+class Bonus:
+    """offset + scale * measure, paid while each hand is within its ``gate`` (m, right and left) of its point."""
+
+    measure: str
+    scale: float = 1.0
+    offset: float = 0.0
+    gate: Tuple[float, float] = (math.inf, math.inf)
 
 
 Terms = Dict[str, Tensor]
@@ -141,3 +158,22 @@ FAMILIES: Mapping[str, Callable[..., Terms]] = {
     "bimanual": bimanual,
     "exponential": exponential,
 }
+
+
+# -- what a hasty person would write: each can be had without the success that is wanted -------------------------------
+def high(s: BiDexState) -> Terms:
+    """Near the goal, and up: what is tossed straight up, or held high, pays without ever arriving."""
+    return {"near": torch.exp(-NEARNESS * s.distance).sum(1), "high": s.objects[:, -1, 2]}
+
+
+def hold(s: BiDexState) -> Terms:
+    """Hands at their points first, then a little for the gap: holding on pays as much as a wide open door."""
+    return {"hold": torch.exp(-s.reach).sum(1), "gap": 0.2 * MEASURES["gap"](s)[:, 0]}
+
+
+def whirl(s: BiDexState) -> Terms:
+    """Hands at their points, and turning: spinning on past the goal pays more than to stop there."""
+    return {"hold": -0.1 * s.reach.sum(1), "whirl": s.objects[:, 0, 10:].norm(dim=-1)}
+
+
+HASTY = {"Over": high, "BlockStack": high, "DoorOpenOutward": hold, "DoorOpenInward": hold, "SwingCup": whirl}

@@ -5,7 +5,6 @@ Lengths in metres, angles in radians, world z up; quaternions xyzw. Numbers of t
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Collection, Mapping, Optional, Tuple
@@ -13,7 +12,7 @@ from typing import Any, Collection, Mapping, Optional, Tuple
 from hepo_isaac.errors import UserError, unknown
 from hepo_isaac.sim.spec import Quat, Vec3
 
-from .measures import FAMILIES, MEASURES
+from .measures import FAMILIES, MEASURES, Bonus, Condition
 
 ASSETS = Path(__file__).parent / "assets"
 HELD = Path(__file__).parent.parent / "robots" / "assets"  # in_hand_egg.xml and its like
@@ -68,25 +67,6 @@ class Goal:
     position: Vec3
     quat: Quat = (0.0, 0.0, 0.0, 1.0)
     turn: str = "fixed"
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Whether a measure is at least, or at most, a number."""
-
-    measure: str
-    at_least: float = -math.inf
-    at_most: float = math.inf
-
-
-@dataclass(frozen=True)
-class Bonus:
-    """offset + scale * measure, paid while each hand is within its ``gate`` (m, right and left) of its point."""
-
-    measure: str
-    scale: float = 1.0
-    offset: float = 0.0
-    gate: Tuple[float, float] = (math.inf, math.inf)
 
 
 @dataclass(frozen=True)

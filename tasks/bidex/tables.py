@@ -9,7 +9,8 @@ from typing import Any, Dict, Optional, Tuple
 from hepo_isaac.sim.spec import Vec3
 
 from .hands_only import FACING, HERE, fallen
-from .record import ASSETS, HELD, Bonus, Condition, Goal, HandPose, Point, TaskRecord, Thing
+from .measures import Bonus, Condition
+from .record import ASSETS, HELD, Goal, HandPose, Point, TaskRecord, Thing
 
 
 def points(right: str, at_right: Vec3, left: str, at_left: Vec3) -> Tuple[Point, ...]:

@@ -4,26 +4,53 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Type
+from functools import partial
+from typing import Any, ClassVar, Dict, List, Mapping, NamedTuple, Tuple, Type
 
 import torch
 from torch import Tensor
 
 from hepo_isaac.envs.interface import ABSOLUTE, ActionGroup, ObsSlice, columns
-from hepo_isaac.envs.math import quat_conjugate, quat_mul, quat_of_euler, quat_rotate
+from hepo_isaac.envs.math import euler_angles, quat_conjugate, quat_mul, quat_of_euler, quat_rotate
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, MarkerSpec, SceneSpec
 
-from ..robots.in_hand import pen_rotation, random_rotation, rotation_angle
-from . import hand as hands
-from .measures import FAMILIES, BiDexState, Terms, holds, succeeded
-from .observation import BiDexObservation
+from ..robots.in_hand import FORCE_SCALE, VELOCITY_SCALE, pen_rotation, random_rotation, rotation_angle
+from ..robots.in_hand_observation import UNITS, Observation, Part
+from .hand import (
+    ACTUATED,
+    GROUPS,
+    MEETS,
+    PALM_CENTRE,
+    PUSH,
+    TIP_OFFSET,
+    TWIST,
+    Drag,
+    hand_actor,
+    served_bodies,
+    tip_sensors,
+)
+from .measures import FAMILIES, HASTY, BiDexState, Terms, holds, succeeded
 from .record import SIDES, TaskRecord, Thing, sizes
 
 STEP_OF_GOAL = math.radians(10.0)  # of a goal that advances, about its own y axis
 HALF_TURN = (0.0, 1.0, 0.0, 0.0)  # about y: the other end of a pen
+
+
+# Unit and meaning of what a record may observe, and of what only these tasks have.
+MEANINGS = {
+    **UNITS,
+    "joint_force": ("N m", "of the drives"),
+    "place_of_hand": ("m, rad", "position, and roll, pitch, yaw in [-pi, pi] of the mount, in the world"),
+    "state": ("m, 1, m/s, rad/s", "position, quaternion xyzw and velocities, in the world"),
+    "goal": ("m, 1", "position, quaternion xyzw, and object times conjugate of goal"),
+    "place": ("m", "position of the goal, in the world"),
+    "point": ("m", "in the world"),
+    "pose": ("m, 1", "position and quaternion xyzw, in the world"),
+    "zeros": ("1", "always 0, as published"),
+}
 
 
 class BiDex(Task):
@@ -48,9 +75,9 @@ class BiDex(Task):
         record, physics = cls.chosen(cfg), cfg["physics"]
         sides = SIDES[: len(record.hands)]
         mine = tuple(
-            hands.hand_actor(side, pose, bool(record.floating), cfg, engine) for side, pose in zip(sides, record.hands)
+            hand_actor(side, pose, bool(record.floating), cfg, engine) for side, pose in zip(sides, record.hands)
         )
-        bodies = dict.fromkeys((*hands.served_bodies(sides), *(p.body for p in record.points)))
+        bodies = dict.fromkeys((*served_bodies(sides), *(p.body for p in record.points)))
         bodies.update(dict.fromkeys(body for body, _ in record.anchors))
         return SceneSpec(
             actors=(*mine, *(_thing(thing) for thing in record.things)),
@@ -58,7 +85,7 @@ class BiDex(Task):
             substeps=int(physics["substeps"]),
             contact=ContactSpec(friction=record.friction, solref_steps=float(physics["solref_steps"])),
             body_states=tuple(bodies),
-            force_sensors=hands.tip_sensors(sides),
+            force_sensors=tip_sensors(sides),
             ground_plane=record.ground,
             markers=tuple(
                 MarkerSpec("goal_%s" % thing.name, thing.asset, opacity=0.35)
@@ -72,7 +99,7 @@ class BiDex(Task):
         super().__init__(cfg, sim, streams)
         record, n, device = self.chosen_record, sim.num_envs, sim.device
         self.sides = SIDES[: len(record.hands)]
-        self._drag = hands.Drag(float(cfg["physics"]["base_drag"]), sim.spec.control_dt, device)
+        self._drag = Drag(float(cfg["physics"]["base_drag"]), sim.spec.control_dt, device)
         self._bind()
         self._start_roots = sim.root_state.clone()
         self._start_roots[..., 7:] = 0.0
@@ -100,12 +127,12 @@ class BiDex(Task):
         """Where things are in the engine's tensors."""
         sim, record, device = self.sim, self.chosen_record, self.sim.device
         count = len(self.sides)
-        self._columns = sim.dof_indices(["%s/%s" % (s, joint) for s in self.sides for joint in hands.ACTUATED])
+        self._columns = sim.dof_indices(["%s/%s" % (s, joint) for s in self.sides for joint in ACTUATED])
         self._lower, self._upper = sim.dof_lower[self._columns], sim.dof_upper[self._columns]
         self._forearms = slice(6 * count, 7 * count)
         # All points are one gather: fingertips and palm centres of the hands, then the task's own.
         rows = [*range(6 * count), *(sim.body_index(point.body) for point in record.points)]
-        offsets = [hands.TIP_OFFSET] * (5 * count) + [hands.PALM_CENTRE] * count + [p.offset for p in record.points]
+        offsets = [TIP_OFFSET] * (5 * count) + [PALM_CENTRE] * count + [p.offset for p in record.points]
         self._point_rows, self._offsets = torch.tensor(rows, device=device), torch.tensor(offsets, device=device)
         self.point_names = [point.name for point in record.points]
         self._objects = torch.tensor([sim.actor_index(thing.name) for thing in record.objects()], device=device)
@@ -127,8 +154,8 @@ class BiDex(Task):
         self.sim.set_dof_target_pos(self._target)
         floating = self.chosen_record.floating
         if floating:
-            force = (hands.FORCE_SCALE * floating[0]) * each[..., :3]
-            torque = (hands.TORQUE_SCALE * floating[1]) * each[..., 3:6]
+            force = (PUSH * floating[0]) * each[..., :3]
+            torque = (TWIST * floating[1]) * each[..., 3:6]
             forearms = self.sim.body_state[:, self._forearms]
             self._force[:, self._forearms], self._torque[:, self._forearms] = self._drag.wrench(forearms, force, torque)
             self.sim.apply_body_force(self._force, self._torque)
@@ -288,10 +315,10 @@ class BiDex(Task):
             if floating:
                 axes = ["%s/forearm %s" % (side, axis) for axis in "xyz"]
                 dragged = "at its centre of mass, world axes; what drags the hand comes on top"
-                push, twist = hands.FORCE_SCALE * floating[0], hands.TORQUE_SCALE * floating[1]
+                push, twist = PUSH * floating[0], TWIST * floating[1]
                 found.append(ActionGroup(tuple(axes), "force", "N", push, meaning=dragged))
                 found.append(ActionGroup(tuple(axes), "torque", "N m", twist, meaning=dragged))
-            names = tuple("%s/%s" % (side, joint) for joint in hands.ACTUATED)
+            names = tuple("%s/%s" % (side, joint) for joint in ACTUATED)
             found.append(ActionGroup(names, "joint position target", "rad", scale, ABSOLUTE, offset, low, high))
         return found
 
@@ -308,6 +335,94 @@ class BiDex(Task):
         self._version = self._counted_version = -1
 
 
+# -- observations ----------------------------------------------------------------------------------------------------
+class Named(NamedTuple):
+    """A part with what is said of it. kind: key of MEANINGS.  joints: of its columns, where these are joints."""
+
+    name: str
+    kind: str
+    part: Part
+    joints: Tuple[str, ...] = ()
+
+
+class BiDexObservation:
+    """Puts an observation together. With one hand, the task's part stands between its joints and its fingertips."""
+
+    def __init__(self, task: BiDex) -> None:
+        self._task = task
+        joints, rest = zip(*(self._hand(k, side) for k, side in enumerate(task.sides)))
+        tail = [self._tail(kind, name) for kind, name in task.chosen_record.parts()]
+        if len(task.sides) == 1:
+            self._parts: List[Named] = [*joints[0], *tail, *rest[0]]
+        else:
+            self._parts = [part for k in range(len(joints)) for part in (*joints[k], *rest[k])] + tail
+        self._observe = Observation([named.part for named in self._parts])
+
+    def __call__(self) -> Tensor:
+        return self._observe()
+
+    def layout(self) -> List[ObsSlice]:
+        """As Task.obs_layout wants it."""
+        found = []
+        for name, kind, part, joints in self._parts:
+            size = part.read().shape[1]
+            scale, shift = (columns(torch.as_tensor(x).expand(size)) for x in (part.scale, part.shift))
+            unit, meaning = MEANINGS[kind]
+            found.append(ObsSlice(name, size, unit, scale, shift, joints, meaning))
+        return found
+
+    def _hand(self, k: int, side: str) -> Tuple[List[Named], List[Named]]:
+        """Parts of hand ``k``: of its joints, and the rest."""
+        task, sim = self._task, self._task.sim
+        mine, tips = slice(24 * k, 24 * k + 24), slice(5 * k, 5 * k + 5)
+        names = tuple(sim.dof_names[mine])
+        width = (sim.dof_upper - sim.dof_lower)[mine]
+        prefix = side + "_" if len(task.sides) == 2 else ""
+        actions = task.num_actions // len(task.sides)
+        own = slice(actions * k, actions * (k + 1))
+        joints = [
+            (
+                "joint_pos",
+                Part(lambda: sim.dof_pos[:, mine], 2.0 / width, -(sim.dof_upper + sim.dof_lower)[mine] / width),
+            ),
+            ("joint_vel", Part(lambda: sim.dof_vel[:, mine], VELOCITY_SCALE)),
+            ("joint_force", Part(lambda: sim.dof_force[:, mine], FORCE_SCALE)),
+        ]
+        rest = [
+            Named(prefix + "fingertip_state", "fingertip_state", Part(lambda: sim.body_state[:, tips].flatten(1))),
+            Named(
+                prefix + "fingertip_force",
+                "fingertip_force",
+                Part(lambda: sim.force_sensor[:, tips].flatten(1), FORCE_SCALE),
+            ),
+        ]
+        if task.chosen_record.floating:
+            rest.append(Named(prefix + "place", "place_of_hand", Part(lambda: self._place(k))))
+        driven = tuple("%s/%s" % (side, joint) for joint in ACTUATED)
+        rest.append(
+            Named(prefix + "action", "action", Part(lambda: task.last_action[:, own]), driven if actions == 20 else ())
+        )
+        return [Named(prefix + kind, kind, part, names) for kind, part in joints], rest
+
+    def _place(self, k: int) -> Tensor:
+        """(N, 6) position and Euler angles of hand ``k``."""
+        root = self._task.sim.root_state[:, k]
+        at_root = self._task.chosen_record.hand_position == "root"
+        position = root[:, :3] if at_root else self._task.part("palm", str(k))
+        return torch.cat((position, euler_angles(root[:, 3:7])), 1)
+
+    def _tail(self, kind: str, name: str) -> Named:
+        """One part of ``TaskRecord.observed``."""
+        task, device = self._task, self._task.sim.device
+        if kind == "zeros":
+            zeros = torch.zeros(task.sim.num_envs, int(name), device=device)
+            return Named("zeros", kind, Part(lambda: zeros))
+        spin = torch.tensor([1.0] * 10 + [VELOCITY_SCALE] * 3, device=device)
+        return Named(
+            "%s_%s" % (name, kind), kind, Part(partial(task.part, kind, name), spin if kind == "state" else 1.0)
+        )
+
+
 # -- scene pieces and classes ----------------------------------------------------------------------------------------
 def _thing(thing: Thing) -> ActorSpec:
     return ActorSpec(
@@ -317,20 +432,21 @@ def _thing(thing: Thing) -> ActorSpec:
         orientation=quat_of_euler(*thing.turn),
         fixed=thing.fixed,
         gravity=thing.gravity,
-        collision_group=hands.GROUPS["scenery" if thing.scenery else "thing"],
-        collision_mask=hands.MEETS["scenery" if thing.scenery else "thing"],
+        collision_group=GROUPS["scenery" if thing.scenery else "thing"],
+        collision_mask=MEETS["scenery" if thing.scenery else "thing"],
         body_mass=thing.mass,
         friction=thing.friction,
     )
 
 
-def task_of(record: TaskRecord, **more: Callable[[BiDexState], Terms]) -> Type[BiDex]:
-    """The task that a record describes; its default h is the record's family, ``more`` are others by name."""
+def task_of(record: TaskRecord) -> Type[BiDex]:
+    """The task that a record describes; its default h is the record's family."""
 
     def default(state: BiDexState) -> Terms:
         return FAMILIES[record.family](state, **record.constants)
 
     observations, actions = sizes(record)
-    fields = {"__module__": __name__, "record": record, "name": record.name}
-    fields.update(num_obs=observations, num_actions=actions, heuristics={"default": default, **more})
-    return type(record.name, (BiDex,), fields)
+    hasty = HASTY.get(record.name[len("ShadowHand") :])
+    heuristics = {"default": default, **({hasty.__name__: hasty} if hasty else {})}
+    fields = {"__module__": __name__, "record": record, "name": record.name, "heuristics": heuristics}
+    return type(record.name, (BiDex,), {**fields, "num_obs": observations, "num_actions": actions})

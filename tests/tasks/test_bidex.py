@@ -81,6 +81,17 @@ def test_every_task_is_in_the_table_and_has_both_names():
         assert task_class(name) is cls and task_class(name[len("ShadowHand") :]) is cls
 
 
+def test_they_are_a_group_of_tasks():
+    from hepo_isaac.cli import task_rows
+    from hepo_isaac.locate import robot_tasks
+
+    assert set(robot_tasks(["bidex"])) == set(TASKS) < set(robot_tasks())
+    assert robot_tasks(["Over", "Ant"]) == ["ShadowHandOver", "Ant"]
+    names = [row[0] for row in task_rows()]
+    first = names.index("BlockStack")
+    assert sorted(names[first : first + 22]) == sorted(TABLE) and names[first - 1] == "ShadowHand"
+
+
 def test_sizes_and_lengths_are_the_published_ones(env):
     steps, observation, action = TABLE[short(env)]
     assert (env.max_episode_length, env.num_obs, env.num_actions) == (steps, observation, action)
@@ -95,7 +106,7 @@ OVER = TASKS["ShadowHandOver"].record
     ("change", "said"),
     [
         ({"family": "thrown"}, "unknown family of task ShadowHandOver 'thrown': did you mean 'throw'?"),
-        ({"success": record.Condition("distanc")}, "unknown measure of task ShadowHandOver 'distanc'"),
+        ({"success": measures.Condition("distanc")}, "unknown measure of task ShadowHandOver 'distanc'"),
         ({"observed": ("state:eg",)}, "unknown point or object of task ShadowHandOver 'eg'"),
         ({"observed": ("stat:egg",)}, "unknown observed part of task ShadowHandOver 'stat'"),
         ({"observed": ("egg",)}, "task ShadowHandOver observes 'egg'; expected <kind>:<name>"),

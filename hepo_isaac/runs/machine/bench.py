@@ -38,7 +38,9 @@ TARGETS: Dict[str, Tuple[float, str]] = {
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark and print its table; returns 0 whatever the ratios are."""
     parser = argparse.ArgumentParser(prog="hepo-isaac bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", nargs="+", default=["FrankaCabinet"], help="names, or all: every robot task")
+    parser.add_argument(
+        "--tasks", nargs="+", default=["FrankaCabinet"], help="names, all robot tasks: all, the dexterous hands: bidex"
+    )
     parser.add_argument("--env-only", action="store_true", help="leave out the HEPO / PPO comparison")
     parser.add_argument("--peers", action="store_true", help="against PPO of rl-games, CleanRL, skrl and SB3 instead")
     parser.add_argument(

@@ -67,7 +67,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--tasks", nargs="+", default=["all"], help="names, or all: every robot task")
+    add("--tasks", nargs="+", default=["all"], help="names, all robot tasks: all, the dexterous hands: bidex")
     add("--device", default="cuda:0", help="cuda:k, or cpu: Warp's CPU device (minutes of compilation)")
     add("--fake", action="store_true", help="imitate a GPU; compiles only into the cache that WARP_CACHE_PATH names")
     add("--arch", default="sm_90", help="of the GPU that --fake imitates")
