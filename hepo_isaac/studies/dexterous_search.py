@@ -1,8 +1,8 @@
 """Whether the physics lets a dexterous task be done: a cross-entropy search for one sequence of actions.
 
-``python -m hepo_isaac.studies.dexterous_search DoorOpenOutward …`` prints h per step of random and of the best sequence,
-its steps with success, and how many worlds went bad before their end. All worlds start in one state; a step after the
-end counts -0.5.
+``python -m hepo_isaac.studies.dexterous_search DoorOpenOutward …`` prints h per step of random and of the best
+sequence, its steps with success, and how many worlds went bad before their end. All worlds start in one state; a
+step after the end counts -0.5.
 """
 
 from __future__ import annotations
