@@ -243,7 +243,7 @@ def _check_counts(cfg: DictConfig) -> None:
         _at_least(cfg, key, 1)
     if not 0 <= int(cfg.seed) < LARGEST_SEED:
         raise UserError("seed must be from 0 to %d, got %s" % (LARGEST_SEED - 1, cfg.seed))
-    for key in ("keep_checkpoints", "sim.threads", "evaluation_episodes"):
+    for key in ("keep_checkpoints", "sim.threads", "evaluation_episodes", "video_every"):
         _at_least(cfg, key, 0)
     _check_seeds(cfg.seeds)
     if isinstance(cfg.seeds, int) and int(cfg.seed) + cfg.seeds > LARGEST_SEED:

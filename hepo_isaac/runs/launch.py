@@ -307,12 +307,20 @@ def _train_in(
         tensorboard=cfg["tensorboard"],
         wandb=configs[0]["wandb"],
         plot=cfg["plot"],
+        video_every=cfg["video_every"],
         quiet=quiet or len(folders) > 1,
     )
     # an observer hands the checkpoint's agent part to the agent, and its own part to itself
     # and an agent of W&B has one run to give: it is the first one's
     runs = [
-        RunObserver(folder, _header(config, env), facts, replace(options, wandbs_agent=k == 0), checkpoint, config)
+        RunObserver(
+            folder,
+            _header(config, env),
+            facts,
+            replace(options, wandbs_agent=k == 0, video_every=options.video_every * (k == 0)),
+            checkpoint,
+            config,
+        )
         for k, (folder, config, checkpoint) in enumerate(zip(folders, configs, checkpoints or itertools.repeat(None)))
     ]
     observer = SeedsObserver(runs, int(cfg["evaluation_episodes"]), options.success, facts, quiet)

@@ -4,6 +4,7 @@ config.yaml     the resolved configuration          metadata.json  commit, versi
 status.json     running, finished, interrupted, failed             summary.json   only once the run has finished
 metrics.csv     one row per iteration                checkpoints/   last.pt, best.pt, iteration_*.pt
 tensorboard/    the same numbers for TensorBoard     returns.png    the plot made at the end
+videos/         films made while it trained (video_every)
 bad_worlds/     the last states of worlds that diverged, for hepo-isaac replay-bad
 """
 
