@@ -57,7 +57,7 @@ def played(
         film.mjcf_xml = "" if scene is None else scene.spec_text
         for name in policies:
             env.load_state(start)
-            found = record(cfg, env, _actor(cfg, env, checkpoint, name), name)
+            found = record(cfg, env, actor(cfg, env, checkpoint, name), name)
             if not found:
                 raise UserError("%s has no episode to show: the physics of all worlds diverged" % name)
             if say:
@@ -97,7 +97,8 @@ def film_of(cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]], target: P
     return draw(few, played(few, checkpoint, [policy], 1, say=False), target)
 
 
-def _actor(cfg: Dict[str, Any], env: Any, checkpoint: Optional[Dict[str, Any]], policy: str) -> Any:
+def actor(cfg: Dict[str, Any], env: Any, checkpoint: Optional[Dict[str, Any]], policy: str) -> Any:
+    """Observations (N, O) to actions (N, K) of a policy of a checkpoint, or random actions without one."""
     from hepo_isaac.agents.player import HepoPlayer
     from hepo_isaac.agents.register import runner_params
     from hepo_isaac.envs.rl_games import RlGamesVecEnv
