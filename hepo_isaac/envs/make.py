@@ -54,3 +54,17 @@ def make_env(cfg: Mapping[str, Any], random_start: bool = True) -> TaskEnv:
     if task.heuristic.needs_random:
         task.heuristic.random = streams(HEURISTIC_STREAM)
     return TaskEnv(task, random_start, potential)
+
+
+def try_functions(env: TaskEnv) -> None:
+    """Call a user's own heuristic and potential once, in a step that is taken back, where they have none of ours.
+
+    Raises:
+        UserError: one of them fails, or returns something else than it has to.
+    """
+    if not any(":" in name for name in env.names.values()):
+        return
+    start = env.get_state()
+    env.reset()
+    env.step(torch.zeros(env.num_envs, env.num_actions, device=env.device))
+    env.load_state(start)
