@@ -60,8 +60,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, help="also write the numbers to this JSON file")
     args = parser.parse_args(list(arguments))
     check_file("--out", args.out)
+    tasks = robot_tasks(args.tasks)
+    for task in tasks:  # what is wrong with the numbers of environments, before minutes of the first comparison
+        if not (args.peers or args.processes):
+            settings(task, args.env_envs, "hepo")
+        if not args.env_only:
+            settings(task, args.train_envs, "hepo")
     found: Dict[str, Dict[str, Any]] = {}
-    for task in robot_tasks(args.tasks):
+    for task in tasks:
         if args.processes:
             found[task] = bench_scaling(task, args.train_envs, args.processes, args.blocks)
         elif args.peers:
