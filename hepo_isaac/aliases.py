@@ -213,14 +213,13 @@ def translate(arguments: Sequence[str]) -> List[str]:
     ``name=value`` of theirs stays.
 
     Raises:
-        UserError: a setting given twice, two devices where there is one, an option that nobody knows.
+        UserError: two devices where there is one, an option that nobody knows.
         ForeignNamesError: names that have no counterpart, with what to do instead.
     """
     options, pairs = split_options(arguments)
     out: List[str] = []
     answers: List[str] = []
     devices: Dict[str, str] = {}
-    typed: Dict[str, Tuple[str, str]] = {}  # name here -> what was typed for it, and the value
     for argument in pairs:
         name, equals, value = argument.partition("=")
         if equals and name in GRANTED and value.lower() in GRANTED[name]:
@@ -229,12 +228,6 @@ def translate(arguments: Sequence[str]) -> List[str]:
             answers.append("%s is no setting here: %s" % (argument, ANSWERS[name]))
             continue
         ours = ALIASES.get(name, name)
-        if equals:
-            before, then = typed.setdefault(ours.lstrip("+"), (argument, value))
-            if then != value and ours != "device":
-                raise UserError("%s and %s set %s twice: leave one of them" % (before, argument, ours.lstrip("+")))
-            if before is not argument and ours != "device":
-                continue
         if equals and ours == "device":
             again, devices[argument] = bool(devices), value
             if again:

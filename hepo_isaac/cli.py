@@ -71,9 +71,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(arguments: List[str]) -> int:
-    from hepo_isaac.runs.launch import main as launch
+    from hepo_isaac.runs.launch import typed
 
-    return launch(arguments)
+    return typed(arguments)
 
 
 def _eval(arguments: List[str]) -> int:
@@ -134,20 +134,24 @@ def _tasks(arguments: List[str]) -> int:
     long = arguments == ["--long"]
     if not long:
         _refuse_arguments("tasks", arguments, " but --long")
-    shown = ("task", "obs/act", "steps", "heuristics", "engines", "budgets") if long else SHORT
-    caption = "obs/act: observations and actions; steps: per episode; budgets: environments × iterations"
-    if not long:
-        caption = "obs/act: observations and actions; steps: per episode; hepo-isaac tasks --long: engines, budgets"
-    table = Table(title="tasks", caption=caption)
+    shown = ("task", "obs/act", "steps", *(("heuristics", "engines", "budgets") if long else BUDGETS))
+    table = Table(
+        title="tasks",
+        caption="obs/act: observations and actions; steps: per episode; then environments × iterations of each budget"
+        + ("" if long else "; hepo-isaac tasks --long has heuristics and engines"),
+    )
     for column in shown:
-        table.add_column(column, no_wrap=column not in ("heuristics",), overflow="fold")
+        table.add_column(column, no_wrap=column != "heuristics")
     engines = ""
     for row in task_rows():
         if row[ENGINES] != engines:  # robots, then the small tasks whose optima are known
             table.add_section()
             engines = row[ENGINES]
-        budgets = row[BUDGETS].replace("\n", ", ")
-        table.add_row(*(row if long else [*row[:HEURISTICS], budgets or row[HEURISTICS]]))
+        if not long:
+            sizes = dict(line.split(": ") for line in row[SIZES].splitlines())
+            # of a task of somebody else's that cannot be read, why
+            row = [*row[:HEURISTICS], *(sizes.get(name, "") for name in BUDGETS)] if sizes else [row[0], "", "", row[3]]
+        table.add_row(*row)
     Console().print(table)
     return 0
 
@@ -172,8 +176,8 @@ def _policies(arguments: List[str]) -> int:
     return 0
 
 
-HEURISTICS, ENGINES, BUDGETS = 3, 4, 5  # columns of task_rows
-SHORT = ("task", "obs/act", "steps", "environments × iterations")
+HEURISTICS, ENGINES, SIZES = 3, 4, 5  # columns of task_rows
+BUDGETS = ("paper", "demo", "cpu")
 
 
 def task_rows() -> List[List[str]]:

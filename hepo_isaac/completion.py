@@ -6,6 +6,7 @@ being completed. ``python train.py`` is ``train`` with the same words.
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Dict, List, Sequence
@@ -46,9 +47,9 @@ def complete(words: Sequence[str]) -> List[str]:
     elif command in EXAMPLES:
         found = _names("task") if "--tasks" in words else []
     else:
-        typed = {w.partition("=")[0] for w in words[1:-1]}
-        keys = [k for k in keys_of(command) if k[:-1] not in typed]
-        found = keys + ([k for k in _settings() if k not in keys] if command in TAKES_SETTINGS and word else [])
+        typed = {w.partition("=")[0] + "=" for w in words[1:-1]}
+        more = _settings() if command in TAKES_SETTINGS and word else []
+        found = list({*keys_of(command), *more} - typed)
     return sorted(name for name in found if name.startswith(word))
 
 
@@ -102,32 +103,34 @@ def _settings() -> List[str]:
                 found.append(name + "=")
         elif group not in ("hydra", "defaults", ""):
             found.append("%s.%s=" % (group, name))
-    for room, prefix in (("agents/config.py", "train"), ("methods/method.py", "algo")):
-        text = (Path(__file__).resolve().parent / room).read_text(encoding="utf-8")
-        found += ["%s=" % key for key in _fields(text, prefix)]
-    return sorted(set(found))
+    return sorted({*found, *_fields()})
 
 
-_CLASSES = {
-    "MethodConfig": "", "ShapingConfig": "shaping.", "MultiplierConfig": "multiplier.",
-    "ReferencesConfig": "references.", "TrainConfig": "",
-}  # fmt: skip
+# Where the fields of train and algo are declared: file, class, and what stands in front of them.
+_DECLARED = (
+    ("agents/config.py", "TrainConfig", "train."),
+    ("methods/method.py", "MethodConfig", "algo."),
+    ("methods/method.py", "ShapingConfig", "algo.shaping."),
+    ("methods/multiplier.py", "MultiplierConfig", "algo.multiplier."),
+    ("methods/references.py", "ReferencesConfig", "algo.references."),
+)
 _NETWORK = ("units", "activation", "critic_units")
 
 
-def _fields(text: str, prefix: str) -> List[str]:
-    """Fields of the dataclasses in a source, dotted as settings are; importing it would cost seconds."""
-    found, inside = [], None
-    for line in text.splitlines():
-        begins = re.match(r"class (\w+)", line)
-        inside = _CLASSES.get(begins.group(1)) if begins else inside
-        match = re.match(r"    ([a-z_]+): [A-Z\w\[\], ]+ = ", line)
-        if match is None or inside is None:
-            continue
-        name = match.group(1)
-        place = "network." if prefix == "train" and name in _NETWORK else inside
-        if "default_factory" not in line:
-            found.append("%s.%s%s" % (prefix, place, name))
+def _fields() -> List[str]:
+    """``key=`` of every field of those dataclasses, read from their sources: importing them would cost seconds."""
+    found, trees = [], {}
+    for file, name, prefix in _DECLARED:
+        if file not in trees:
+            trees[file] = ast.parse((Path(__file__).resolve().parent / file).read_text(encoding="utf-8"))
+        body = [n.body for n in trees[file].body if isinstance(n, ast.ClassDef) and n.name == name][0]
+        for node in body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                field = node.target.id
+                if isinstance(node.value, ast.Call):  # a group of its own
+                    continue
+                place = prefix + "network." if name == "TrainConfig" and field in _NETWORK else prefix
+                found.append("%s%s=" % (place, field))
     return found
 
 

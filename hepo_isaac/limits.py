@@ -123,8 +123,15 @@ PHYSICS: Dict[str, Limit] = {
 }
 _NOT_NEGATIVE = re.compile(r"(^|_)(friction|damping|stiffness|armature|density|thickness|tolerance|spacing|max.*)$")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]{0,99}")
-# Settings that become part of a path, here or at W&B; whether they may be null.
-NAMES: Dict[str, bool] = {"algo.name": True, "wandb.project": False, "wandb.entity": True, "wandb.group": True}
+FOLDER = "letters, digits and any of _ . + = - (at most 100, no dot or dash first)"
+AT_WANDB = re.compile(r"(?![. ]*$)[^/\\#?%:\x00-\x1f]{1,120}")
+# Settings that become part of a path, here or at W&B: what they must be, and whether they may be null.
+NAMES: Dict[str, Tuple[Any, str, bool]] = {
+    "algo.name": (NAME, "the name of a folder: " + FOLDER, True),
+    "wandb.project": (AT_WANDB, "a name without / \\ # ? % and :", False),
+    "wandb.entity": (AT_WANDB, "a name without / \\ # ? % and :", True),
+    "wandb.group": (AT_WANDB, "a name without / \\ # ? % and :", True),
+}
 
 
 def limit(key: str, value: Any) -> Optional[Limit]:
@@ -185,13 +192,12 @@ def check_name(key: str, value: Any) -> None:
     Raises:
         UserError: it would leave its folder, hide, or mean something to a shell.
     """
-    if value is None and NAMES.get(key, False):
+    pattern, what, may_be_null = NAMES[key]
+    if value is None and may_be_null:
         return
-    if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise UserError(
-            "%s becomes the name of a folder and must be letters, digits and any of _ . + = - (at most 100, no dot or "
-            "dash first), got %r" % (key, value if value is None or len(str(value)) < 60 else str(value)[:60] + "…")
-        )
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        shown = value if value is None or len(str(value)) < 60 else str(value)[:60] + "…"
+        raise UserError("%s must be %s, got %r" % (key, what, shown))
 
 
 def check_names(config: Mapping[str, Any]) -> None:

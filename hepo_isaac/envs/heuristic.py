@@ -163,7 +163,7 @@ def find_heuristic(name: str, of_task: Mapping[str, Heuristic], task: str) -> He
 
 def _import_function(path: str) -> Callable[..., Any]:
     module_name, _, attribute = path.partition(":")
-    expected = "expected package.module:function, a function of the task's state"
+    expected = "expected package.module:function"
     if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
         raise UserError("heuristic=%s names no function; %s" % (path, expected))
     try:
@@ -173,9 +173,9 @@ def _import_function(path: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:  # somebody's own code may do anything
         raise UserError("heuristic=%s cannot be imported: %s; %s" % (path, blamed(error), expected)) from error
     if not callable(function):
-        raise UserError("heuristic=%s is a %s; %s" % (path, type(function).__name__, expected))
+        raise UserError("heuristic=%s is a %s; expected a function" % (path, type(function).__name__))
     if isinstance(function, type):
-        raise UserError("heuristic=%s is a class; %s" % (path, expected))
+        raise UserError("heuristic=%s is a class; expected a function of the task's state" % path)
     _check_signature(path, function)
     return function
 

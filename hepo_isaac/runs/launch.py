@@ -13,16 +13,16 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from hepo_isaac.aliases import ForeignNamesError, quoted, split_options, together, translate, unquoted
+from hepo_isaac.aliases import quoted, split_options, unquoted
 from hepo_isaac.config import check_machine, cuda_available, plain, resolve, validate
 from hepo_isaac.errors import UserError, report_errors
 from hepo_isaac.helps import help_of, wants_help
 from hepo_isaac.launched import launched, world
 from hepo_isaac.locate import cfg_dir, train_command
-from hepo_isaac.overrides import check_overrides, check_setting, refuse_lists, unknown_keys
-from hepo_isaac.plugins import named_on_command_line
+from hepo_isaac.overrides import check_overrides, check_setting, refuse_lists
 from hepo_isaac.settings import changeable, role
 from hepo_isaac.sim.engines import ENGINES
+from hepo_isaac.typed import check_repeated, read, refuse_a_lone_checkpoint
 
 MULTIRUN = ("-m", "--multirun")
 LATEST = "latest"  # resume=latest: the newest run folder
@@ -30,6 +30,13 @@ LATEST = "latest"  # resume=latest: the newest run folder
 
 def _no_note(state: str, folders: Sequence[Any]) -> None:
     """Outside of a sweep nobody keeps a record of jobs."""
+
+
+def typed(argv: Sequence[str]) -> int:
+    """``main`` for what a person typed, in which a setting that is there twice is a mistake; programs may put their own
+    behind others', and the last one counts."""
+    code = report_errors(lambda: check_repeated(argv))
+    return code or main(argv)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -60,23 +67,10 @@ def _main(argv: List[str]) -> int:
     several = any(option in MULTIRUN for option in options)
     if not several:
         refuse_lists(overrides)
-    _refuse_a_lone_checkpoint(given)
+    refuse_a_lone_checkpoint(given)
     # Hydra reads options only in front of all settings
     argv = [*options, *overrides]
     return _sweep(argv, overrides) if several else _hydra(argv)
-
-
-def read(argv: Sequence[str]) -> List[str]:
-    """What was typed, in the names of this project; every name that is none of them is answered at once.
-
-    Raises:
-        UserError: with the right name of each, or why it is not needed.
-    """
-    try:
-        return named_on_command_line(translate(argv))
-    except ForeignNamesError as found:
-        rest = split_options(found.rest)[1]
-        raise UserError(together([*found.answers, *unknown_keys(named_on_command_line(rest))])) from found
 
 
 def _resume_typed(path: str, overrides: Sequence[str], given: Dict[str, str]) -> int:
@@ -88,16 +82,6 @@ def _resume_typed(path: str, overrides: Sequence[str], given: Dict[str, str]) ->
         rest = [o for o in rest if not o.startswith(("run_root=", "task="))]
         print("resume=latest: %s" % path, flush=True)
     return resume(path, rest)
-
-
-def _refuse_a_lone_checkpoint(given: Dict[str, str]) -> None:
-    """Isaac Gym Envs goes on with a checkpoint that is named; here that is resume=."""
-    file = given.get("checkpoint", "null")
-    if file not in ("null", "", "''") and given.get("test", "").lower() != "true":
-        raise UserError(
-            "checkpoint=%s without test=true does nothing: test=true evaluates it, resume=<its run folder> trains on"
-            % unquoted(file)
-        )
 
 
 def _hydra(argv: Sequence[str]) -> int:

@@ -56,7 +56,7 @@ def answered(capfd, lab, bad):
     """Exit code and stderr of a command."""
     capfd.readouterr()
     arguments = [argument.replace("{lab}", str(lab)) for argument in bad.arguments]
-    code = launch.main(arguments) if bad.command == "train" else cli.main([bad.command, *arguments])
+    code = launch.typed(arguments) if bad.command == "train" else cli.main([bad.command, *arguments])
     return code, capfd.readouterr().err
 
 
