@@ -30,7 +30,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 train: $(VENV)/.train-stamp ## train FrankaCabinet with HEPO; ARGS="…" passes overrides
-	@$(PY) train.py task=FrankaCabinet algo=hepo $(ARGS)
+	@$(PY) train.py $(if $(findstring task=,$(ARGS)),,task=FrankaCabinet) $(if $(findstring algo=,$(ARGS)),,algo=hepo) $(ARGS)
 
 test: lint ## lint, and the default tests (minutes)
 	@$(PY) -m pytest -n $(JOBS) $(ARGS)

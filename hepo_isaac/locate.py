@@ -19,6 +19,11 @@ def bundled() -> bool:
     return (PACKAGE / "cfg" / "config.yaml").is_file()
 
 
+def train_command() -> str:
+    """How training is called here: an installed wheel has no train.py."""
+    return "hepo-isaac train" if bundled() or not (PACKAGE.parent / "train.py").is_file() else "python train.py"
+
+
 def cfg_dir() -> Path:
     """Folder of config.yaml and its groups."""
     folder = (PACKAGE if bundled() else PACKAGE.parent) / "cfg"

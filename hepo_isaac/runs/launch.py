@@ -16,21 +16,30 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from hepo_isaac.aliases import quoted, translate, unquoted
+from hepo_isaac.aliases import quoted, split_options, unquoted
 from hepo_isaac.config import check_machine, cuda_available, plain, resolve, validate
 from hepo_isaac.errors import UserError, report_errors
+from hepo_isaac.helps import help_of, wants_help
 from hepo_isaac.launched import launched, world
-from hepo_isaac.locate import cfg_dir
-from hepo_isaac.overrides import check_overrides, check_setting
-from hepo_isaac.plugins import named_on_command_line
+from hepo_isaac.locate import cfg_dir, train_command
+from hepo_isaac.overrides import check_overrides, check_setting, refuse_lists
 from hepo_isaac.settings import changeable, role
 from hepo_isaac.sim.engines import ENGINES
+from hepo_isaac.typed import check_repeated, read, refuse_a_lone_checkpoint
 
 MULTIRUN = ("-m", "--multirun")
+LATEST = "latest"  # resume=latest: the newest run folder
 
 
 def _no_note(state: str, folders: Sequence[Any]) -> None:
     """Outside of a sweep nobody keeps a record of jobs."""
+
+
+def typed(argv: Sequence[str]) -> int:
+    """``main`` for what a person typed, in which a setting that is there twice is a mistake; programs may put their own
+    behind others', and the last one counts."""
+    code = report_errors(lambda: check_repeated(argv))
+    return code or main(argv)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,22 +53,38 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _main(argv: List[str]) -> int:
-    argv = named_on_command_line(translate(argv))
-    flags = [a for a in argv if a.startswith("-")]
-    overrides = [a for a in argv if not a.startswith("-")]
-    if any(flag not in MULTIRUN for flag in flags):
-        return _hydra(argv)  # --help, --cfg job, --info …: Hydra's own business
+    if wants_help(argv):
+        print(help_of("train"))
+        return 0
+    options, overrides = split_options(read(argv))
     given = dict(o.lstrip("+").split("=", 1) for o in overrides if "=" in o)
     if launched():
         from hepo_isaac.runs.train import spread
 
-        spread.refuse(flags, given)
+        spread.refuse(options, given)
     if given.get("resume", "null") not in ("null", ""):
-        if flags:
+        if options:
             raise UserError("resume continues one run; it cannot be combined with --multirun")
-        return resume(given.pop("resume"), [o for o in overrides if not o.lstrip("+").startswith("resume=")])
+        return _resume_typed(unquoted(given["resume"]), overrides, given)
     check_overrides(overrides)
-    return _sweep(argv, overrides) if flags else _hydra(argv)
+    several = any(option in MULTIRUN for option in options)
+    if not several:
+        refuse_lists(overrides)
+    refuse_a_lone_checkpoint(given)
+    # Hydra reads options only in front of all settings
+    argv = [*options, *overrides]
+    return _sweep(argv, overrides) if several else _hydra(argv)
+
+
+def _resume_typed(path: str, overrides: Sequence[str], given: Dict[str, str]) -> int:
+    rest = [o for o in overrides if not o.lstrip("+").startswith("resume=")]
+    if path == LATEST:
+        from hepo_isaac.runs.record.folder import latest_run
+
+        path = str(latest_run(unquoted(given.get("run_root", "runs")), given.get("task")))
+        rest = [o for o in rest if not o.startswith(("run_root=", "task="))]
+        print("resume=latest: %s" % path, flush=True)
+    return resume(path, rest)
 
 
 def _hydra(argv: Sequence[str]) -> int:
@@ -213,7 +238,8 @@ def _facts(cfg: DictConfig, settled: Dict[str, Any]) -> List[Tuple[str, str]]:
         lines.append(("processes", "%d, the environments of one run shared out" % world()[1]))
     budget = settled["budget"]["name"]
     if budget == "demo":
-        full = "python train.py task=%s algo=%s budget=paper" % (settled["task"]["name"], settled["algo"]["name"])
+        names = train_command(), settled["task"]["name"], settled["algo"]["name"]
+        full = "%s task=%s algo=%s budget=paper" % names
         lines += [("budget", "demonstration: a few minutes on a CPU, not the published length"), ("full run", full)]
     else:
         lines.append(("budget", budget))
@@ -246,7 +272,7 @@ def train_in_folders(
 ) -> Tuple[int, List[Path]]:
     """``train``; returns the exit code and the run folders. A quiet one prints nothing but warnings."""
     from hepo_isaac import ranks
-    from hepo_isaac.envs.make import make_env
+    from hepo_isaac.envs.make import make_env, try_functions
     from hepo_isaac.runs.record.folder import RunFolder
     from hepo_isaac.runs.train import spread
     from hepo_isaac.runs.train.seeds import seed_list
@@ -260,6 +286,7 @@ def train_in_folders(
     task, algo = cfg["task"]["name"], cfg["algo"]["name"]
     with spread.meeting(cfg):
         env = make_env({**spread.own(cfg), "run_seeds": spread.env_seeds(seeds)})
+        try_functions(env)  # before anything is written
         if ranks.rank():
             return _follow(configs, env, None), []
         folders = [RunFolder.create(task, algo, c["seed"], c, cfg["run_root"]) for c in configs]
@@ -386,6 +413,7 @@ def resume(path: str, overrides: Sequence[str]) -> int:
     from hepo_isaac.envs.make import make_env
     from hepo_isaac.runs.record.checkpoint import load_checkpoint
     from hepo_isaac.runs.record.folder import FINISHED, locate_resume
+    from hepo_isaac.runs.record.metrics_csv import check_metrics
     from hepo_isaac.runs.record.stored import blamed_on, read_run
     from hepo_isaac.runs.train import spread
 
@@ -401,13 +429,21 @@ def resume(path: str, overrides: Sequence[str]) -> int:
     task, algo = settled[0]["task"]["name"], settled[0]["algo"]["name"]
     checkpoints = [load_checkpoint(file, task, algo) for _, file in found]
     _check_side_by_side(folders, settled, checkpoints)
-    trained = int(checkpoints[0]["iteration"]) >= int(settled[0]["train"]["max_iterations"])
+    for folder in folders:
+        check_metrics(folder.metrics_file)
+    reached, wanted = int(checkpoints[0]["iteration"]), int(settled[0]["train"]["max_iterations"])
+    if wanted < reached:
+        raise UserError(
+            "train.max_iterations=%d is less than iteration %d, which the run in %s has reached; expected more than %d"
+            % (wanted, reached, folders[0].path, reached)
+        )
+    trained = reached >= wanted
     if trained and all(folder.status() == FINISHED for folder in folders):
         if _draw_what_is_missing(folders, settled):
             return 0
         raise UserError(
             "the run in %s is complete (iteration %d of %d); train.max_iterations=<more> continues it"
-            % (folders[0].path, checkpoints[0]["iteration"], settled[0]["train"]["max_iterations"])
+            % (folders[0].path, reached, wanted)
         )
     announce(settled[0], len(settled))
     if launched():

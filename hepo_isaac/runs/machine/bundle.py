@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import hepo_isaac
+from hepo_isaac.arguments import Parser
 from hepo_isaac.errors import UserError, unknown
 from hepo_isaac.locate import PACKAGE, robot_tasks
 from hepo_isaac.runs.machine import fatbin, kernels, packages, parts, project, slim
@@ -72,9 +73,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="hepo-isaac bundle", description="Make a folder, or parts, for GPU nodes without a network."
-    )
+    parser = Parser("bundle", "Make a folder, or parts, for GPU nodes without a network.")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to make; a bundle that is there is replaced")
     parser.add_argument(
         "--arch", default="sm_90", help="GPU architecture: sm_80 A100, sm_89 L40S, sm_90 H100 (default)"
