@@ -6,11 +6,8 @@ composes each job (several in a multirun), the job is resolved and validated, th
 
 from __future__ import annotations
 
-import itertools
 import os
-import secrets
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -276,30 +273,22 @@ def train_in_folders(
     from hepo_isaac.runs.record.folder import RunFolder
     from hepo_isaac.runs.train import spread
     from hepo_isaac.runs.train.seeds import seed_list
+    from hepo_isaac.runs.train.start import follow, grouped
 
     seeds = seed_list(int(cfg["seed"]), cfg["seeds"])
     if not quiet:
         announce(cfg, len(seeds))
     # each folder holds the configuration of that run alone, so that it can be resumed, compared and re-made alone
-    shared = {**cfg, "wandb": _grouped(cfg["wandb"])} if len(seeds) > 1 else cfg
+    shared = {**cfg, "wandb": grouped(cfg["wandb"])} if len(seeds) > 1 else cfg
     configs = [{**shared, "seed": seed, "seeds": 1} for seed in seeds]
     task, algo = cfg["task"]["name"], cfg["algo"]["name"]
     with spread.meeting(cfg):
         env = make_env({**spread.own(cfg), "run_seeds": spread.env_seeds(seeds)})
         try_functions(env)  # before anything is written
         if ranks.rank():
-            return _follow(configs, env, None), []
+            return follow(configs, env, None), []
         folders = [RunFolder.create(task, algo, c["seed"], c, cfg["run_root"]) for c in configs]
         return _train_in(folders, configs, env, facts, None, quiet), [folder.path for folder in folders]
-
-
-def _grouped(wandb: Dict[str, Any]) -> Dict[str, Any]:
-    """W&B options of several runs side by side: one group, unless the user has named one."""
-    if not wandb["enabled"] or wandb.get("group") or os.environ.get("WANDB_RUN_GROUP"):
-        return wandb
-    from hepo_isaac.runs.record.wandb_record import agents_id
-
-    return {**wandb, "group": "seeds-" + (agents_id(os.environ) or secrets.token_hex(4))}
 
 
 def announce(cfg: Dict[str, Any], runs: int) -> None:
@@ -317,84 +306,16 @@ def _train_in(
     checkpoints: Optional[Sequence[Dict[str, Any]]],
     quiet: bool = False,
 ) -> int:
-    """Train the runs of ``folders`` side by side; their configurations differ in the seed alone."""
-    from hepo_isaac import ranks
-    from hepo_isaac.agents.register import run_training
-    from hepo_isaac.agents.spread import Leader
-    from hepo_isaac.envs.rl_games import RlGamesVecEnv
-    from hepo_isaac.runs.train import spread
-    from hepo_isaac.runs.train.observer import RunObserver, RunOptions
-    from hepo_isaac.runs.train.seeds import SeedsObserver
+    """start.train_in, and the films that are made when it is over."""
+    from hepo_isaac.runs.train.start import train_in
 
-    cfg = configs[0]
-    options = RunOptions(
-        checkpoint_every=cfg["checkpoint_every"],
-        keep_checkpoints=cfg["keep_checkpoints"],
-        success=cfg["task"].get("success"),
-        tensorboard=cfg["tensorboard"],
-        wandb=configs[0]["wandb"],
-        plot=cfg["plot"],
-        video_every=cfg["video_every"],
-        quiet=quiet or len(folders) > 1,
-    )
-    # an observer hands the checkpoint's agent part to the agent, and its own part to itself
-    # and an agent of W&B has one run to give: it is the first one's
-    runs = [
-        RunObserver(
-            folder,
-            _header(config, env),
-            facts,
-            replace(options, wandbs_agent=k == 0, video_every=options.video_every * (k == 0)),
-            checkpoint,
-            config,
-        )
-        for k, (folder, config, checkpoint) in enumerate(zip(folders, configs, checkpoints or itertools.repeat(None)))
-    ]
-    observer = SeedsObserver(runs, int(cfg["evaluation_episodes"]), options.success, facts, quiet)
-    chosen = Leader(observer) if ranks.active() else observer
-    try:
-        run_training({**spread.own(cfg), "run_seeds": [c["seed"] for c in configs]}, RlGamesVecEnv(env), chosen)
-    except BaseException as error:
-        for folder in folders:
-            folder.end_unfinished(error)
-        raise
-    finally:
-        env.close()
-        for folder in folders:
-            folder.release()
-    if observer.interrupted:
-        return 128 + int(runs[0].stop.signal or 2)
-    if cfg["video"]:
+    code = train_in(folders, configs, env, facts, checkpoints, quiet)
+    if code == 0 and configs[0]["video"]:
         from hepo_isaac.runs.play.command import film_run
 
         for folder, config in zip(folders, configs):
             film_run(folder, config)
-    return 0
-
-
-def _follow(configs: Sequence[Dict[str, Any]], env: Any, checkpoints: Optional[Sequence[Dict[str, Any]]]) -> int:
-    """Train on a rank that records nothing."""
-    from hepo_isaac.agents.register import run_training
-    from hepo_isaac.agents.spread import Follower
-    from hepo_isaac.envs.rl_games import RlGamesVecEnv
-    from hepo_isaac.runs.train import spread
-
-    states = None if checkpoints is None else [c["agent"] for c in checkpoints]
-    try:
-        mine = {**spread.own(configs[0]), "run_seeds": [c["seed"] for c in configs]}
-        run_training(mine, RlGamesVecEnv(env), Follower(states))
-    finally:
-        env.close()
-    return 0
-
-
-def _header(cfg: Dict[str, Any], env: Any) -> Dict[str, Any]:
-    """What a checkpoint says of its run, and of the networks in it: observations that policies see, states that only
-    critics see, actions."""
-    header = {"task": cfg["task"]["name"], "algo": cfg["algo"]["name"]}
-    header.update(num_envs=cfg["num_envs"], seed=cfg["seed"])
-    sizes = {"num_obs": env.num_obs - env.num_states, "num_states": env.num_states, "num_actions": env.num_actions}
-    return {**header, **sizes}
+    return code
 
 
 # ---- resume -----------------------------------------------------------------------------------------------------
@@ -416,6 +337,7 @@ def resume(path: str, overrides: Sequence[str]) -> int:
     from hepo_isaac.runs.record.metrics_csv import check_metrics
     from hepo_isaac.runs.record.stored import blamed_on, read_run
     from hepo_isaac.runs.train import spread
+    from hepo_isaac.runs.train.start import follow
 
     found = [locate_resume(part) for part in _paths(path)]
     folders = [folder for folder, _ in found]
@@ -452,7 +374,7 @@ def resume(path: str, overrides: Sequence[str]) -> int:
         with blamed_on(folders[0].config_file):
             env = make_env({**spread.own(settled[0]), "run_seeds": spread.env_seeds([c["seed"] for c in settled])})
         if ranks.rank():
-            return _follow(settled, env, checkpoints)
+            return follow(settled, env, checkpoints)
         for (folder, file), config in zip(found, configs):
             folder.begin_resume(file)
             # the next resume must know of a longer max_iterations
