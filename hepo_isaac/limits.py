@@ -21,12 +21,14 @@ MOST = 10**9
 
 @dataclass(frozen=True)
 class Limit:
-    """Numbers from ``low`` to ``high``. above: ``low`` itself is none of them.  infinite: infinity is one."""
+    """Numbers from ``low`` to ``high``. above: ``low`` itself is none of them.  infinite: infinity is one.  words: how
+    it is said, if not by the numbers."""
 
     low: float
     high: float
     above: bool = False
     infinite: bool = False
+    words: str = ""
 
     def allows(self, value: Any) -> bool:
         """Whether ``value``, a number, is one of them; NaN never is."""
@@ -35,6 +37,8 @@ class Limit:
         return bool((value > self.low if self.above else value >= self.low) and value <= self.high)
 
     def __str__(self) -> str:
+        if self.words:
+            return self.words
         if (self.low, self.high, self.above) == (0, 1, False):
             return "between 0 and 1"
         if self.low == -self.high:
@@ -53,10 +57,11 @@ SHARE = Limit(0, 1)
 POSITIVE, NOT_NEGATIVE = Limit(0, 1e9, above=True), Limit(0, 1e9)
 ANY_NUMBER, ANY_COUNT = Limit(-1e12, 1e12), Limit(-(2**31), 2**31)
 
+_SEEDS = "from 0 to %d" % (LARGEST_SEED - 1)
 LIMITS: Dict[str, Limit] = {
     "num_envs": Limit(1, MAX_ENVS),
-    "seed": Limit(0, LARGEST_SEED - 1),
-    "seeds": Limit(0, LARGEST_SEED - 1),
+    "seed": Limit(0, LARGEST_SEED - 1, words=_SEEDS),
+    "seeds": Limit(0, LARGEST_SEED - 1, words="a number of runs or a list of whole numbers " + _SEEDS),
     "torch_threads": Limit(1, MAX_THREADS),
     "update_threads": Limit(1, MAX_THREADS),
     "sim.threads": Limit(0, MAX_THREADS),

@@ -372,7 +372,7 @@ EXPORT = [
     (("run={lab}/robot", "format=keras"), ("keras",)),
     (("run={lab}/robot", "policy=pi_x"), ("pi_x",)),
     (("run={lab}/robot", "foo=1"), ("foo",)),
-    (("run={lab}/robot", "out=/nowhere/x.onnx"), ("/nowhere",)),
+    (("run={lab}/robot", "out=/dev/null/x.onnx"), ("/dev/null",)),
     (("run={lab}/robot", "out=x.txt"), ("x.txt",)),
     (("run={lab}/robot", "checkpoint=nothing"), ("nothing",)),
     (("run={lab}/robot", "overwrite=perhaps"), ("overwrite",)),
@@ -429,7 +429,7 @@ AUDIT = [
     (("run={lab}/metrics_nul",), ("metrics.csv",)),
     (("run={lab}/a_file",), ("a_file",)),
     (("run={lab}/good", "run={lab}/robot"), ("twice",)),
-    (("run={lab}/good", "json=/nowhere/x.json"), ("/nowhere",)),
+    (("run={lab}/good", "json=/dev/null/x.json"), ("/dev/null",)),
     (("run={lab}/good", "json={lab}"), ("json",)),
 ]
 PARITY = [
@@ -463,11 +463,11 @@ PARITY = [
     (("task=Cartpole", "engine=mujoco_batch", "against={lab}/nowhere.npz"), ("nowhere.npz",)),
     (("task=Cartpole", "engine=mujoco_batch", "against={lab}/recording.npz"), ("recording.npz",)),
     (("task=Cartpole", "engine=mujoco_batch", "against={lab}/a_file"), ("a_file",)),
-    (("task=Cartpole", "python.mujoco_batch=/nowhere/python", "engines=mujoco_batch,mujoco_warp"), ("/nowhere",)),
+    (("task=Cartpole", "python.mujoco_batch=/dev/null/python", "engines=mujoco_batch,mujoco_warp"), ("/dev/null",)),
     (("task=Cartpole", "python.bullet=python"), ("bullet",)),
     (("task=Cartpole", "run={lab}/nowhere", "engines=mujoco_batch,mujoco_warp"), ("nowhere",)),
     (("task=Cartpole", "out={lab}/a_file", "engines=mujoco_batch,mujoco_warp"), ("out=", "a_file")),
-    (("task=Cartpole", "save=/nowhere/x.npz", "engine=mujoco_batch"), ("save=", "/nowhere")),
+    (("task=Cartpole", "save=/dev/null/x.npz", "engine=mujoco_batch"), ("save=", "/dev/null")),
 ]
 BENCH = [
     (("--tasks", "Push2D"), ("Push2D",)),
@@ -483,7 +483,7 @@ BENCH = [
     (("--train-envs", "3"), ("num_envs=3",)),
     (("--processes", "0"), ("--processes",)),
     (("--processes", "100000"), ("--processes",)),
-    (("--out", "/nowhere/x.json"), ("/nowhere",)),
+    (("--out", "/dev/null/x.json"), ("/dev/null",)),
     (("--out", "{lab}"), ("--out",)),
     (("--nothing",), ("--nothing",)),
     (("num_envs=4",), ("num_envs=4",)),
