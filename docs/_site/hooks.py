@@ -54,7 +54,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         target = resolved(source, match[2])
         if target is None:
             return match[0]
-        uri = target[5:] if target.startswith("docs/") else copy_of(target)
+        uri = re.sub(r"\.ipynb$", ".md", target[5:]) if target.startswith("docs/") else copy_of(target)
         return match[1] + posixpath.relpath(uri, here or ".") + match[3]
 
     # Python-Markdown knows no escaped bracket.
