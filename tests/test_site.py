@@ -14,10 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "link": "href"}
-TAGS = set(
-    "a abbr article b blockquote br button code col colgroup dd del details div dl dt em figure form h1 h2 h3 h4 h5 h6 hr"
-    " i img input label li nav ol p path pre small span strong sub summary sup svg table tbody td th thead tr ul".split()
-)
+TAGS = r"""a abbr article b blockquote br button code col colgroup dd del details div dl dt em figure form h1 h2 h3 h4
+    h5 h6 hr i img input label li nav ol p path pre small span strong sub summary sup svg table tbody td th thead tr ul"""
 
 
 class Page(HTMLParser):
@@ -97,7 +95,7 @@ def test_the_pages_read_on_the_site_as_in_the_repository(pages):
     for path in pages:
         text = path.read_text(encoding="utf-8")
         article = re.search(r"<article.*?</article>", text, re.S)[0]
-        assert {t for t in re.findall(r"<([a-z][\w-]*)", article)} <= TAGS, path.name
+        assert set(re.findall(r"<([a-z][\w-]*)", article)) <= set(TAGS.split()), path.name
         prose = re.sub(r"<(pre|code|svg|table)\b.*?</\1>", "", article, flags=re.S)
         prose = re.sub(r"<[^>]+>", "", prose)
         assert not re.search(r"^\s*(\|.*\||```|#{1,6} |[-*] )", prose, re.M), path.name
@@ -105,7 +103,11 @@ def test_the_pages_read_on_the_site_as_in_the_repository(pages):
 
 def test_three_ways_in(site):
     tabs = re.findall(r'<li class="md-tabs__item.*?</li>', (site / "index.html").read_text(encoding="utf-8"), re.S)
-    assert [re.sub(r"<[^>]+>", "", tab).strip() for tab in tabs] == ["First run", "Your own shaping and task", "Research"]
+    assert [re.sub(r"<[^>]+>", "", tab).strip() for tab in tabs] == [
+        "First run",
+        "Your own shaping and task",
+        "Research",
+    ]
 
 
 def test_a_dead_link_fails_the_build(tmp_path):
@@ -122,3 +124,13 @@ def test_a_dead_link_fails_the_build(tmp_path):
     said = done.stdout + done.stderr
     assert done.returncode == 1 and "Aborted with 4 warnings in strict mode" in said
     assert sorted(set(re.findall(r"nowhere_\d", said))) == ["nowhere_1", "nowhere_2", "nowhere_3", "nowhere_4"]
+
+
+def test_every_task_has_a_row_with_a_picture():
+    page = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \*\*(\w+)\*\*.*?!\[\w+\]\((.*?)\)(.*)$", page, re.M)
+    assert sorted(name for name, *_ in rows) == sorted(p.stem for p in (ROOT / "cfg" / "task").glob("*.yaml"))
+    for name, picture, rest in rows:
+        file = ROOT / "docs" / picture
+        assert file.stem == name and file.stat().st_size < (40_000 if file.suffix == ".png" else 400_000)
+        assert len([cell for cell in rest.strip("| ").split("|") if cell.strip()]) == 3, name  # r, h, what goes wrong

@@ -16,7 +16,6 @@ from typing import Any, Dict, Iterator, List
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
 COPIES = "repository"  # where in the site files from outside of docs/ are
 LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".sh": "bash", ".toml": "toml", ".xml": "xml"}
@@ -24,9 +23,10 @@ LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".sh": "bash", ".
 
 def on_files(files: Files, config: Any) -> Files:
     """Add notebooks, and what links lead out of docs/ to, and what those pages lead to."""
-    for path in sorted(DOCS.glob("*.ipynb")):
-        files.append(File.generated(config, path.stem + ".md", content="".join(cells(path))))
-        files.remove(files.get_file_from_path(path.name))
+    for notebook in [f for f in files if f.src_uri.endswith(".ipynb")]:
+        page_uri = posixpath.splitext(notebook.src_uri)[0] + ".md"
+        files.append(File.generated(config, page_uri, content="".join(cells(Path(str(notebook.abs_src_path))))))
+        files.remove(notebook)
     waiting = [(f.src_uri, f.src_uri) for f in files.documentation_pages()]
     while waiting:
         uri, source = waiting.pop()
@@ -50,7 +50,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         source = page.file.src_uri[len(COPIES) + 1 :]
     here = posixpath.dirname(page.file.src_uri)
 
-    def other(match: "re.Match[str]") -> str:
+    def other(match: re.Match[str]) -> str:
         target = resolved(source, match[2])
         if target is None:
             return match[0]

@@ -4,7 +4,7 @@
     python -m hepo_isaac.studies.gallery --tasks Maze2D
 
 Each is trained with ``algo=hepo_plus seed=1`` into runs/gallery, unless a finished run is there. The same start is then
-played twice, with mean actions: by π_H, which saw h alone (red), and by π (blue). It is the start of π's median episode.
+played twice, with mean actions: by π_H, which saw h alone (red), and by π (blue). It is that of π's median episode.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def drawer(axes: Any, ways: Ways) -> None:
 
 def goal(axes: Any, ways: Ways) -> None:
     """EffortReach's goal of this episode."""
-    disc(*of(ways[0][0], "goal")[0], 0.15, "goal")(axes, ways)
+    x, y = of(ways[0][0], "goal")[0]
+    disc(float(x), float(y), 0.15, "goal")(axes, ways)
 
 
 def over_time(name: str, text: str, low: Optional[float], high: Optional[float]) -> Draw:
