@@ -14,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "link": "href"}
-TAGS = r"""a abbr article b blockquote br button code col colgroup dd del details div dl dt em figure form h1 h2 h3 h4
-    h5 h6 hr i img input label li nav ol p path pre small span strong sub summary sup svg table tbody td th thead tr ul"""
+TAGS = """a abbr article b blockquote br button code col colgroup dd del details div dl dt em figure form h1 h2 h3 h4
+h5 h6 hr i img input label li nav ol p path pre small span strong sub summary sup svg table tbody td th thead tr ul"""
 
 
 class Page(HTMLParser):

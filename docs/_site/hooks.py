@@ -1,7 +1,7 @@
 """What mkdocs needs to build the pages as they are, which are written for a reader of the repository.
 
 Links that leave docs/ (``../README.md``, ``../examples``) lead to a copy of the file within the site. Notebooks become
-pages. A list may follow a paragraph without an empty line, as everywhere but in Python-Markdown.
+pages.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import posixpath
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator
 
 from mkdocs.structure.files import File, Files
 
@@ -44,7 +44,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Turn links out of docs/ into links to the copies, and part lists from paragraphs."""
+    """Turn links out of docs/ into links to the copies."""
     source = "docs/" + page.file.src_uri
     if page.file.src_uri.startswith(COPIES + "/"):
         source = page.file.src_uri[len(COPIES) + 1 :]
@@ -59,7 +59,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
     # Python-Markdown knows no escaped bracket.
     text = [LINK.sub(other, line).replace("\\<", "&lt;") if not code else line for line, code in lines(markdown)]
-    return "\n".join(parted(text))
+    return "\n".join(text)
 
 
 def outside(source: str, text: str) -> Iterator[str]:
@@ -113,18 +113,6 @@ def lines(text: str) -> Iterator[Any]:
             yield line, bool(fence)
             if mark and fence and line.strip() == fence:
                 fence = ""
-
-
-def parted(text: List[str]) -> Iterator[str]:
-    """Lines with an empty one before every list that follows a paragraph."""
-    before, fence = "", False
-    for line in text:
-        fence ^= line.lstrip().startswith("```")
-        starts = re.match(r"([-*]|\d+\.) ", line)
-        if starts and not fence and before and not re.match(r"\s|[-*] |\d+\. ", before):
-            yield ""
-        yield line
-        before = line
 
 
 def cells(path: Path) -> Iterator[str]:
