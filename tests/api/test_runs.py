@@ -294,3 +294,13 @@ def test_a_function_of_a_module_is_written_by_its_name(tmp_path, monkeypatch):
     run = train(tmp_path, algo="ppo_h", heuristic=shaping_of_mine.near)
     assert run.config["heuristic"] == "shaping_of_mine:near"
     assert run.final["pi"]["heuristic_return"].mean == pytest.approx(10.0)
+
+
+def test_the_name_of_a_task_loads_the_policy_that_came_along(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    policy = hepo_isaac.load("Ant")
+    assert (policy.task, policy.num_obs, policy.num_actions) == ("Ant", 60, 8)
+    shutil.copytree(run.path, tmp_path / "Ant")  # what lies here is meant
+    assert hepo_isaac.load("Ant").task == "Push2D"
+    with pytest.raises(UserError, match="no run folder or checkpoint at Humanoid"):
+        hepo_isaac.load("Humanoid")
