@@ -238,6 +238,7 @@ def test_a_launcher_that_is_not_installed(capfd, monkeypatch, tmp_path, name, pa
 def no_warp(monkeypatch):
     for name in ("warp", "mujoco_warp"):
         monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "isaacgym", None)  # nor a fake that another test has left
     monkeypatch.setattr(registry.isaacgym_install, "package_folder", lambda: None)
 
 

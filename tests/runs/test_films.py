@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -90,6 +91,7 @@ def film_file(path, frames=30):
     return path
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio leaves pipes to ffmpeg open
 def test_tensorboard_gets_a_moving_picture(tmp_path):
     film = film_file(tmp_path / "iteration_000005.mp4")
     width, height, data = small_gif(film, width=32, frames=10)
@@ -100,6 +102,7 @@ def test_tensorboard_gets_a_moving_picture(tmp_path):
     sink.film(film, 5)
     sink.close()
     events = EventAccumulator(str(tmp_path / "events")).Reload()
+    gc.collect()  # here, where the warning is expected
     (image,) = events.Images("film")
     assert image.step == 640 and image.encoded_image_string[:3] == b"GIF"
 
