@@ -62,7 +62,9 @@ def _values(command: str, key: str, start: str) -> List[str]:
     if key == "heuristic":
         return ["default"]
     if key in ("engine", "engines"):
-        return [name for name in _names("sim") if name not in ("auto", "analytic")]
+        from hepo_isaac.sim.engines import physics_engines
+
+        return list(physics_engines())
     return list(VALUES.get(key, ()))
 
 

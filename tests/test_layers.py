@@ -40,7 +40,7 @@ ALLOWED = {
     "limits": BASE,
     "helps": set(),
     "arguments": BASE | {"helps"},
-    "completion": BASE | {"helps", "locate"},
+    "completion": BASE | {"helps", "locate", "sim"},
     "plugins": BASE | {"limits"},
     "locate": BASE | {"plugins"},
     "schema": BASE | {"agents", "methods", "locate"},
