@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -273,7 +273,7 @@ def train_in_folders(
     from hepo_isaac.runs.record.folder import RunFolder
     from hepo_isaac.runs.train import spread
     from hepo_isaac.runs.train.seeds import seed_list
-    from hepo_isaac.runs.train.start import follow, grouped
+    from hepo_isaac.runs.train.start import follow, grouped, train_in
 
     seeds = seed_list(int(cfg["seed"]), cfg["seeds"])
     if not quiet:
@@ -288,7 +288,8 @@ def train_in_folders(
         if ranks.rank():
             return follow(configs, env, None), []
         folders = [RunFolder.create(task, algo, c["seed"], c, cfg["run_root"]) for c in configs]
-        return _train_in(folders, configs, env, facts, None, quiet), [folder.path for folder in folders]
+        code = train_in(folders, configs, env, facts, None, quiet)
+    return _film_finished(code, folders, configs), [folder.path for folder in folders]
 
 
 def announce(cfg: Dict[str, Any], runs: int) -> None:
@@ -298,18 +299,8 @@ def announce(cfg: Dict[str, Any], runs: int) -> None:
         print("building %d environments on %s: %s" % (envs, engine, ENGINES[engine].starts), flush=True)
 
 
-def _train_in(
-    folders: Sequence[Any],
-    configs: Sequence[Dict[str, Any]],
-    env: Any,
-    facts: Sequence[Tuple[str, str]],
-    checkpoints: Optional[Sequence[Dict[str, Any]]],
-    quiet: bool = False,
-) -> int:
-    """start.train_in, and the films that are made when it is over."""
-    from hepo_isaac.runs.train.start import train_in
-
-    code = train_in(folders, configs, env, facts, checkpoints, quiet)
+def _film_finished(code: int, folders: Sequence[Any], configs: Sequence[Dict[str, Any]]) -> int:
+    """Film what has finished well, where that is asked for; returns ``code``."""
     if code == 0 and configs[0]["video"]:
         from hepo_isaac.runs.play.command import film_run
 
@@ -337,7 +328,7 @@ def resume(path: str, overrides: Sequence[str]) -> int:
     from hepo_isaac.runs.record.metrics_csv import check_metrics
     from hepo_isaac.runs.record.stored import blamed_on, read_run
     from hepo_isaac.runs.train import spread
-    from hepo_isaac.runs.train.start import follow
+    from hepo_isaac.runs.train.start import follow, train_in
 
     found = [locate_resume(part) for part in _paths(path)]
     folders = [folder for folder, _ in found]
@@ -379,7 +370,8 @@ def resume(path: str, overrides: Sequence[str]) -> int:
             folder.begin_resume(file)
             # the next resume must know of a longer max_iterations
             folder.write_config(config)
-        return _train_in(folders, settled, env, _facts(cfg, settled[0]), checkpoints)
+        code = train_in(folders, settled, env, _facts(cfg, settled[0]), checkpoints)
+    return _film_finished(code, folders, settled)
 
 
 def _trusting(overrides: Sequence[str]) -> Tuple[List[str], bool]:
