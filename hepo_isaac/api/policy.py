@@ -15,7 +15,7 @@ from hepo_isaac.agents.policies import Policies
 from hepo_isaac.envs.task_env import OBS_CLIP
 from hepo_isaac.errors import UserError, fitting, unknown
 from hepo_isaac.methods.method import method_from_config
-from hepo_isaac.runs.record.bundled import bundled_run, entries
+from hepo_isaac.runs.record.bundled import bundled_run, entries, entry_of
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
 from hepo_isaac.runs.record.folder import RunFolder
 from hepo_isaac.runs.record.stored import read_data, read_run
@@ -139,6 +139,9 @@ def load(
         )
         policies.load_state_dict(checkpoint["agent"]["learner"])
     best = checkpoint.get("runs", {}).get("best_return", float("nan"))
+    entry = entry_of(folder.path)
+    if entry is not None:  # one that came along has been measured
+        best = entry["policies"][policy]["J"]["mean"]
     found = float(best) if isinstance(best, (int, float)) else float("nan")
     return Policy(policies, names.index(policy), names, checkpoint, file, found)
 
