@@ -491,7 +491,7 @@ BENCH = [
 GPU_CHECK = [
     (("--tasks", "nothing"), ("nothing",)),
     (("--device", "tpu"), ("tpu",)),
-    (("--device", "cuda:99"), ("cuda:99",)),
+    (("--device", "cuda:99"), ("cuda",)),
     (("--fake", "--arch", "sm_1"), ("sm_1",)),
     (("--only", "everything"), ("everything",)),
     (("--device", "cpu", "--num-envs", "0"), ("--num-envs",)),
