@@ -24,13 +24,13 @@ TESTS38 := tests/isaacgym $(addprefix tests/sim/,$(addsuffix .py,test_isaacgym t
 	test_isaacgym_settings test_fake_isaacgym test_fake_isaacgym_motion test_kinematics test_contract))
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-py38 lint audit sbom artefacts bench clean
+.PHONY: help train test test-slow test-py38 docs lint audit sbom artefacts bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 train: $(VENV)/.train-stamp ## train FrankaCabinet with HEPO; ARGS="…" passes overrides
-	@$(PY) train.py task=FrankaCabinet algo=hepo $(ARGS)
+	@$(PY) train.py $(if $(findstring task=,$(ARGS)),,task=FrankaCabinet) $(if $(findstring algo=,$(ARGS)),,algo=hepo) $(ARGS)
 
 test: lint ## lint, and the default tests (minutes)
 	@$(PY) -m pytest -n $(JOBS) $(ARGS)
@@ -41,6 +41,9 @@ test-slow: $(VENV)/.slow-stamp ## the slow tests (Warp's kernels on the CPU, lea
 test-py38: $(VENV38)/.stamp ## what Isaac Gym needs: Python 3.8 and torch 2.4 in .venv38 (2.5 GB), its own tests
 	@$(VENV38)/bin/python tests/py38_smoke.py
 	@$(VENV38)/bin/python -m pytest $(TESTS38) $(ARGS)
+
+docs: $(VENV)/.dev-stamp ## docs/ as a site: site/index.html; a dead link or any other warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
 lint: $(VENV)/.dev-stamp ## ruff, mypy, pyright on the Isaac Gym engine, vermin (nothing newer than Python 3.8)
 	@$(PY) -m ruff check .
@@ -96,13 +99,13 @@ $(VENV)/.train-stamp: $(SPEC) | $(PY)
 	@touch $@
 
 $(VENV)/.dev-stamp: $(SPEC) | $(PY)
-	@echo "installing hepo-isaac[dev,export,viewer,$(EXTRAS)] into $(VENV) (minutes the first time)"
-	@$(PIP) -e '.[dev,export,viewer,$(EXTRAS)]'
+	@echo "installing hepo-isaac[dev,docs,export,viewer,$(EXTRAS)] into $(VENV) (minutes the first time)"
+	@$(PIP) -e '.[dev,docs,export,viewer,$(EXTRAS)]'
 	@touch $@ $(VENV)/.train-stamp
 
 # Warp's kernels can be checked without a GPU, after minutes of compilation. wandb, Ray and submitit are what tests start.
 $(VENV)/.slow-stamp: $(SPEC) $(VENV)/.dev-stamp
-	@$(PIP) -e '.[dev,browser,cuda,export,peers,viewer,wandb,audit,sweep-joblib,sweep-slurm,sweep-ray,$(EXTRAS)]'
+	@$(PIP) -e '.[dev,browser,cuda,docs,export,peers,viewer,wandb,audit,sweep-joblib,sweep-slurm,sweep-ray,$(EXTRAS)]'
 	@touch $@ $(VENV)/.audit-stamp
 
 $(VENV)/.audit-stamp: $(SPEC) | $(PY)

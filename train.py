@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from hepo_isaac.runs.launch import main
+from hepo_isaac.runs.launch import typed
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(typed(sys.argv[1:]))

@@ -63,11 +63,11 @@ COPY cfg cfg
 RUN PIP_CONSTRAINT=constraints-py38.txt pip install --no-cache-dir --no-deps -c constraints-py38.txt .
 
 # What is in here, as CycloneDX; the tool that asks does not stay. apt's packages: dpkg --list.
-RUN python3.8 -m venv /tmp/tool \
-    && /tmp/tool/bin/pip install --no-cache-dir -c constraints-py38.txt pip \
-    && /tmp/tool/bin/pip install --no-cache-dir -c constraints-py38.txt cyclonedx-bom \
-    && /tmp/tool/bin/cyclonedx-py environment --output-reproducible --output-file /opt/hepo/sbom.cdx.json /opt/hepo/bin/python \
-    && rm -rf /tmp/tool
+RUN python3.8 -m venv /opt/sbom-tool \
+    && /opt/sbom-tool/bin/pip install --no-cache-dir -c constraints-py38.txt pip \
+    && /opt/sbom-tool/bin/pip install --no-cache-dir -c constraints-py38.txt cyclonedx-bom \
+    && /opt/sbom-tool/bin/cyclonedx-py environment --output-reproducible --output-file /opt/hepo/sbom.cdx.json /opt/hepo/bin/python \
+    && rm -rf /opt/sbom-tool
 
 COPY --chmod=755 docker/entrypoint.sh /usr/local/bin/entrypoint
 WORKDIR /workspace

@@ -7,28 +7,56 @@ import sys
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hepo_isaac import __version__
+from hepo_isaac.arguments import pairs
 from hepo_isaac.errors import UserError, report_errors, unknown
+from hepo_isaac.helps import HELP, help_of, wants_help
+
+ANSWER = "__complete"
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run ``hepo-isaac <argv>``; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == [ANSWER]:  # the shell's question, at every press of Tab: no checks, nothing on stderr
+        return _answer(arguments[1:])
     return report_errors(lambda: _dispatch(arguments))
 
 
 def _dispatch(arguments: List[str]) -> int:
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        raise unknown("command", arguments[0], COMMANDS)
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if arguments[:1] in (["-m"], ["--multirun"]) and len(arguments) > 1:
+        arguments = [arguments[1], *arguments[2:], arguments[0]]  # hepo-isaac -m train …
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
         _parser().print_help()
         return 0
-    if arguments[0] == "--version":
+    command, rest = arguments[0], arguments[1:]
+    if command == "--version":
         print("hepo-isaac " + __version__)
         return 0
-    if arguments[0] not in COMMANDS:
-        raise UserError("unknown option %s; hepo-isaac --help lists the commands" % arguments[0])
+    if not command:
+        raise UserError("the command is empty; hepo-isaac --help lists the commands")
+    if command.startswith("-"):
+        raise UserError("unknown option %s; hepo-isaac --help lists the commands" % command)
+    if command not in COMMANDS:
+        raise unknown("command", command, COMMANDS)
+    if wants_help(rest) and command in HELP:
+        print(help_of(command))
+        return 0
     # everything after the command is key=value settings, or the command's own flags: not argparse's business
-    return COMMANDS[arguments[0]][0](arguments[1:])
+    return COMMANDS[command][0](_with_latest(command, rest))
+
+
+def _with_latest(command: str, arguments: List[str]) -> List[str]:
+    """``run=latest`` as the newest run folder; run_root= and task= say where to look."""
+    if command == "train" or "run=latest" not in arguments:
+        return arguments
+    from hepo_isaac.runs.record.folder import latest_run
+
+    given = dict(a.split("=", 1) for a in arguments if "=" in a)
+    found = str(latest_run(given.get("run_root", "runs"), given.get("task")))
+    print("run=latest: %s" % found, flush=True)
+    spent = ("run", "run_root", "task") if command in ("audit", "replay-bad") else ("run", "run_root")
+    rest = [a for a in arguments if a.partition("=")[0] not in spent]
+    return ["run=" + found, *rest]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,16 +64,16 @@ def _parser() -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog="hepo-isaac",
         usage="hepo-isaac <command> [key=value …]",
-        epilog="commands:\n" + "\n".join(lines),
+        epilog="commands:\n%s\n\nhepo-isaac <command> --help has the keys and examples of one." % "\n".join(lines),
         description="HEPO reinforcement learning on massively parallel robot simulation.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
 def _train(arguments: List[str]) -> int:
-    from hepo_isaac.runs.launch import main as launch
+    from hepo_isaac.runs.launch import typed
 
-    return launch(arguments)
+    return typed(arguments)
 
 
 def _eval(arguments: List[str]) -> int:
@@ -63,15 +91,7 @@ def _played(command: str, arguments: List[str]) -> int:
     from hepo_isaac.runs.launch import main as launch
 
     names = {"run": "checkpoint", "episodes": "eval.episodes", "deterministic": "eval.deterministic"}
-    settings: Dict[str, str] = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise UserError(
-                "hepo-isaac %s takes key=value, got %r; e.g. hepo-isaac %s run=runs/… episodes=20"
-                % (command, argument, command)
-            )
-        settings[names.get(key, key)] = value
+    settings = {names.get(key, key): value for key, value in pairs(command, arguments).items()}
     if "checkpoint" not in settings and settings.get("task"):
         from hepo_isaac.runs.record.bundled import bundled_run
 
@@ -81,12 +101,16 @@ def _played(command: str, arguments: List[str]) -> int:
             "hepo-isaac %s needs run=<run folder or checkpoint>, task=<one that hepo-isaac policies lists>, or task=… "
             "run=random" % command
         )
-    return launch(["test=true", *("%s=%s" % pair for pair in settings.items())])
+    if settings["checkpoint"] == "random" and not settings.get("task"):
+        raise UserError("run=random needs task=<name>, e.g. hepo-isaac %s task=Ant run=random" % command)
+    settings["test"] = "true"
+    return launch(["%s=%s" % pair for pair in settings.items()])
 
 
 def _view(arguments: List[str]) -> int:
     from hepo_isaac.runs.view.command import main as view
 
+    pairs("view", arguments)  # refuses what is no key=value, or twice there
     return view(arguments)
 
 
@@ -107,19 +131,31 @@ def _tasks(arguments: List[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    _refuse_arguments("tasks", arguments)
+    long = arguments == ["--long"]
+    if not long:
+        _refuse_arguments("tasks", arguments, " but --long")
+    shown = ("task", "obs/act", "steps", *(("heuristics", "engines", "budgets") if long else BUDGETS))
+    # without an outer edge: 80 columns are enough
     table = Table(
         title="tasks",
-        caption="obs/act: observations and actions; steps: per episode; budgets: environments × iterations; Over to "
-        "GraspAndPlace also go by their published names, ShadowHandOver …",
+        caption="obs/act: observations and actions; steps: per episode; then environments × iterations of each budget. "
+        "Dexterous tasks are also called as published, ShadowHandOver …"
+        + ("" if long else " hepo-isaac tasks --long has heuristics and engines."),
+        show_edge=False,
+        pad_edge=False,
     )
-    for column in ("task", "obs/act", "steps", "heuristics", "engines", "budgets"):
+    for column in shown:
         table.add_column(column, no_wrap=column != "heuristics")
-    engines = ""
+    group = ""
     for row in task_rows():
-        if row[ENGINES] != engines:  # robots, dexterous hands, then the small tasks whose optima are known
+        if group_of(row) != group:
             table.add_section()
-            engines = row[ENGINES]
+            group = group_of(row)
+            table.add_row("[italic]%s[/]" % group)
+        if not long:
+            sizes = dict(line.split(": ") for line in row[SIZES].splitlines())
+            # of a task of somebody else's that cannot be read, why
+            row = [*row[:HEURISTICS], *(sizes.get(name, "") for name in BUDGETS)] if sizes else [row[0], "", "", row[3]]
         table.add_row(*row)
     Console().print(table)
     return 0
@@ -145,14 +181,15 @@ def _policies(arguments: List[str]) -> int:
     return 0
 
 
-ENGINES = 4  # column of task_rows
+HEURISTICS, ENGINES, SIZES = 3, 4, 5  # columns of task_rows
+BUDGETS = ("paper", "demo", "cpu")
+GROUPS = ("robots", "dexterous hands", "small tasks")
 
 
 def task_rows() -> List[List[str]]:
-    """One row per task: name, sizes, heuristics, engines, budgets; robots first, then dexterous hands."""
+    """One row per task: name, sizes, heuristics, engines, budgets; group after group."""
     from hepo_isaac.agents.config import TrainConfig
     from hepo_isaac.locate import PREFIX, group_names, task_class, task_names, task_settings, tasks_package
-    from hepo_isaac.sim.engines import NO_PHYSICS
 
     rows = []
     for name in task_names():
@@ -180,7 +217,17 @@ def task_rows() -> List[List[str]]:
     dexterous = tasks_package().DEXTEROUS
     for row in rows:  # these go by both names, and the short one leaves room for the rest
         row[0] = row[0][len(PREFIX) :] if row[0][len(PREFIX) :] in dexterous else row[0]
-    return sorted(rows, key=lambda row: (row[ENGINES] == NO_PHYSICS, row[0] in dexterous))
+    return sorted(rows, key=lambda row: GROUPS.index(group_of(row)))
+
+
+def group_of(row: Sequence[str]) -> str:
+    """Which of GROUPS a row of ``task_rows`` is in."""
+    from hepo_isaac.locate import tasks_package
+    from hepo_isaac.sim.engines import NO_PHYSICS
+
+    if row[ENGINES] == NO_PHYSICS:
+        return GROUPS[2]
+    return GROUPS[1] if row[0] in tasks_package().DEXTEROUS else GROUPS[0]
 
 
 def _shorten(names: List[str]) -> str:
@@ -234,9 +281,25 @@ def _bundle(arguments: List[str]) -> int:
     return bundle(arguments)
 
 
-def _refuse_arguments(command: str, arguments: List[str]) -> None:
+def _refuse_arguments(command: str, arguments: List[str], but: str = "") -> None:
     if arguments:
-        raise UserError("hepo-isaac %s takes no arguments, got %r" % (command, arguments[0]))
+        raise UserError("hepo-isaac %s takes no arguments%s, got %r" % (command, but, arguments[0]))
+
+
+def _completion(arguments: List[str]) -> int:
+    from hepo_isaac.completion import script
+
+    if len(arguments) != 1:
+        raise UserError("hepo-isaac completion takes one shell, bash, zsh or fish, got %s" % (arguments or "none"))
+    print(script(arguments[0]))
+    return 0
+
+
+def _answer(words: List[str]) -> int:
+    from hepo_isaac.completion import complete
+
+    print("\n".join(complete(words)))
+    return 0
 
 
 COMMANDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
@@ -261,6 +324,7 @@ COMMANDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
     "parity": (_parity, "the same actions on two engines, side by side: task=… engines=mujoco_batch,mujoco_warp"),
     "bundle": (_bundle, "what a GPU node without a network needs, as a folder or in parts: OUT --max-part 60MiB"),
     "bench": (_bench, "speed, as ratios to bare physics and to PPO"),
+    "completion": (_completion, "a script that completes commands, settings and values: bash, zsh or fish"),
 }
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hepo_isaac.errors import UserError, unknown
+from hepo_isaac.limits import LARGEST_SEED, check_names, check_numbers
 from hepo_isaac.locate import cfg_dir, group_names, task_class
 from hepo_isaac.sim.engines import CPU_ENGINE, CUDA_ENGINE, ENGINES, NO_PHYSICS
 
 GROUPS = ("task", "algo", "sim", "budget")
-LARGEST_SEED = 2**32  # numpy takes no larger one
 WANDB_MODES = ("offline", "online", "disabled")
 
 
@@ -199,6 +199,9 @@ def validate(cfg: DictConfig, training: bool = True) -> None:
     Raises:
         UserError: one sentence with the setting, what is wrong and what would do.
     """
+    settings = plain(cfg)
+    check_numbers(settings)
+    check_names(settings)
     _check_counts(cfg)
     if training:
         _check_train(cfg.train)
@@ -243,7 +246,7 @@ def _check_counts(cfg: DictConfig) -> None:
         _at_least(cfg, key, 1)
     if not 0 <= int(cfg.seed) < LARGEST_SEED:
         raise UserError("seed must be from 0 to %d, got %s" % (LARGEST_SEED - 1, cfg.seed))
-    for key in ("keep_checkpoints", "sim.threads", "evaluation_episodes"):
+    for key in ("keep_checkpoints", "sim.threads", "evaluation_episodes", "video_every"):
         _at_least(cfg, key, 0)
     _check_seeds(cfg.seeds)
     if isinstance(cfg.seeds, int) and int(cfg.seed) + cfg.seeds > LARGEST_SEED:

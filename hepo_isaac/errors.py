@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Callable, Iterable, Iterator, NamedTuple, Sequence
+
+_STANDARD = Path(os.__file__).resolve().parent
 
 
 class UserError(Exception):
@@ -59,9 +63,52 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     return UserError("unknown %s %r:%s valid: %s" % (kind, name, hint, ", ".join(valid)))
 
 
+def blamed(error: BaseException) -> str:
+    """An exception of somebody's own code in a sentence: what it says, and the file, number and text of the line, the
+    innermost that is neither ours nor an installed package's."""
+    said = "%s: %s" % (type(error).__name__, " ".join(str(error).split()))
+    if isinstance(error, SyntaxError) and error.filename:
+        text = " ".join(str(error.text or "").split())
+        return "SyntaxError: %s, in %s, line %s: %s" % (error.msg, error.filename, error.lineno, text)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _of_ours(f.filename)]
+    own = [f for f in frames if "site-packages" not in Path(f.filename).parts] or frames
+    if not own:
+        return said
+    return "%s, in %s, line %s: %s" % (said, own[-1].filename, own[-1].lineno, own[-1].line or "?")
+
+
+def _of_ours(file: str) -> bool:
+    """Whether code is of this package or of Python itself."""
+    above = Path(file).parents
+    ours = Path(__file__).resolve().parent in above
+    return ours or file.startswith("<") or (_STANDARD in above and "site-packages" not in Path(file).parts)
+
+
+def readable_streams() -> None:
+    """Let a terminal without an encoding for a character show a stand-in, instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        encoding = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "")
+        if encoding not in ("utf8", "utf16", "utf32") and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def check_working_directory() -> None:
+    """Refuse to start in a folder that somebody has deleted.
+
+    Raises:
+        UserError: there is no working directory.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError("the working directory is not there any more: cd to a folder that exists") from error
+
+
 def report_errors(function: Callable[[], int]) -> int:
     """Call ``function``; turn the user's mistakes into one line on stderr, and keep the traceback of ours."""
+    readable_streams()
     try:
+        check_working_directory()
         return function()
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)

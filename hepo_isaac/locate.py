@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from pathlib import Path
@@ -18,6 +19,11 @@ PREFIX = "ShadowHand"  # of published names that may be left out
 def bundled() -> bool:
     """Whether tasks and cfg travel inside the package (an installed wheel) instead of beside it (a checkout)."""
     return (PACKAGE / "cfg" / "config.yaml").is_file()
+
+
+def train_command() -> str:
+    """How training is called here: an installed wheel has no train.py."""
+    return "hepo-isaac train" if bundled() or not (PACKAGE.parent / "train.py").is_file() else "python train.py"
 
 
 def cfg_dir() -> Path:
@@ -83,12 +89,22 @@ def task_settings(task: str) -> Dict[str, Any]:
 
 
 def _task_file(name: str) -> Any:
-    """A yaml of cfg/task on top of those of the same folder that its defaults name, as tasks share one."""
+    """A yaml of cfg/task on top of the one of the same folder that its defaults name, as tasks share one."""
     from omegaconf import OmegaConf
 
     mine: Any = OmegaConf.load(cfg_dir() / "task" / (name + ".yaml"))
-    below = [_task_file(entry) for entry in mine.pop("defaults") if isinstance(entry, str) and entry != "_self_"]
-    return OmegaConf.merge(*below, mine)
+    entries = [entry for entry in mine.pop("defaults") if isinstance(entry, str) and entry != "_self_"]
+    return OmegaConf.merge(*(_shared_file(cfg_dir(), entry) for entry in entries), mine)
+
+
+@functools.lru_cache(maxsize=None)
+def _shared_file(folder: Path, name: str) -> Any:
+    """A yaml of ``folder``/task that other ones name; read once, since many do, and never changed by who merges it."""
+    from omegaconf import OmegaConf
+
+    shared: Any = OmegaConf.load(folder / "task" / (name + ".yaml"))
+    shared.pop("defaults")
+    return shared
 
 
 def robot_tasks(given: Sequence[str] = ("all",), engine: str = "") -> List[str]:

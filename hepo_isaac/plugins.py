@@ -16,7 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-from hepo_isaac.errors import UserError
+from hepo_isaac.errors import UserError, blamed
+from hepo_isaac.limits import NAME
 
 GROUP = "hepo_isaac.tasks"
 
@@ -58,6 +59,10 @@ class Plugin:
             )
         return Path(spec.origin)
 
+    def settings_file(self) -> Path:
+        """Its yaml, whether there is one or not."""
+        return self.file().with_name(self.name + ".yaml")
+
     def settings(self) -> Dict[str, Any]:
         """What its yaml holds, interpolations as they are.
 
@@ -66,7 +71,7 @@ class Plugin:
         """
         from omegaconf import OmegaConf
 
-        path = self.file().with_name(self.name + ".yaml")
+        path = self.settings_file()
         if not path.is_file():
             raise UserError(
                 "task=%s has no settings: expected %s beside %s (a package has to include it as package data)"
@@ -94,10 +99,8 @@ class Plugin:
             found = getattr(module, self.attribute)
         except UserError:
             raise
-        except Exception as error:
-            raise UserError(
-                "task=%s: %s cannot be imported: %s: %s" % (self.name, self.origin, type(error).__name__, error)
-            ) from error
+        except (Exception, SystemExit) as error:
+            raise UserError("task=%s: %s cannot be imported: %s" % (self.name, self.origin, blamed(error))) from error
         if not isinstance(found, type) or not hasattr(found, "scene") or not hasattr(found, "heuristics"):
             raise UserError(
                 "task=%s: %s is no task; expected a subclass of hepo_isaac.envs.task.Task" % (self.name, self.origin)
@@ -157,6 +160,11 @@ def _installed() -> Dict[str, Plugin]:
     for entry in _entry_points():
         module, _, attribute = entry.value.partition(":")
         plugin = Plugin(entry.name, module.strip(), attribute.strip() or "TASK")
+        if not NAME.fullmatch(plugin.name):
+            raise UserError(
+                "%s brings a task called %r, which becomes the name of a folder: rename it to letters and digits"
+                % (plugin.origin, plugin.name)
+            )
         other = found.setdefault(entry.name, plugin)
         if other != plugin:
             raise UserError(
@@ -217,7 +225,7 @@ def _classes(file: Path) -> List[str]:
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
     except (OSError, UnicodeDecodeError, SyntaxError) as error:
-        raise UserError("task=%s cannot be read: %s" % (file, error)) from error
+        raise UserError("task=%s cannot be read: %s" % (file, blamed(error))) from error
     return [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
 
 

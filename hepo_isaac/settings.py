@@ -49,6 +49,7 @@ ROLES: Dict[str, Role] = {
     "checkpoint_every": RECORD,
     "keep_checkpoints": RECORD,
     "video": RECORD,
+    "video_every": RECORD,
     "tensorboard": RECORD,
     "plot": RECORD,
     "wandb": RECORD,

@@ -40,7 +40,7 @@ def _habits() -> List[Sequence[str]]:
     rows = [("`%s=…`" % theirs, "`%s=…`" % ours) for theirs, ours in ALIASES.items()]
     rows += [("`%s=%s`" % (theirs, values[0].title()), "accepted, nothing to do") for theirs, values in GRANTED.items()]
     rows += [("`%s=…`" % theirs, "refused: %s" % text) for theirs, text in ANSWERS.items()]
-    return [*_head("Isaac Gym Envs", "here"), *rows]
+    return [*_head("there", "here"), *rows]
 
 
 def _head(*titles: str) -> List[Sequence[str]]:

@@ -17,7 +17,19 @@ MAX_LINES = 500
 
 # layer -> layers it may import. The top-level modules errors, cuda, plugins and locate serve everyone.
 BASE = {"errors", "cuda"}
-SETTINGS = {"aliases", "config", "locate", "older", "overrides", "plugins", "schema", "settings"}
+COMMANDS = {"arguments", "helps"}
+SETTINGS = {
+    "aliases",
+    "config",
+    "limits",
+    "locate",
+    "older",
+    "overrides",
+    "plugins",
+    "schema",
+    "settings",
+    "typed",
+} | COMMANDS
 ALLOWED = {
     "errors": set(),
     "cuda": set(),
@@ -25,12 +37,17 @@ ALLOWED = {
     "launched": set(),
     "aliases": BASE | {"locate"},
     "settings": BASE,
-    "plugins": BASE,
+    "limits": BASE,
+    "helps": set(),
+    "arguments": BASE | {"helps"},
+    "completion": BASE | {"helps", "locate", "sim"},
+    "plugins": BASE | {"limits"},
     "locate": BASE | {"plugins"},
     "schema": BASE | {"agents", "methods", "locate"},
     "older": BASE | {"plugins", "schema"},
-    "config": BASE | {"agents", "methods", "locate", "sim"},
-    "overrides": BASE | {"config", "locate", "schema"},
+    "config": BASE | {"agents", "limits", "methods", "locate", "sim"},
+    "typed": BASE | {"aliases", "overrides", "plugins"},
+    "overrides": BASE | {"aliases", "config", "limits", "locate", "schema", "sim"},
     "sim": {"sim"} | BASE,
     "envs": {"envs", "sim", "locate"} | BASE,
     "tasks": {"tasks", "envs", "sim"} | BASE,

@@ -73,7 +73,7 @@ def test_every_command_runs_where_there_is_no_checkout(newcomer):
     for command in COMMANDS:
         if " play " not in command:
             newcomer(short(command))
-    listed = newcomer("hepo-isaac tasks")
+    listed = newcomer("hepo-isaac tasks --long")
     assert re.search(r"Reach\s+│ 10/2", listed) and "default, busy" in listed
 
 

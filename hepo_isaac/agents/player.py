@@ -21,8 +21,8 @@ class HepoPlayer:
 
     Args:
         params: rl-games' parameters as for the agent; ``params["config"]["player"]`` holds episodes (how many to
-            count), deterministic (act with the mean), policy (name) and record (keep the engine state of env 0 for
-            a film).
+            count), deterministic (act with the mean), policy (name), record (keep the engine state of env 0 for
+            a film) and, if there is one, at (told the number of each control step).
         vec_env: the environments, all starting at the beginning of an episode.
     """
 
@@ -60,7 +60,11 @@ class HepoPlayer:
     def run(self) -> None:
         """Leave what play_episodes returns in ``result``."""
         self.result = play_episodes(
-            self._env, self.act, int(self._settings["episodes"]), bool(self._settings["record"])
+            self._env,
+            self.act,
+            int(self._settings["episodes"]),
+            bool(self._settings["record"]),
+            self._settings.get("at", _nobody),
         )
 
     @torch.no_grad()
@@ -73,11 +77,22 @@ class HepoPlayer:
         return self.policies.act(stacked, noise.unsqueeze(0).expand(len(stacked), -1, -1))[0][self._policy]
 
 
-def play_episodes(env: Any, act: Callable[[Tensor], Tensor], episodes: int, record: bool) -> Dict[str, Any]:
+def _nobody(step: int) -> None:
+    """Nobody waits for an evaluation."""
+
+
+def play_episodes(
+    env: Any,
+    act: Callable[[Tensor], Tensor],
+    episodes: int,
+    record: bool,
+    at: Callable[[int], None] = _nobody,
+) -> Dict[str, Any]:
     """Play until every env of ``env`` (a vec_env) has finished its share of the episodes.
 
     Args:
-        act: observations (N, O) to actions (N, K).  record: keep what a film shows of env 0's share.
+        act: observations (N, O) to actions (N, K).  record: keep what a film shows of env 0's share.  at: told the
+            number of each control step.
 
     Returns:
         return_task, return_heuristic, episode_length and one list per metric, an entry per episode; ``trajectory``;
@@ -93,7 +108,8 @@ def play_episodes(env: Any, act: Callable[[Tensor], Tensor], episodes: int, reco
             trajectory.append(env.env.render_state(0))
 
     lost = torch.zeros((), dtype=torch.int64, device=obs.device)
-    for step in play_shares(env, act, share, obs, film):
+    for number, step in enumerate(play_shares(env, act, share, obs, film)):
+        at(number + 1)
         lost += step.lost.sum()
         rows = step.ended.nonzero().flatten()  # host read: an evaluation keeps single episodes
         values = {"return_task": step.sums[:, 0], "return_heuristic": step.sums[:, 1], "episode_length": step.length}

@@ -8,7 +8,7 @@ test_agent.py).
 from __future__ import annotations
 
 import random
-from typing import Any, Dict, List, Mapping
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 import numpy as np
 import torch
@@ -102,13 +102,14 @@ def run_evaluation(
     deterministic: bool = True,
     policy: str = "pi",
     record: bool = False,
+    at: Optional[Callable[[int], None]] = None,
 ) -> Dict[str, Any]:
     """Play whole episodes of one policy.
 
     Args:
         cfg: resolved configuration, see runner_params.  vec_env: environments that start all episodes at step 0.
         checkpoint: the agent part of a checkpoint.  policy: "pi" or "pi_h".
-        record: keep env 0's first episodes as engine states for a film.
+        record: keep env 0's first episodes as engine states for a film.  at: told the number of each control step.
 
     Returns:
         Lists with one entry per episode (return_task, return_heuristic, episode_length and the task's metrics) and
@@ -120,6 +121,7 @@ def run_evaluation(
         "deterministic": deterministic,
         "policy": policy,
         "record": record,
+        **({} if at is None else {"at": at}),
     }
     prepare_process(params)
     player = HepoPlayer(params, vec_env)

@@ -94,11 +94,12 @@ def actor_of(policies: Policies, policy: int, train: TrainConfig) -> Actor:
     layers = []
     for name in ["actor_mlp.%d" % (2 * i) for i in range(len(train.units))] + ["mu"]:
         parts = (state["%s%s.%s" % (prefix, name, kind)] for kind in ("weight", "bias"))
-        weight, bias = (part.cpu().clone() for part in parts)
+        weight, bias = (part.cpu().clone() for part in parts)  # host read: a policy is loaded once
         layers.append((weight, bias))
     seen = layers[0][0].shape[1]
     mean = std = None
     if train.normalize_input:
         mean = policies.obs_norm.mean[0, :seen].to("cpu", torch.float32)
-        std = policies.obs_norm.std(OBS_EPS)[0, :seen].cpu()
-    return Actor(layers, train.activation, mean, std, OBS_SPREADS, state[prefix + "sigma"].cpu())
+        std = policies.obs_norm.std(OBS_EPS)[0, :seen].cpu()  # host read: a policy is loaded once
+    sigma = state[prefix + "sigma"].cpu()  # host read: a policy is loaded once
+    return Actor(layers, train.activation, mean, std, OBS_SPREADS, sigma)

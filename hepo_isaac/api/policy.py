@@ -15,6 +15,7 @@ from hepo_isaac.agents.policies import Policies
 from hepo_isaac.envs.task_env import OBS_CLIP
 from hepo_isaac.errors import UserError, fitting, unknown
 from hepo_isaac.methods.method import method_from_config
+from hepo_isaac.runs.record.bundled import bundled_run, entries, entry_of
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
 from hepo_isaac.runs.record.folder import RunFolder
 from hepo_isaac.runs.record.stored import read_data, read_run
@@ -106,7 +107,8 @@ def load(
     """A policy of a run.
 
     Args:
-        run_or_checkpoint: a run folder (its best.pt, else its last.pt) or a checkpoint in one.
+        run_or_checkpoint: a run folder (its best.pt, else its last.pt) or a checkpoint in one; or the name of a task
+            whose policy came along (``hepo-isaac policies``), where nothing here is called that.
         policy: "pi" or another of the method's, as "pi_h".  device: where it computes.
         trust: allow the code that a run from elsewhere names. Loading a policy runs none of it, but for checkpoints
             of before their sizes were written into them.
@@ -114,6 +116,9 @@ def load(
     Raises:
         UserError: no run or checkpoint there, one that is damaged or does not fit, or no such policy.
     """
+    given = run_or_checkpoint
+    if isinstance(given, str) and given in entries() and not Path(given).exists():
+        run_or_checkpoint = bundled_run(given)
     folder, file = locate(run_or_checkpoint)
     config = read_data(folder.path)
     checkpoint = load_checkpoint(file, str(config["task"]["name"]), str(config["algo"]["name"]))
@@ -134,6 +139,9 @@ def load(
         )
         policies.load_state_dict(checkpoint["agent"]["learner"])
     best = checkpoint.get("runs", {}).get("best_return", float("nan"))
+    entry = entry_of(folder.path)
+    if entry is not None:  # one that came along has been measured
+        best = entry["policies"][policy]["J"]["mean"]
     found = float(best) if isinstance(best, (int, float)) else float("nan")
     return Policy(policies, names.index(policy), names, checkpoint, file, found)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hepo_isaac.envs.streams import Streams
-from hepo_isaac.errors import UserError, unknown
+from hepo_isaac.errors import UserError, blamed, unknown
 
 # The task's state (a dataclass of (N, .) tensors) -> h (N,), or named terms (N,) whose sum is h.
 Heuristic = Callable[..., Union[Tensor, Mapping[str, Tensor]]]
@@ -53,13 +53,27 @@ class HeuristicFunction:
             before = [tensor.clone() for tensor in held.values()]
         given = {RANDOM: self.random} if self.needs_random else {}
         with torch.no_grad():
-            result = self._function(copy.copy(state), **given)
+            result = self._called(state, given)
         self._check_untouched(held, versions, before)
         self._calls += 1
         terms = self._checked(result, next(iter(held.values())))
         if isinstance(result, dict):
             return torch.stack(tuple(terms.values())).sum(0), terms
         return result, {}
+
+    def _called(self, state: Any, given: Mapping[str, Any]) -> Any:
+        """What the function returns; what somebody's own raises is said with its own line."""
+        if ":" not in self.name:
+            return self._function(copy.copy(state), **given)
+        try:
+            return self._function(copy.copy(state), **given)
+        except (UserError, KeyboardInterrupt):
+            raise
+        except (Exception, SystemExit) as error:
+            raise UserError(
+                "heuristic=%s failed with %s; the state that it was given has: %s"
+                % (self.name, blamed(error), ", ".join(field.name for field in fields(state)))
+            ) from error
 
     def _check_untouched(self, held: Dict[str, Tensor], versions: List[int], before: Optional[List[Tensor]]) -> None:
         changed = [name for (name, tensor), then in zip(held.items(), versions) if tensor._version != then]
@@ -147,14 +161,39 @@ def find_heuristic(name: str, of_task: Mapping[str, Heuristic], task: str) -> He
     return HeuristicFunction(name, of_task[name])
 
 
-def _import_function(path: str) -> Callable[[Any], Any]:
+def _import_function(path: str) -> Callable[..., Any]:
     module_name, _, attribute = path.partition(":")
+    expected = "expected package.module:function"
+    if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
+        raise UserError("heuristic=%s names no function; %s" % (path, expected))
     try:
-        function = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            "heuristic=%s cannot be imported: %s; expected package.module:function" % (path, error)
-        ) from error
+        function: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            function = getattr(function, part)
+    except (Exception, SystemExit) as error:  # somebody's own code may do anything
+        raise UserError("heuristic=%s cannot be imported: %s; %s" % (path, blamed(error), expected)) from error
     if not callable(function):
         raise UserError("heuristic=%s is a %s; expected a function" % (path, type(function).__name__))
+    if isinstance(function, type):
+        raise UserError("heuristic=%s is a class; expected a function of the task's state" % path)
+    _check_signature(path, function)
     return function
+
+
+def _check_signature(path: str, function: Callable[..., Any]) -> None:
+    """Refuse a function that cannot be called with the state alone, or with ``random`` besides."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a callable that does not say
+        return
+    given = {RANDOM: None} if RANDOM in signature.parameters else {}
+    try:
+        signature.bind(None, **given)
+    except TypeError as error:
+        code = getattr(function, "__code__", None)
+        where = " in %s, line %d" % (code.co_filename, code.co_firstlineno) if code is not None else ""
+        raise UserError(
+            "heuristic=%s cannot be called as %s(state): %s; it is %s%s%s, expected one parameter, the task's state "
+            "(and random, if it needs random numbers)"
+            % (path, path.rpartition(":")[2], error, path.rpartition(":")[2], signature, where)
+        ) from error

@@ -60,7 +60,8 @@ class ActionGroup:
 
 def columns(values: Any) -> Columns:
     """A tensor (K,) as one number each, to six digits; as one number where all are the same."""
-    found = tuple(float("%.6g" % value) for value in values.tolist())
+    numbers = values.tolist()  # host read: what columns mean is asked for at an export
+    found = tuple(float("%.6g" % value) for value in numbers)
     return found[0] if len(set(found)) == 1 else found
 
 

@@ -51,8 +51,7 @@ class StateRing:
             if not steps:  # nobody looked for so long that its states are overwritten
                 continue
             at = torch.tensor([step % self._length for step in steps], dtype=torch.int64)
-            # host read: the states themselves, which go to a file
-            rows = {name: x[at.to(x.device), env].cpu() for name, x in self._rows.items()}
+            rows = {k: x[at.to(x.device), env].cpu() for k, x in self._rows.items()}  # host read: they go to a file
             found.append({"env": env, **rows})
         self._bad_at.fill_(-1)
         return found

@@ -6,31 +6,37 @@ composes each job (several in a multirun), the job is resolved and validated, th
 
 from __future__ import annotations
 
-import itertools
 import os
-import secrets
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from hepo_isaac.aliases import quoted, translate, unquoted
+from hepo_isaac.aliases import quoted, split_options, unquoted
 from hepo_isaac.config import check_machine, cuda_available, plain, resolve, validate
 from hepo_isaac.errors import UserError, report_errors
+from hepo_isaac.helps import help_of, wants_help
 from hepo_isaac.launched import launched, world
-from hepo_isaac.locate import cfg_dir
-from hepo_isaac.overrides import check_overrides, check_setting
-from hepo_isaac.plugins import named_on_command_line
+from hepo_isaac.locate import cfg_dir, train_command
+from hepo_isaac.overrides import check_overrides, check_setting, refuse_lists
 from hepo_isaac.settings import changeable, role
 from hepo_isaac.sim.engines import ENGINES
+from hepo_isaac.typed import check_repeated, read, refuse_a_lone_checkpoint
 
 MULTIRUN = ("-m", "--multirun")
+LATEST = "latest"  # resume=latest: the newest run folder
 
 
 def _no_note(state: str, folders: Sequence[Any]) -> None:
     """Outside of a sweep nobody keeps a record of jobs."""
+
+
+def typed(argv: Sequence[str]) -> int:
+    """``main`` for what a person typed, in which a setting that is there twice is a mistake; programs may put their own
+    behind others', and the last one counts."""
+    code = report_errors(lambda: check_repeated(argv))
+    return code or main(argv)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,22 +50,38 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _main(argv: List[str]) -> int:
-    argv = named_on_command_line(translate(argv))
-    flags = [a for a in argv if a.startswith("-")]
-    overrides = [a for a in argv if not a.startswith("-")]
-    if any(flag not in MULTIRUN for flag in flags):
-        return _hydra(argv)  # --help, --cfg job, --info …: Hydra's own business
+    if wants_help(argv):
+        print(help_of("train"))
+        return 0
+    options, overrides = split_options(read(argv))
     given = dict(o.lstrip("+").split("=", 1) for o in overrides if "=" in o)
     if launched():
         from hepo_isaac.runs.train import spread
 
-        spread.refuse(flags, given)
+        spread.refuse(options, given)
     if given.get("resume", "null") not in ("null", ""):
-        if flags:
+        if options:
             raise UserError("resume continues one run; it cannot be combined with --multirun")
-        return resume(given.pop("resume"), [o for o in overrides if not o.lstrip("+").startswith("resume=")])
+        return _resume_typed(unquoted(given["resume"]), overrides, given)
     check_overrides(overrides)
-    return _sweep(argv, overrides) if flags else _hydra(argv)
+    several = any(option in MULTIRUN for option in options)
+    if not several:
+        refuse_lists(overrides)
+    refuse_a_lone_checkpoint(given)
+    # Hydra reads options only in front of all settings
+    argv = [*options, *overrides]
+    return _sweep(argv, overrides) if several else _hydra(argv)
+
+
+def _resume_typed(path: str, overrides: Sequence[str], given: Dict[str, str]) -> int:
+    rest = [o for o in overrides if not o.lstrip("+").startswith("resume=")]
+    if path == LATEST:
+        from hepo_isaac.runs.record.folder import latest_run
+
+        path = str(latest_run(unquoted(given.get("run_root", "runs")), given.get("task")))
+        rest = [o for o in rest if not o.startswith(("run_root=", "task="))]
+        print("resume=latest: %s" % path, flush=True)
+    return resume(path, rest)
 
 
 def _hydra(argv: Sequence[str]) -> int:
@@ -213,7 +235,8 @@ def _facts(cfg: DictConfig, settled: Dict[str, Any]) -> List[Tuple[str, str]]:
         lines.append(("processes", "%d, the environments of one run shared out" % world()[1]))
     budget = settled["budget"]["name"]
     if budget == "demo":
-        full = "python train.py task=%s algo=%s budget=paper" % (settled["task"]["name"], settled["algo"]["name"])
+        names = train_command(), settled["task"]["name"], settled["algo"]["name"]
+        full = "%s task=%s algo=%s budget=paper" % names
         lines += [("budget", "demonstration: a few minutes on a CPU, not the published length"), ("full run", full)]
     else:
         lines.append(("budget", budget))
@@ -246,33 +269,27 @@ def train_in_folders(
 ) -> Tuple[int, List[Path]]:
     """``train``; returns the exit code and the run folders. A quiet one prints nothing but warnings."""
     from hepo_isaac import ranks
-    from hepo_isaac.envs.make import make_env
+    from hepo_isaac.envs.make import make_env, try_functions
     from hepo_isaac.runs.record.folder import RunFolder
     from hepo_isaac.runs.train import spread
     from hepo_isaac.runs.train.seeds import seed_list
+    from hepo_isaac.runs.train.start import follow, grouped, train_in
 
     seeds = seed_list(int(cfg["seed"]), cfg["seeds"])
     if not quiet:
         announce(cfg, len(seeds))
     # each folder holds the configuration of that run alone, so that it can be resumed, compared and re-made alone
-    shared = {**cfg, "wandb": _grouped(cfg["wandb"])} if len(seeds) > 1 else cfg
+    shared = {**cfg, "wandb": grouped(cfg["wandb"])} if len(seeds) > 1 else cfg
     configs = [{**shared, "seed": seed, "seeds": 1} for seed in seeds]
     task, algo = cfg["task"]["name"], cfg["algo"]["name"]
     with spread.meeting(cfg):
         env = make_env({**spread.own(cfg), "run_seeds": spread.env_seeds(seeds)})
+        try_functions(env)  # before anything is written
         if ranks.rank():
-            return _follow(configs, env, None), []
+            return follow(configs, env, None), []
         folders = [RunFolder.create(task, algo, c["seed"], c, cfg["run_root"]) for c in configs]
-        return _train_in(folders, configs, env, facts, None, quiet), [folder.path for folder in folders]
-
-
-def _grouped(wandb: Dict[str, Any]) -> Dict[str, Any]:
-    """W&B options of several runs side by side: one group, unless the user has named one."""
-    if not wandb["enabled"] or wandb.get("group") or os.environ.get("WANDB_RUN_GROUP"):
-        return wandb
-    from hepo_isaac.runs.record.wandb_record import agents_id
-
-    return {**wandb, "group": "seeds-" + (agents_id(os.environ) or secrets.token_hex(4))}
+        code = train_in(folders, configs, env, facts, None, quiet)
+    return _film_finished(code, folders, configs), [folder.path for folder in folders]
 
 
 def announce(cfg: Dict[str, Any], runs: int) -> None:
@@ -282,84 +299,14 @@ def announce(cfg: Dict[str, Any], runs: int) -> None:
         print("building %d environments on %s: %s" % (envs, engine, ENGINES[engine].starts), flush=True)
 
 
-def _train_in(
-    folders: Sequence[Any],
-    configs: Sequence[Dict[str, Any]],
-    env: Any,
-    facts: Sequence[Tuple[str, str]],
-    checkpoints: Optional[Sequence[Dict[str, Any]]],
-    quiet: bool = False,
-) -> int:
-    """Train the runs of ``folders`` side by side; their configurations differ in the seed alone."""
-    from hepo_isaac import ranks
-    from hepo_isaac.agents.register import run_training
-    from hepo_isaac.agents.spread import Leader
-    from hepo_isaac.envs.rl_games import RlGamesVecEnv
-    from hepo_isaac.runs.train import spread
-    from hepo_isaac.runs.train.observer import RunObserver, RunOptions
-    from hepo_isaac.runs.train.seeds import SeedsObserver
-
-    cfg = configs[0]
-    options = RunOptions(
-        checkpoint_every=cfg["checkpoint_every"],
-        keep_checkpoints=cfg["keep_checkpoints"],
-        success=cfg["task"].get("success"),
-        tensorboard=cfg["tensorboard"],
-        wandb=configs[0]["wandb"],
-        plot=cfg["plot"],
-        quiet=quiet or len(folders) > 1,
-    )
-    # an observer hands the checkpoint's agent part to the agent, and its own part to itself
-    # and an agent of W&B has one run to give: it is the first one's
-    runs = [
-        RunObserver(folder, _header(config, env), facts, replace(options, wandbs_agent=k == 0), checkpoint, config)
-        for k, (folder, config, checkpoint) in enumerate(zip(folders, configs, checkpoints or itertools.repeat(None)))
-    ]
-    observer = SeedsObserver(runs, int(cfg["evaluation_episodes"]), options.success, facts, quiet)
-    chosen = Leader(observer) if ranks.active() else observer
-    try:
-        run_training({**spread.own(cfg), "run_seeds": [c["seed"] for c in configs]}, RlGamesVecEnv(env), chosen)
-    except BaseException as error:
-        for folder in folders:
-            folder.end_unfinished(error)
-        raise
-    finally:
-        env.close()
-        for folder in folders:
-            folder.release()
-    if observer.interrupted:
-        return 128 + int(runs[0].stop.signal or 2)
-    if cfg["video"]:
+def _film_finished(code: int, folders: Sequence[Any], configs: Sequence[Dict[str, Any]]) -> int:
+    """Film what has finished well, where that is asked for; returns ``code``."""
+    if code == 0 and configs[0]["video"]:
         from hepo_isaac.runs.play.command import film_run
 
         for folder, config in zip(folders, configs):
             film_run(folder, config)
-    return 0
-
-
-def _follow(configs: Sequence[Dict[str, Any]], env: Any, checkpoints: Optional[Sequence[Dict[str, Any]]]) -> int:
-    """Train on a rank that records nothing."""
-    from hepo_isaac.agents.register import run_training
-    from hepo_isaac.agents.spread import Follower
-    from hepo_isaac.envs.rl_games import RlGamesVecEnv
-    from hepo_isaac.runs.train import spread
-
-    states = None if checkpoints is None else [c["agent"] for c in checkpoints]
-    try:
-        mine = {**spread.own(configs[0]), "run_seeds": [c["seed"] for c in configs]}
-        run_training(mine, RlGamesVecEnv(env), Follower(states))
-    finally:
-        env.close()
-    return 0
-
-
-def _header(cfg: Dict[str, Any], env: Any) -> Dict[str, Any]:
-    """What a checkpoint says of its run, and of the networks in it: observations that policies see, states that only
-    critics see, actions."""
-    header = {"task": cfg["task"]["name"], "algo": cfg["algo"]["name"]}
-    header.update(num_envs=cfg["num_envs"], seed=cfg["seed"])
-    sizes = {"num_obs": env.num_obs - env.num_states, "num_states": env.num_states, "num_actions": env.num_actions}
-    return {**header, **sizes}
+    return code
 
 
 # ---- resume -----------------------------------------------------------------------------------------------------
@@ -378,8 +325,10 @@ def resume(path: str, overrides: Sequence[str]) -> int:
     from hepo_isaac.envs.make import make_env
     from hepo_isaac.runs.record.checkpoint import load_checkpoint
     from hepo_isaac.runs.record.folder import FINISHED, locate_resume
+    from hepo_isaac.runs.record.metrics_csv import check_metrics
     from hepo_isaac.runs.record.stored import blamed_on, read_run
     from hepo_isaac.runs.train import spread
+    from hepo_isaac.runs.train.start import follow, train_in
 
     found = [locate_resume(part) for part in _paths(path)]
     folders = [folder for folder, _ in found]
@@ -393,13 +342,21 @@ def resume(path: str, overrides: Sequence[str]) -> int:
     task, algo = settled[0]["task"]["name"], settled[0]["algo"]["name"]
     checkpoints = [load_checkpoint(file, task, algo) for _, file in found]
     _check_side_by_side(folders, settled, checkpoints)
-    trained = int(checkpoints[0]["iteration"]) >= int(settled[0]["train"]["max_iterations"])
+    for folder in folders:
+        check_metrics(folder.metrics_file)
+    reached, wanted = int(checkpoints[0]["iteration"]), int(settled[0]["train"]["max_iterations"])
+    if wanted < reached:
+        raise UserError(
+            "train.max_iterations=%d is less than iteration %d, which the run in %s has reached; expected more than %d"
+            % (wanted, reached, folders[0].path, reached)
+        )
+    trained = reached >= wanted
     if trained and all(folder.status() == FINISHED for folder in folders):
         if _draw_what_is_missing(folders, settled):
             return 0
         raise UserError(
             "the run in %s is complete (iteration %d of %d); train.max_iterations=<more> continues it"
-            % (folders[0].path, checkpoints[0]["iteration"], settled[0]["train"]["max_iterations"])
+            % (folders[0].path, reached, wanted)
         )
     announce(settled[0], len(settled))
     if launched():
@@ -408,12 +365,13 @@ def resume(path: str, overrides: Sequence[str]) -> int:
         with blamed_on(folders[0].config_file):
             env = make_env({**spread.own(settled[0]), "run_seeds": spread.env_seeds([c["seed"] for c in settled])})
         if ranks.rank():
-            return _follow(settled, env, checkpoints)
+            return follow(settled, env, checkpoints)
         for (folder, file), config in zip(found, configs):
             folder.begin_resume(file)
             # the next resume must know of a longer max_iterations
             folder.write_config(config)
-        return _train_in(folders, settled, env, _facts(cfg, settled[0]), checkpoints)
+        code = train_in(folders, settled, env, _facts(cfg, settled[0]), checkpoints)
+    return _film_finished(code, folders, settled)
 
 
 def _trusting(overrides: Sequence[str]) -> Tuple[List[str], bool]:

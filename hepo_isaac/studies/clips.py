@@ -3,7 +3,8 @@
     python -m hepo_isaac.studies.clips                    # all tasks, policies from runs/reference where there are any
     python -m hepo_isaac.studies.clips --tasks Ant Humanoid
 
-The policy is the newest run's of ``--root`` (hepo_isaac.studies.reference trains them), acting with its mean.
+The policy is the newest run's of ``--root`` (hepo_isaac.studies.reference trains them), or else the one that comes
+along with the package (hepo-isaac policies), acting with its mean.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from hepo_isaac.locate import robot_tasks
 from hepo_isaac.overrides import compose
 from hepo_isaac.runs.play.command import movie
 from hepo_isaac.runs.play.video import render_trajectory
+from hepo_isaac.runs.record.bundled import bundled_run, entries
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
 from hepo_isaac.runs.record.folder import RunFolder
 from hepo_isaac.runs.record.stored import read_run
@@ -32,12 +34,12 @@ WIDTH, HEIGHT, QUALITY = 320, 240, 45
 
 
 def newest(root: Path, task: str) -> Optional[RunFolder]:
-    """The newest run on a task that has a checkpoint, of HEPO if there is one."""
+    """The newest run on a task that has a checkpoint, of HEPO if there is one; else the policy that comes along."""
     for algo in ("hepo", "*"):
         runs = sorted((root / task).glob("%s/*/checkpoints/last.pt" % algo))
         if runs:
             return RunFolder.open(runs[-1].parents[1])
-    return None
+    return RunFolder.open(bundled_run(task)) if task in entries() else None
 
 
 def frames(task: str, run: Optional[RunFolder]) -> List[np.ndarray]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, Dict, List, Optional, Tuple
 
+from hepo_isaac.runs.machine.ticker import Ticker
 from hepo_isaac.sim.engines import CPU_ENGINE
 from hepo_isaac.studies.places import CHECKOUT, DOCS, require_checkout
 
@@ -132,8 +133,24 @@ def train(root: Path, budget: str, workers: int, jobs: List[Job]) -> None:
     threads = [threading.Thread(target=work) for _ in range(workers)]
     for thread in threads:
         thread.start()
+    ticker = Ticker("%d reference runs" % len(jobs), 100, interval=30.0, unit="%")
     for thread in threads:
-        thread.join()
+        while thread.is_alive():
+            thread.join(5.0)
+            ticker.at(100.0 * sum(_share(root, job) for job in jobs) / max(1, len(jobs)))
+
+
+def _share(root: Path, job: Job) -> float:
+    """How much of a run is done, 0 to 1, from the last row of its metrics.csv."""
+    from omegaconf import OmegaConf
+
+    run = find_run(root, job)
+    if run is None or not (run / "metrics.csv").exists() or not (run / "config.yaml").exists():
+        return 0.0
+    rows = (run / "metrics.csv").read_text().splitlines()
+    done = rows[-1].split(",")[rows[0].split(",").index("iteration")] if len(rows) > 1 else "0"
+    config: Any = OmegaConf.load(run / "config.yaml")
+    return min(1.0, int(done or 0) / float(config.train.max_iterations))
 
 
 def collect(root: Path, task: str, jobs: List[Job], partial: bool) -> None:

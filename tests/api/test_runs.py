@@ -21,6 +21,7 @@ from hepo_isaac.config import plain
 from hepo_isaac.errors import CheckpointError, UserError
 from hepo_isaac.runs.launch import main as launch
 from hepo_isaac.runs.play.command import evaluate as evaluate_run
+from hepo_isaac.runs.record.bundled import entries
 from hepo_isaac.runs.record.checkpoint import load_checkpoint, save_checkpoint
 from hepo_isaac.runs.record.stored import SIGNATURE, read_run
 
@@ -294,3 +295,14 @@ def test_a_function_of_a_module_is_written_by_its_name(tmp_path, monkeypatch):
     run = train(tmp_path, algo="ppo_h", heuristic=shaping_of_mine.near)
     assert run.config["heuristic"] == "shaping_of_mine:near"
     assert run.final["pi"]["heuristic_return"].mean == pytest.approx(10.0)
+
+
+def test_the_name_of_a_task_loads_the_policy_that_came_along(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    policy = hepo_isaac.load("Ant")
+    assert (policy.task, policy.num_obs, policy.num_actions) == ("Ant", 60, 8)
+    assert "J = %.4g" % entries()["Ant"]["policies"]["pi"]["J"]["mean"] in repr(policy)  # as measured, not of training
+    shutil.copytree(run.path, tmp_path / "Ant")  # what lies here is meant
+    assert hepo_isaac.load("Ant").task == "Push2D"
+    with pytest.raises(UserError, match="no run folder or checkpoint at Humanoid"):
+        hepo_isaac.load("Humanoid")

@@ -15,7 +15,7 @@ from hepo_isaac.overrides import check_overrides, compose, known_keys
         ["algo=ppo_h,hepo", "seed=range(1,4)", "train.learning_rate=interval(0.1,1)"],
         ["train.gamma=1", "train.network.units=[64,64]", "wandb.entity=me", "wandb.project='two words'"],
         ["resume=null", "checkpoint='runs/a=b'", "heuristic=package.module:function", "device=cuda:1"],
-        ["+new.key=3", "hydra.verbose=true", "~wandb.group", "sim=mujoco_batch", "sim.threads=1"],
+        ["++train.gamma=0.9", "hydra.verbose=true", "sim=mujoco_batch", "sim.threads=1"],
         ["algo.multiplier.init=0", "task.physics.substeps=4", "train.network={units: [32], activation: elu}"],
     ],
 )
@@ -65,7 +65,9 @@ def test_a_key_of_one_algo_is_a_key_of_all():
 
 
 def test_a_key_that_there_is_takes_no_plus():
-    check_overrides(["+new.key=1", "++algo.reference_noise=0.1"])
+    check_overrides(["++algo.reference_noise=0.1"])
+    with pytest.raises(UserError, match=r"unknown setting 'new\.key'"):
+        check_overrides(["+new.key=1"])
     with pytest.raises(UserError, match=r"takes no plus: algo\.reference_noise=<value>"):
         check_overrides(["+algo.reference_noise=0.1"])
 

@@ -35,7 +35,7 @@ def test_a_key_has_the_role_of_its_group():
     assert not role("unheard.of").at_resume
 
 
-@pytest.mark.parametrize("override", ["plot=false", "video=true", "wandb.enabled=true", "tensorboard=false"])
+@pytest.mark.parametrize("override", ["plot=false", "video=true", "video_every=7", "wandb.enabled=true"])
 def test_how_a_run_is_recorded_makes_no_other_run_for_anybody(override):
     one, other = settled(), settled(override)
     assert one != other
@@ -63,6 +63,7 @@ def test_what_a_resume_may_change():
         "checkpoint_every",
         "keep_checkpoints",
         "video",
+        "video_every",
         "tensorboard",
         "plot",
         "wandb",

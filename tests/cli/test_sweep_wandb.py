@@ -14,6 +14,7 @@ from hepo_isaac.errors import UserError
 from hepo_isaac.overrides import check_overrides, compose
 from hepo_isaac.runs import launch
 from hepo_isaac.runs.record.wandb_record import WandbRecord, agents_id, leave_the_agent
+from hepo_isaac.runs.train import start
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -127,10 +128,10 @@ def test_seeds_side_by_side_are_a_group(monkeypatch):
     assert group.startswith("seeds-")
     given = {"enabled": True, "group": None}
     monkeypatch.setenv("WANDB_RUN_GROUP", "mine")
-    assert launch._grouped(given) == given
+    assert start.grouped(given) == given
     monkeypatch.delenv("WANDB_RUN_GROUP")
-    assert launch._grouped({"enabled": True, "group": "mine"})["group"] == "mine"
-    assert launch._grouped({"enabled": False, "group": None})["group"] is None
+    assert start.grouped({"enabled": True, "group": "mine"})["group"] == "mine"
+    assert start.grouped({"enabled": False, "group": None})["group"] is None
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep001")
     monkeypatch.setenv("WANDB_RUN_ID", "agent001")
-    assert launch._grouped(given)["group"] == "seeds-agent001"
+    assert start.grouped(given)["group"] == "seeds-agent001"

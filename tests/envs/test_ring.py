@@ -123,5 +123,5 @@ def launch_step():
 
 
 def test_what_cannot_be_replayed_is_one_sentence(capfd, tmp_path):
-    for arguments, said in ((["replay-bad"], "run=<run folder>"), (["replay-bad", "rnu=x"], "no setting rnu")):
+    for arguments, said in ((["replay-bad"], "run=<run folder>"), (["replay-bad", "rnu=x"], "did you mean 'run'")):
         assert cli.main(arguments) == 2 and said in capfd.readouterr().err

@@ -107,8 +107,8 @@ def test_the_command_prints_and_writes(tmp_path, capsys):
     [
         ([], "needs run="),
         (["run=/nowhere"], "is no folder"),
-        (["runs"], "takes run="),
-        (["run=x", "deep=true"], "takes run="),
+        (["runs"], "takes key=value"),
+        (["run=x", "deep=true"], "has no .deep.; its keys: run, json"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, words):

@@ -207,3 +207,12 @@ def test_what_takes_long_says_how_far_it_is(monkeypatch):
         now[0] += steps.EVERY_S
         progress.at(100)
         assert out.getvalue().count("\n") == 2
+
+
+def test_an_evaluation_says_how_far_it_is(monkeypatch, capfd):
+    monkeypatch.setattr(steps, "FIRST_S", 0.0)
+    monkeypatch.setattr(steps, "EVERY_S", 0.0)
+    arguments = ["task=Push2D", "run=random", "task.episode_length=3", "episodes=4"]
+    assert cli.main(["eval", *arguments]) == 0
+    said = capfd.readouterr().err
+    assert "playing random: 3 of 3 steps, ETA 0:00" in said

@@ -22,6 +22,7 @@ from hepo_isaac.runs import launch
 from hepo_isaac.runs.view.geometry import BodyMeshes, places
 from hepo_isaac.runs.view.page import Page, bars, said
 from hepo_isaac.runs.view.show import RANDOM, SLIDERS, ZERO, Checkpoints, Show
+from tests.tasks.sampled import sampled
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,7 +80,7 @@ def test_robots_stand_apart_around_the_origin():
         assert apart.min() >= 2.0 - 1e-9
 
 
-@pytest.mark.parametrize("task", robot_tasks(["all"]))
+@pytest.mark.parametrize("task", sampled(robot_tasks(["all"])))
 def test_every_robot_task_has_bodies_to_show(task):
     env = environment(task, 1)
     shown = BodyMeshes(env.sim.scene.spec_text)
@@ -387,3 +388,33 @@ def canvas(browser, folder):
     browser.save_screenshot(str(file))
     with Image.open(file) as image:
         return np.asarray(image.convert("RGB").crop((0, 160, 900, 780)))
+
+
+def test_the_policies_of_a_run_are_those_that_act(tmp_path, monkeypatch):
+    """Of a run folder, of one of its checkpoints and of what came along: weights as an evaluation restores them."""
+    from hepo_isaac.runs.play.film import actor
+    from hepo_isaac.runs.record.checkpoint import load_checkpoint
+    from hepo_isaac.runs.view import command
+
+    monkeypatch.chdir(tmp_path)
+    small = ["task=Cartpole", "num_envs=8", "train.minibatch_size=64", "train.max_iterations=2", "checkpoint_every=1"]
+    assert launch.main([*small, "plot=false", "tensorboard=false", "sim.threads=1", "torch_threads=1"]) == 0
+    (run,) = tmp_path.glob("runs/Cartpole/hepo/*")
+    obs = torch.randn(3, 4)
+    for given, name in (
+        (str(run), "newest"),
+        (str(run / "checkpoints" / "iteration_000001.pt"), "iteration_000001.pt"),
+    ):
+        settings, checkpoints = command._settings({"run": given, "sim.threads": "1"}, 3)
+        assert settings["num_envs"] == 3 and (checkpoints.given or "newest") == name
+        env = make_env(settings, random_start=False)
+        players = command._loader(settings, env, checkpoints)(name)
+        assert list(players) == ["pi", "pi_h"]
+        for policy, act in players.items():
+            alone = actor(settings, env, load_checkpoint(checkpoints.file(name)), policy)
+            assert torch.equal(act(obs), alone(obs))
+        with pytest.raises(Exception, match=r"there is no checkpoint iteration_9\.pt"):
+            command._loader(settings, env, checkpoints)("iteration_9.pt")
+        env.close()
+    settings, checkpoints = command._settings({"task": "Cartpole"}, 2)
+    assert settings["algo"]["name"] == "hepo" and checkpoints.file("newest") is not None

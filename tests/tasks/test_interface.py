@@ -10,13 +10,14 @@ import torch
 from hepo_isaac.envs.interface import ABSOLUTE, INTEGRATED, SWITCH, ActionGroup, ObsSlice, described
 from hepo_isaac.locate import robot_tasks
 from tests.tasks.robots import make
+from tests.tasks.sampled import OTHERS
 
 VARIANTS = [
     ("FrankaCubeStack", "task.control_type=joint_tor"),
     ("AllegroHand", "task.use_relative_control=true"),
     ("ShadowHand", "task.observation_type=openai", "task.asymmetric_observations=true"),
 ]
-CASES = [(name,) for name in robot_tasks()] + VARIANTS
+CASES = [pytest.param((name,), marks=[pytest.mark.slow] if name in OTHERS else []) for name in robot_tasks()] + VARIANTS
 
 
 def full(values, size):

@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from hepo_isaac.arguments import check_file, pairs
 from hepo_isaac.errors import UserError
 from hepo_isaac.runs.record.folder import RunFolder
 from hepo_isaac.runs.record.metrics_csv import read_metrics
@@ -64,13 +65,17 @@ def audit(folder: Path) -> Audit:
     Raises:
         UserError: there is none, or no episode has ended yet.
     """
-    columns = read_metrics(RunFolder(folder).metrics_file)
+    file = RunFolder(folder).metrics_file
+    columns = read_metrics(file)
     policies = [k[len("return_task/") :] for k in columns or {} if k.startswith("return_task/")]
     if not policies or not np.isfinite(columns["return_task/pi"]).any():
         raise UserError(
             "run=%s: no finished episode is on record; expected a run folder with a metrics.csv of some iterations"
             % folder
         )
+    missing = [k for p in policies for k in ("return_heuristic/" + p,) if k not in columns]
+    if missing:
+        raise UserError("%s lacks the column %s; expected the table that a run wrote" % (file, missing[0]))
     task = {p: _parts(columns, "return_task/" + p, p) for p in policies}
     heuristic = {p: _parts(columns, "return_heuristic/" + p, p) for p in policies}
     ends = "/pi"
@@ -194,7 +199,7 @@ def main(arguments: Sequence[str]) -> int:
     settings = _settings(arguments)
     folder = Path(settings["run"])
     if not folder.is_dir():
-        raise UserError("run=%s is no folder; expected a run folder, as train.py prints it" % folder)
+        raise UserError("run=%s is no folder; expected a run folder, as training prints it" % folder)
     found = audit(folder)
     _print(found)
     if settings.get("json"):
@@ -203,14 +208,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _settings(arguments: Sequence[str]) -> Dict[str, str]:
-    settings: Dict[str, str] = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals or key not in ("run", "json"):
-            raise UserError("hepo-isaac audit takes run=<run folder> and json=<file>, got %r" % argument)
-        settings[key] = value
+    settings = pairs("audit", arguments, ("run", "json"))
     if not settings.get("run"):
         raise UserError("hepo-isaac audit needs run=<run folder>")
+    if settings.get("json"):
+        check_file("json=", Path(settings["json"]))
     return settings
 
 

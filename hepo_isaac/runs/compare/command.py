@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import shlex
 from pathlib import Path
-from typing import Any, List, NoReturn, Sequence
+from typing import Any, List, Sequence
 
-from hepo_isaac.errors import UserError
+from hepo_isaac.arguments import Parser, check_folder, whole
 from hepo_isaac.runs.compare.analysis import Comparison, compare
 from hepo_isaac.runs.compare.data import collect
 from hepo_isaac.runs.compare.report import verdict_rows, write_report
@@ -17,13 +16,6 @@ from hepo_isaac.runs.compare.stats import REPS, rliable
 from hepo_isaac.runs.compare.table import SCORES
 
 STYLES = {"better": "green", "worse": "red"}
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse with errors as the other commands have them: one sentence, no usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError("hepo-isaac compare: %s; hepo-isaac compare --help lists the options" % message)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,21 +39,20 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> Any:
-    parser = _Parser(prog="hepo-isaac compare", description="Compare arms of trained runs; docs/compare.md explains.")
+    parser = Parser("compare", "Compare arms of trained runs; docs/compare.md explains.")
     parser.add_argument("paths", nargs="*", metavar="folder", help="run folders, folders above them, or globs")
     parser.add_argument("--baseline", help="arm the others are compared with (default: ppo_h if there is one)")
     parser.add_argument("--arms", type=_names, help="only these: hepo,ppo_h")
     parser.add_argument("--tasks", type=_names, help="only these: FrankaCabinet,Push2D/h3")
     parser.add_argument("--score", choices=SCORES, help="default: evaluation if every run has one, else final")
     parser.add_argument("--normalise", choices=NORMALISATIONS, default="scores", help="default: scores")
-    parser.add_argument("--reps", type=int, default=REPS, help="bootstrap resamples (default: %d)" % REPS)
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    parser.add_argument("--reps", type=whole(10, 10**6), default=REPS, help="bootstrap resamples (default: %d)" % REPS)
+    parser.add_argument("--seed", type=whole(0, 2**32 - 1), default=0, help="of the bootstrap (default: 0)")
     parser.add_argument("--out", type=Path, help="folder of the report (default: reports/<time>)")
     args = parser.parse_args(list(arguments))
     if not args.paths:
         parser.error("no folder given, e.g. hepo-isaac compare runs/ --baseline ppo_h")
-    if not 0 <= args.seed < 2**32:
-        parser.error("--seed must be from 0 to 2**32 - 1, got %d" % args.seed)
+    check_folder("--out", args.out)
     return args
 
 

@@ -46,7 +46,8 @@ def collect(paths: Sequence[Union[str, Path]]) -> RunTable:
     runs, older = _newest([r for r in read if isinstance(r, Run)])
     if not runs:
         kinds = ", ".join("%d %s" % (n, kind) for kind, n in Counter(e.kind for e in excluded).items())
-        raise UserError("none of the %d runs found is finished and readable (%s)" % (len(read), kinds))
+        first = " the first: %s: %s" % (excluded[0].folder, excluded[0].reason)
+        raise UserError("none of the %d runs found is finished and readable (%s);%s" % (len(read), kinds, first))
     return RunTable(tuple(runs), tuple(excluded + older))
 
 
@@ -110,7 +111,10 @@ def _read(folder: RunFolder) -> Union[Run, Excluded]:
     summary = read_json(folder.summary_file)
     if not isinstance(summary, dict):
         return excluded(NO_SUMMARY, "it finished, but summary.json is missing or damaged")
-    columns = read_metrics(folder.metrics_file)
+    try:
+        columns = read_metrics(folder.metrics_file)
+    except UserError as error:
+        return excluded(UNREADABLE, str(error))
     final, evaluation = _part(summary, "final"), _part(_part(summary, "evaluation"), "pi")
     scores = {"final": _number(final.get(KEY)), "auc": auc(columns)}
     heuristic = dict.fromkeys(scores, _number(final.get(HEURISTIC_KEY)))

@@ -7,20 +7,23 @@ environment block before it, from the same state.
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import torch
 
+from hepo_isaac.arguments import Parser, check_file, whole
 from hepo_isaac.envs.make import make_env
 from hepo_isaac.envs.task_env import TaskEnv
+from hepo_isaac.limits import MAX_ENVS
 from hepo_isaac.locate import robot_tasks
 from hepo_isaac.runs.machine.ratios import summary
 from hepo_isaac.runs.machine.rig import make_agent, settings
 from hepo_isaac.runs.machine.scaling import bench_scaling
+from hepo_isaac.runs.machine.ticker import Ticker
 
 PEERS = ("rl-games", "CleanRL", "skrl", "SB3")
 
@@ -37,22 +40,39 @@ TARGETS: Dict[str, Tuple[float, str]] = {
 
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark and print its table; returns 0 whatever the ratios are."""
-    parser = argparse.ArgumentParser(prog="hepo-isaac bench", description=__doc__.splitlines()[0])
+    parser = Parser("bench", "Speed, as ratios to bare physics and to PPO, measured in turns in one process.")
     parser.add_argument(
-        "--tasks", nargs="+", default=["FrankaCabinet"], help="names, all robot tasks: all, the dexterous hands: bidex"
+        "--tasks",
+        nargs="+",
+        default=["FrankaCabinet"],
+        help="names, or all: every robot task, or bidex: dexterous hands",
     )
     parser.add_argument("--env-only", action="store_true", help="leave out the HEPO / PPO comparison")
     parser.add_argument("--peers", action="store_true", help="against PPO of rl-games, CleanRL, skrl and SB3 instead")
     parser.add_argument(
-        "--processes", type=int, nargs="+", help="one run on so many processes, each with --train-envs, instead"
+        "--processes",
+        type=whole(1, 64),
+        nargs="+",
+        help="one run on so many processes, each with --train-envs, instead",
     )
-    parser.add_argument("--env-envs", type=int, default=256, help="environments of the env.step comparison")
-    parser.add_argument("--train-envs", type=int, default=512, help="environments of the HEPO / PPO comparison")
-    parser.add_argument("--blocks", type=int, default=15, help="alternations per comparison")
+    parser.add_argument(
+        "--env-envs", type=whole(1, MAX_ENVS), default=256, help="environments of the env.step comparison"
+    )
+    parser.add_argument(
+        "--train-envs", type=whole(1, MAX_ENVS), default=512, help="environments of the HEPO / PPO comparison"
+    )
+    parser.add_argument("--blocks", type=whole(1, 10_000), default=15, help="alternations per comparison")
     parser.add_argument("--out", type=Path, help="also write the numbers to this JSON file")
     args = parser.parse_args(list(arguments))
+    check_file("--out", args.out)
+    tasks = robot_tasks(args.tasks)
+    for task in tasks:  # what is wrong with the numbers of environments, before minutes of the first comparison
+        if not (args.peers or args.processes):
+            settings(task, args.env_envs, "hepo")
+        if not args.env_only:
+            settings(task, args.train_envs, "hepo")
     found: Dict[str, Dict[str, Any]] = {}
-    for task in robot_tasks(args.tasks):
+    for task in tasks:
         if args.processes:
             found[task] = bench_scaling(task, args.train_envs, args.processes, args.blocks)
         elif args.peers:
@@ -84,6 +104,7 @@ def bench_env(task: str, num_envs: int, blocks: int, steps: int = 60) -> Dict[st
     generator = torch.Generator(env.device).manual_seed(0)
     bare = _bare_step(env)
     ratios, speeds = [], []
+    ticker = Ticker("%s, env.step against the bare engine" % task, blocks + 1, sys.stderr, unit="blocks")
     for block in range(blocks + 1):
         actions = 2.0 * torch.rand(steps, num_envs, env.num_actions, generator=generator, device=env.device) - 1.0
         start = env.sim.get_state()
@@ -104,6 +125,7 @@ def bench_env(task: str, num_envs: int, blocks: int, steps: int = 60) -> Dict[st
         if block:  # the first one warms up
             ratios.append(alone / whole)
             speeds.append(num_envs * steps / whole)
+        ticker.at(block + 1)
     env.close()
     return {"env.step / bare engine": summary(ratios), "env.step steps/s": summary(speeds)}
 
@@ -174,11 +196,13 @@ def bench_algorithms(task: str, num_envs: int, blocks: int) -> Dict[str, Any]:
     if agents["hepo"].learner.fused is None:
         del agents["eager"]  # it would be the same once more
     times: Dict[str, List[Tuple[float, float]]] = {kind: [] for kind in agents}
+    ticker = Ticker("%s, HEPO against PPO" % task, blocks + 1, sys.stderr, unit="blocks")
     for block in range(blocks + 1):
         for kind, agent in agents.items():
             metrics = agent.train_epoch()[0]
             if block:
                 times[kind].append((metrics["rollout_s"], metrics["update_s"]))
+        ticker.at(block + 1)
     pairs = list(zip(times["hepo"], times["ppo_h"]))
     steps = num_envs * agents["hepo"].train_cfg.horizon_length
     gains = [eager[1] / mine[1] for eager, mine in zip(times.get("eager", []), times["hepo"])]
@@ -207,11 +231,13 @@ def bench_peers(task: str, num_envs: int, blocks: int) -> Dict[str, Any]:
     spent = Timed(ours, "collect")
     sides["ours"] = lambda: spent.split(ours.train_epoch)
     times: Dict[str, List[Tuple[float, float]]] = {name: [] for name in sides}
+    ticker = Ticker("%s, PPO of other libraries" % task, blocks + 1, sys.stderr, unit="blocks")
     for block in range(blocks + 1):
         for name, iterate in sides.items():
             seconds = iterate()
             if block:
                 times[name].append(seconds)
+        ticker.at(block + 1)
     rows: Dict[str, Any] = {}
     for name in sides:
         if name != "ours":

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import hepo_isaac
+from hepo_isaac.arguments import Parser
 from hepo_isaac.errors import UserError, unknown
 from hepo_isaac.locate import PACKAGE, robot_tasks
 from hepo_isaac.runs.machine import fatbin, kernels, packages, parts, project, slim
@@ -72,9 +73,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="hepo-isaac bundle", description="Make a folder, or parts, for GPU nodes without a network."
-    )
+    parser = Parser("bundle", "Make a folder, or parts, for GPU nodes without a network.")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to make; a bundle that is there is replaced")
     parser.add_argument(
         "--arch", default="sm_90", help="GPU architecture: sm_80 A100, sm_89 L40S, sm_90 H100 (default)"
@@ -96,9 +95,11 @@ def check(args: argparse.Namespace) -> Request:
     python = packages.parse_python(args.python)
     limit = None if args.max_part is None else parts.parse_size(args.max_part)
     tasks = robot_tasks(args.tasks)
-    arch = check_arch(args.arch, warp_library())
     out = args.out.expanduser().absolute()
     _check_out(out)
+    if not all(map(importlib.util.find_spec, ENGINES[CUDA_ENGINE].modules)):
+        known_arch(args.arch, supported())  # a wrong argument is told before what is not installed
+    arch = check_arch(args.arch, warp_library())
     return Request(out, arch, python, tasks, list(args.host_has), limit, args.fast)
 
 
@@ -124,14 +125,28 @@ def check_arch(text: str, library: Path) -> int:
     Raises:
         UserError: there is none of that name; the message lists those there are.
     """
-    from hepo_isaac.sim.mujoco.imitated_driver import ARCHITECTURES
-
     if not library.is_file():
         raise UserError("%s is missing; expected Warp for Linux, pip install 'hepo-isaac[cuda]'" % library)
-    held = [sm for sm in fatbin.architectures(library.read_bytes(), library.name) if sm in ARCHITECTURES]
+    held = fatbin.architectures(library.read_bytes(), library.name)
+    return known_arch(text, [sm for sm in held if sm in supported()])
+
+
+def supported() -> List[int]:
+    """Numbers of the architectures that kernels can be compiled for."""
+    from hepo_isaac.sim.mujoco.imitated_driver import ARCHITECTURES
+
+    return list(ARCHITECTURES)
+
+
+def known_arch(text: str, numbers: Sequence[int]) -> int:
+    """The number of the architecture ``text`` names, "sm_90" or "90".
+
+    Raises:
+        UserError: it is none of ``numbers``; the message lists them.
+    """
     match = re.match(r"^(?:sm_)?(\d+)$", text)
-    if match is None or int(match.group(1)) not in held:
-        raise unknown("--arch", text, ["sm_%d" % sm for sm in held])
+    if match is None or int(match.group(1)) not in numbers:
+        raise unknown("--arch", text, ["sm_%d" % number for number in numbers])
     return int(match.group(1))
 
 

@@ -14,7 +14,9 @@ import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
+from hepo_isaac.arguments import Parser, check_folder, seconds, whole
 from hepo_isaac.errors import UserError
+from hepo_isaac.limits import MAX_ENVS
 from hepo_isaac.locate import group_names, robot_tasks
 from hepo_isaac.runs.machine.jobs import VERDICTS, Job, Result, Runner
 from hepo_isaac.runs.machine.scaling import ranks_job
@@ -61,27 +63,40 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="hepo-isaac gpu-check",
-        description=str(__doc__).split("\n\n", 1)[1],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser("gpu-check", str(__doc__).split("\n\n", 1)[1])
     add = parser.add_argument
-    add("--tasks", nargs="+", default=["all"], help="names, all robot tasks: all, the dexterous hands: bidex")
-    add("--device", default="cuda:0", help="cuda:k, or cpu: Warp's CPU device (minutes of compilation)")
+    add(
+        "--tasks",
+        nargs="+",
+        default=["all"],
+        help="names, all: every robot task (default), or bidex: the dexterous hands",
+    )
+    add(
+        "--device",
+        default="cuda:0",
+        help="cuda:k (default: cuda:0), or cpu: Warp's CPU device (minutes of compilation)",
+    )
     add("--fake", action="store_true", help="imitate a GPU; compiles only into the cache that WARP_CACHE_PATH names")
-    add("--arch", default="sm_90", help="of the GPU that --fake imitates")
+    add("--arch", default="sm_90", help="of the GPU that --fake imitates (default: sm_90)")
     add("--only", choices=("update", "tasks", "sizes"), help="one kind of job; without it, all of them")
-    add("--num-envs", type=int, help="of each task; 4096, or 64 without a GPU")
-    add("--sizes", type=int, nargs="*", help="further numbers of envs; 8192 16384, or none without a GPU")
+    add("--num-envs", type=whole(2, MAX_ENVS), help="of each task; 4096, or 64 without a GPU")
+    add(
+        "--sizes", type=whole(2, MAX_ENVS), nargs="*", help="further numbers of envs; 8192 16384, or none without a GPU"
+    )
     add("--no-graph", action="store_true", help="sim.graph=false")
-    add("--steps", type=int, default=60, help="control steps of a timing")
-    add("--iterations", type=int, help="training iterations of a timing; 5, or 1 without a GPU")
-    add("--seconds", type=float, default=900.0, help="no job begins after this")
-    add("--job-seconds", type=float, default=90.0, help="limit of a job; the first task's is twice that")
-    add("--learn", type=float, default=0.0, help="seconds of training the first task, last of all")
-    add("--out", default="gpu-check", help="folder of the results")
+    add("--steps", type=whole(1, 10**6), default=60, help="control steps of a timing (default: 60)")
+    add("--iterations", type=whole(1, 10**6), help="training iterations of a timing; 5, or 1 without a GPU")
+    add("--seconds", type=seconds(1), default=900.0, help="no job begins after this (default: 900)")
+    add(
+        "--job-seconds",
+        type=seconds(1),
+        default=90.0,
+        help="limit of a job (default: 90); the first task's is twice that",
+    )
+    add("--learn", type=seconds(0), default=0.0, help="seconds of training the first task, last of all")
+    add("--out", default="gpu-check", help="folder of the results (default: gpu-check)")
     args = parser.parse_args(list(arguments))
+    check_folder("--out", Path(args.out))
     args.rehearsal = args.fake or args.device == "cpu"
     args.num_envs = args.num_envs or (64 if args.rehearsal else 4096)
     args.sizes = args.sizes if args.sizes is not None else ([] if args.rehearsal else [8192, 16384])

@@ -20,10 +20,10 @@ _TRAIN = '''"""Train or evaluate: ``python3 train.py task=FrankaCabinet algo=hep
 
 import sys
 
-from hepo_isaac.runs.launch import main
+from hepo_isaac.runs.launch import typed
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(typed(sys.argv[1:]))
 '''
 _README = """hepo_isaac {version} for GPU nodes without a network.
 Commit {commit}{dirty}, made {date}. Python {python}, Linux x86-64, {arch}.

@@ -16,6 +16,7 @@ from hepo_isaac.overrides import compose
 from hepo_isaac.runs.machine.jobs import Outcome, Reporter
 from hepo_isaac.runs.machine.ratios import summary
 from hepo_isaac.runs.machine.rig import settings
+from hepo_isaac.runs.machine.ticker import Ticker
 
 ITERATIONS, WARM_UP = 12, 3
 
@@ -29,10 +30,11 @@ def bench_scaling(task: str, envs: int, processes: Sequence[int], blocks: int) -
     """
     counts = sorted({1, *processes})
     speeds: Dict[int, List[float]] = {count: [] for count in counts}
+    ticker = Ticker("%s, one run on several processes" % task, blocks * len(counts), sys.stderr, unit="trainings")
     for block in range(blocks):
-        for count in counts:
-            print("turn %d of %d: %d process(es)" % (block + 1, blocks, count), file=sys.stderr, flush=True)
+        for at, count in enumerate(counts):
             speeds[count].append(_steps_per_second(task, envs, count))
+            ticker.at(block * len(counts) + at + 1, "turn %d of %d" % (block + 1, blocks))
     found: Dict[str, Any] = {}
     for count in counts:
         ratios = [fast / (count * alone) for fast, alone in zip(speeds[count], speeds[1])]

@@ -21,7 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from hepo_isaac.arguments import check_file, check_folder, pairs
 from hepo_isaac.errors import UserError, unknown
+from hepo_isaac.helps import help_of
+from hepo_isaac.limits import LARGEST_SEED
 from hepo_isaac.locate import group_names, robot_tasks, robots_dir
 from hepo_isaac.runs.parity.compare import compare
 from hepo_isaac.runs.parity.plot import plot_rollouts
@@ -32,8 +35,14 @@ from hepo_isaac.runs.record.files import write_atomic, write_json
 from hepo_isaac.sim.engines import CPU_ENGINE, CUDA_ENGINE, ENGINES, PHYSX_ENGINE, physics_engines
 
 ACTIONS = ("random", "zero", "run")
-# whole numbers -> (default, least)
-COUNTS = {"steps": (100, 1), "num_envs": (16, 1), "seed": (1, 0), "singles": (20, 1), "episodes": (32, 2)}
+# whole numbers -> (default, least, most)
+COUNTS = {
+    "steps": (100, 1, 10**6),
+    "num_envs": (16, 1, 1 << 16),
+    "seed": (1, 0, LARGEST_SEED - 1),
+    "singles": (20, 1, 10**6),
+    "episodes": (32, 2, 10**6),
+}
 TEXTS = ("engines", "engine", "save", "against", "actions", "run", "out", "page", "sim")
 INTERPRETER = "python."
 SECOND = "second."
@@ -69,8 +78,8 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         UserError: a bad argument, an engine that is not here, recordings that do not fit.
     """
-    if not arguments or any(a in ("-h", "--help") for a in arguments):
-        print(__doc__)
+    if not arguments:
+        print(help_of("parity"))
         return 0
     request = parse(arguments)
     page = page_file(request.task) if request.page and request.task else None  # before minutes of physics
@@ -110,10 +119,8 @@ def parse(arguments: Sequence[str]) -> Request:
     """
     given: Dict[str, str] = {}
     overrides, second, pythons = [], [], _pythons_of_environment()
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise UserError("hepo-isaac parity takes key=value, got %r; hepo-isaac parity --help shows how" % argument)
+    for key, value in pairs("parity", arguments).items():
+        argument = "%s=%s" % (key, value)
         if key.startswith(INTERPRETER):
             pythons[_engine(key[len(INTERPRETER) :])] = value
         elif key.startswith(SECOND):
@@ -136,6 +143,15 @@ def parse(arguments: Sequence[str]) -> Request:
     if task is None and run is None and "against" not in given:
         raise UserError("hepo-isaac parity needs task=…, e.g. hepo-isaac parity task=FrankaCabinet")
     engines, reference = _sides(given, task)
+    if len(set(engines)) < len(engines) and not second:
+        raise UserError(
+            "engines=%s compares %s with itself; name two engines, or give the second a setting of its own with "
+            "second.<setting>=" % (given["engines"], engines[0])
+        )
+    check_file("save=", Path(given["save"]) if "save" in given else None)
+    check_folder("out=", Path(given["out"]) if "out" in given else None)
+    if given.get("against"):
+        load(Path(given["against"]))  # raises what is wrong with it, before minutes of physics
     return Request(
         engines=engines,
         task=task,
@@ -171,6 +187,12 @@ def _sides(given: Dict[str, str], task: Optional[str]) -> Tuple[Tuple[str, ...],
     if against is None and all(_installed(ENGINES[e].modules[0]) for e in (CPU_ENGINE, CUDA_ENGINE)):
         return (CPU_ENGINE, CUDA_ENGINE), None
     found = [e for e in (PHYSX_ENGINE, CUDA_ENGINE) if _installed(ENGINES[e].modules[0])]
+    if not found and against is None:
+        raise UserError(
+            "there is no second engine here to compare %s with: pip install 'hepo-isaac[cuda]' brings %s (it runs on a "
+            "CPU too), and python.%s=<path> names a Python that has Isaac Gym, with engines=%s,%s"
+            % (CPU_ENGINE, CUDA_ENGINE, PHYSX_ENGINE, CPU_ENGINE, PHYSX_ENGINE)
+        )
     return (found[0] if found else CPU_ENGINE,), against or _recorded(task)
 
 
@@ -227,10 +249,11 @@ def _check_settings(overrides: Sequence[str]) -> None:
 
 def _counts(given: Dict[str, str]) -> Dict[str, int]:
     found = {}
-    for name, (default, least) in COUNTS.items():
+    for name, (default, least, most) in COUNTS.items():
         text = given.get(name, str(default))
-        if not text.isdigit() or int(text) < least:
-            raise UserError("%s must be a whole number of at least %d, got %s" % (name, least, text or "nothing"))
+        if not text.isdigit() or not least <= int(text) <= most:
+            what = "%s must be a whole number of at least %d and at most %d, got %s"
+            raise UserError(what % (name, least, most, text or "nothing"))
         found[name] = int(text)
     return found
 

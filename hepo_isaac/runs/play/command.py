@@ -14,6 +14,7 @@ from hepo_isaac.config import check_machine, cuda_available, override_keys, plai
 from hepo_isaac.errors import UserError
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
 from hepo_isaac.runs.record.folder import RunFolder
+from hepo_isaac.runs.record.steps import Steps
 from hepo_isaac.runs.record.stored import blamed_on, read_run
 from hepo_isaac.sim.engines import CPU_ENGINE
 
@@ -162,11 +163,14 @@ def _play(
     from hepo_isaac.envs.rl_games import RlGamesVecEnv
 
     vec_env = RlGamesVecEnv(env)
-    if checkpoint is None:
-        result = play_episodes(vec_env, random_actions(env, int(cfg["seed"])), episodes, record)
-    else:
-        deterministic = bool(cfg["eval"]["deterministic"])
-        result = run_evaluation(cfg, vec_env, checkpoint["agent"], episodes, deterministic, policy, record)
+    most = -(-episodes // env.num_envs) * int(env.max_episode_length)
+    with Steps("playing " + policy, most) as progress:
+        if checkpoint is None:
+            act = random_actions(env, int(cfg["seed"]))
+            result = play_episodes(vec_env, act, episodes, record, progress.at)
+        else:
+            how = bool(cfg["eval"]["deterministic"]), policy, record, progress.at
+            result = run_evaluation(cfg, vec_env, checkpoint["agent"], episodes, *how)
     frames = result.pop("trajectory")
     return result, (_film_of(env, frames) if record else {})
 

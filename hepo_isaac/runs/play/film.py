@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from hepo_isaac.errors import UserError, unknown
 from hepo_isaac.runs.play.given import Shown, pairs, shown, whole, yes
 from hepo_isaac.runs.play.recording import RANDOM, Episode, about, best, record
+from hepo_isaac.sim.engines import CPU_ENGINE
 
 EXAMPLE = "hepo-isaac play run=runs/… episodes=16"
 EPISODES, MOST_EPISODES, MOST_TILES = 16, 1024, 36
@@ -52,12 +53,12 @@ def played(
         print("playing %d episodes of %s" % (int(cfg["num_envs"]) * len(policies), " and ".join(policies)), flush=True)
     env = make_env(cfg, random_start=False)
     try:
+        model = _model(env)  # before anything is played
         start, film = env.get_state(), Film([], [], "", 1.0 / env.sim.spec.control_dt)
-        scene = getattr(env.sim, "scene", None)
-        film.mjcf_xml = "" if scene is None else scene.spec_text
+        film.mjcf_xml = model
         for name in policies:
             env.load_state(start)
-            found = record(cfg, env, _actor(cfg, env, checkpoint, name), name)
+            found = record(cfg, env, actor(cfg, env, checkpoint, name), name)
             if not found:
                 raise UserError("%s has no episode to show: the physics of all worlds diverged" % name)
             if say:
@@ -68,6 +69,20 @@ def played(
         return film
     finally:
         env.close()
+
+
+def _model(env: Any) -> str:
+    """The MJCF of what is filmed, "" for a task that is drawn.
+
+    Raises:
+        UserError: the engine has bodies, and none that MuJoCo can draw.
+    """
+    if not env.sim.spec.actors:
+        return ""
+    text = getattr(getattr(env.sim, "scene", None), "spec_text", None)
+    if text is None:
+        raise UserError("%s cannot be filmed; play the run with sim=%s" % (type(env.sim).__name__, CPU_ENGINE))
+    return str(text)
 
 
 def draw(cfg: Mapping[str, Any], film: Film, target: Path, every: int = 1) -> Path:
@@ -97,7 +112,8 @@ def film_of(cfg: Dict[str, Any], checkpoint: Optional[Dict[str, Any]], target: P
     return draw(few, played(few, checkpoint, [policy], 1, say=False), target)
 
 
-def _actor(cfg: Dict[str, Any], env: Any, checkpoint: Optional[Dict[str, Any]], policy: str) -> Any:
+def actor(cfg: Dict[str, Any], env: Any, checkpoint: Optional[Dict[str, Any]], policy: str) -> Any:
+    """Observations (N, O) to actions (N, K) of a policy of a checkpoint, or random actions without one."""
     from hepo_isaac.agents.player import HepoPlayer
     from hepo_isaac.agents.register import runner_params
     from hepo_isaac.envs.rl_games import RlGamesVecEnv

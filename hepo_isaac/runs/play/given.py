@@ -75,6 +75,6 @@ def shown(command: str, given: Dict[str, str], num_envs: int) -> Shown:
         )
     overrides: List[str] = named_on_command_line(translate(["%s=%s" % pair for pair in given.items()]))
     check_overrides(overrides)
-    overrides = [*overrides, "num_envs=%d" % num_envs]
+    overrides = [*overrides, "num_envs=%d" % num_envs, "video=true"]  # so that an engine without films is refused
     cfg = compose([*overrides, "checkpoint=" + quoted(run)])
     return Shown(*what_is_played(cfg, overrides))

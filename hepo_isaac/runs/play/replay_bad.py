@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
+from hepo_isaac.arguments import pairs
 from hepo_isaac.errors import UserError, fitting
 
 SLOWER = 8.0  # a film of some forty control steps would be over in half a second
@@ -35,11 +36,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _given(arguments: Sequence[str]) -> Dict[str, str]:
-    given = dict(argument.partition("=")[::2] for argument in arguments)
-    unknown = sorted(set(given) - {"run", "out", "trust"})
-    if unknown or not given.get("run"):
-        what = "no setting %s" % unknown[0] if unknown else "run=<run folder>"
-        raise UserError("hepo-isaac replay-bad has %s: run=runs/… [out=folder] [trust=true]" % what)
+    given = pairs("replay-bad", arguments, ("run", "out", "trust"))
+    if not given.get("run"):
+        raise UserError("hepo-isaac replay-bad needs run=<run folder>: run=runs/… [out=folder] [trust=true]")
     return given
 
 

@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Any, Mapping
 
+FILMS = "videos"  # folder, in a run's, of the films made while it trains
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` so that a crash at any moment leaves the old file or the new one, whole.

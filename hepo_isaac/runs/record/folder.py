@@ -4,6 +4,7 @@ config.yaml     the resolved configuration          metadata.json  commit, versi
 status.json     running, finished, interrupted, failed             summary.json   only once the run has finished
 metrics.csv     one row per iteration                checkpoints/   last.pt, best.pt, iteration_*.pt
 tensorboard/    the same numbers for TensorBoard     returns.png    the plot made at the end
+videos/         films made while it trained (video_every)
 bad_worlds/     the last states of worlds that diverged, for hepo-isaac replay-bad
 """
 
@@ -20,10 +21,11 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from hepo_isaac.errors import CheckpointError, Notice, UserError
 from hepo_isaac.launched import launched, local
+from hepo_isaac.locate import train_command
 from hepo_isaac.runs.record import metadata
 from hepo_isaac.runs.record.files import read_json, remove_stale_temporaries, write_atomic, write_json
 from hepo_isaac.runs.record.lock import NAME, FileLock, HeldError, alive
-from hepo_isaac.runs.record.stored import sign
+from hepo_isaac.runs.record.stored import escaped, sign
 
 SILENT_WITHOUT_LOCK_S = 1800.0
 RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
@@ -198,8 +200,11 @@ class RunFolder:
 
     def resume_command(self, checkpoint: Optional[Path] = None) -> str:
         """The exact shell command that continues this run (from ``checkpoint`` if given, else from last.pt)."""
-        start = "torchrun --nproc_per_node=%d" % local()[1] if launched() else "python"
-        return "%s train.py resume=%s" % (start, shlex.quote(str(checkpoint or self.path)))
+        start = train_command()
+        if launched():
+            script = "-m hepo_isaac train" if start.startswith("hepo-isaac") else "train.py"
+            start = "torchrun --nproc_per_node=%d %s" % (local()[1], script)
+        return "%s resume=%s" % (start, shlex.quote(str(checkpoint or self.path)))
 
     def policy_checkpoint(self) -> Path:
         """The checkpoint to play or evaluate: best.pt, else last.pt.
@@ -228,6 +233,19 @@ def locate_resume(path: Union[str, Path]) -> Tuple[RunFolder, Path]:
     return folder, folder.checkpoints / "last.pt"
 
 
+def latest_run(root: Union[str, Path] = "runs", task: Optional[str] = None) -> Path:
+    """The run folder under ``root``, of ``task`` if one is named, that was written last.
+
+    Raises:
+        UserError: there is none.
+    """
+    base = Path(root) / task if task else Path(root)
+    found = [file.parent for file in base.rglob("status.json") if (file.parent / "config.yaml").is_file()]
+    if not found:
+        raise UserError("latest: there is no run in %s; run_root=<folder> says where runs are" % base)
+    return max(found, key=lambda folder: ((folder / "status.json").stat().st_mtime_ns, folder.name))
+
+
 def make_unique(parent: Path, stem: str) -> Path:
     """Create ``parent/stem``, or ``stem_2``, ``stem_3``, …: mkdir itself decides who was first."""
     try:
@@ -248,7 +266,7 @@ def _to_yaml(config: Any) -> str:
     """Configuration as YAML with every interpolation resolved."""
     from omegaconf import OmegaConf
 
-    node = config if OmegaConf.is_config(config) else OmegaConf.create(dict(config))
+    node = config if OmegaConf.is_config(config) else OmegaConf.create(escaped(dict(config)))
     return str(OmegaConf.to_yaml(node, resolve=True))
 
 

@@ -15,6 +15,8 @@ import hepo_isaac
 from hepo_isaac import ranks
 from hepo_isaac.runs.record.files import read_json
 
+CODE = ("hepo_isaac", "tasks", "cfg", "train.py")  # what a run is made of
+
 
 def now() -> str:
     """Coordinated universal time to the second, as ISO 8601."""
@@ -37,8 +39,9 @@ def git_state(root: Path) -> Optional[Dict[str, Any]]:
     """Return {"commit", "dirty"} of the checkout whose top folder is ``root``, else None.
 
     An installed package may sit inside some other project's checkout (its virtual environment); that commit would
-    say nothing about our code, so the top folder must be ``root`` itself. ``dirty`` ignores untracked files. A bundle
-    (docs/bundle.md) says in the bundle.json beside the package which commit it was made from.
+    say nothing about our code, so the top folder must be ``root`` itself. ``dirty``: a tracked file has changed, or
+    code lies in CODE that git does not track; runs and notes do not matter. A bundle (docs/bundle.md) says in the
+    bundle.json beside the package which commit it was made from.
     """
     top = _git(root, "rev-parse", "--show-toplevel")
     commit = _git(root, "rev-parse", "HEAD")
@@ -48,7 +51,8 @@ def git_state(root: Path) -> Optional[Dict[str, Any]]:
             return None
         return {"commit": made["commit"], "dirty": made.get("dirty")}
     changed = _git(root, "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": None if changed is None else bool(changed)}
+    added = _git(root, "ls-files", "--others", "--exclude-standard", "--", *CODE)
+    return {"commit": commit, "dirty": None if changed is None or added is None else bool(changed or added)}
 
 
 def _git(root: Path, *args: str) -> Optional[str]:

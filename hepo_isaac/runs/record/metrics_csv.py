@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional, TextIO, Tuple
 
 import numpy as np
 
+from hepo_isaac.errors import UserError
 from hepo_isaac.runs.record.files import write_atomic
 
 INTEGERS = ("iteration", "env_steps")
@@ -26,13 +27,22 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _read_table(path: Path) -> Tuple[List[str], List[List[str]]]:
-    """Header and complete rows of a CSV; a last line without its newline was cut off by a kill and is left out."""
+    """Header and complete rows of a CSV; a last line without its newline was cut off by a kill and is left out.
+
+    Raises:
+        UserError: it is no text, or no table.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:
         return [], []
+    except UnicodeDecodeError as error:
+        raise UserError("%s is no text (%s); expected the table that a run wrote" % (path, error.reason)) from error
     text = text[: text.rfind("\n") + 1]
-    table = list(csv.reader(io.StringIO(text)))
+    try:
+        table = list(csv.reader(io.StringIO(text)))
+    except csv.Error as error:
+        raise UserError("%s cannot be read: %s; expected the table that a run wrote" % (path, error)) from error
     if not table:
         return [], []
     return table[0], [row for row in table[1:] if len(row) == len(table[0])]
@@ -118,8 +128,27 @@ class MetricsCsv:
             self._file = None
 
 
+def check_metrics(path: Path) -> None:
+    """Refuse a file that a run cannot go on writing; none, or an empty one, is fine.
+
+    Raises:
+        UserError: it is no table of iterations.
+    """
+    header, rows = _read_table(path)
+    if header and "iteration" not in header:
+        raise UserError("%s has no column iteration; expected the table that the run wrote, or no such file" % path)
+    for row in rows:
+        cell = row[header.index("iteration")]
+        if not math.isfinite(_number(cell)):
+            raise UserError("%s: an iteration is %r; expected the table that the run wrote" % (path, cell[:20]))
+
+
 def read_metrics(path: Path) -> Dict[str, np.ndarray]:
-    """Columns of a metrics.csv as float arrays of one length; empty and unknown cells are NaN. {} for no file."""
+    """Columns of a metrics.csv as float arrays of one length; empty and unknown cells are NaN. {} for no file.
+
+    Raises:
+        UserError: it is no table.
+    """
     header, rows = _read_table(path)
     columns = {}
     for index, name in enumerate(header):

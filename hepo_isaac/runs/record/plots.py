@@ -16,6 +16,7 @@ Band = Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 COLOURS = {"pi": "#0b6fb8", "pi_h": "#d9730d", "pi_j": "#2a9d4a"}
 EXPLAINED = {"pi_h": "(trained on the heuristic alone)", "pi_j": "(trained on the task reward alone)"}
 BAND_NOTE = "line: mean of the seeds    band: lowest to highest seed"
+NO_EPISODE = "no episode has ended yet"
 NOTE = "bold: mean of the last 100 episodes    faint: single iterations"
 CYCLE = ("#0b6fb8", "#d9730d", "#2a9d4a", "#b5387a", "#7a5cc4", "#8c6d1f", "#444444")
 
@@ -68,17 +69,29 @@ def _alpha_limits(alpha: np.ndarray) -> Tuple[float, float]:
 
 
 def _panel_policies(axis: Any, columns: Columns, prefix: str, title: str, unit: str) -> None:
-    """One curve per policy: the running mean bold, single iterations faint behind it."""
+    """One curve per policy: the running mean bold, single iterations faint behind it; where there is none, why."""
+    drawn = False
     for key in [k for k in columns if k.startswith(prefix) and "/" not in k[len(prefix) :]]:
         policy = policy_of(key)
         colour = COLOURS.get(policy, CYCLE[3])
         known = np.isfinite(columns[key])
         if not known.any():
             continue
+        drawn = True
         axis.plot(columns["env_steps"][known], columns[key][known], color=colour, alpha=0.22, linewidth=0.8)
         label = "  ".join(filter(None, (POLICY_LABELS.get(policy, policy), EXPLAINED.get(policy, ""))))
         axis.plot(columns["env_steps"], smooth(columns, key), color=colour, linewidth=2.0, label=label)
+    if not drawn:
+        _say_why_empty(axis, columns["env_steps"])
     _dress(axis, title, unit)
+
+
+def _say_why_empty(axis: Any, steps: np.ndarray) -> None:
+    """In place of curves; over the env steps that there are, so that the axis says how far the run is."""
+    axis.text(0.5, 0.5, NO_EPISODE, transform=axis.transAxes, ha="center", va="center", color="#777777", fontsize=12)
+    axis.set_yticks([])
+    known = steps[np.isfinite(steps)]
+    axis.set_xlim(0.0, max(1.0, float(known.max()) if known.size else 1.0))
 
 
 def _marks(axis: Any, columns: Columns) -> None:
@@ -147,7 +160,9 @@ def plot_runs(
                 "%s  (%d seed%s)" % (label, len(group), "" if len(group) == 1 else "s"),
                 CYCLE[number % len(CYCLE)],
             )
-    for axis, (_, name, unit) in zip(axes, panels):
+    for axis, (key, name, unit) in zip(axes, panels):
+        if not any(np.isfinite(columns.get(key, np.empty(0))).any() for columns in everything):
+            _say_why_empty(axis, np.concatenate([columns["env_steps"] for columns in everything]))
         _dress(axis, name, unit)
     return _finish(figure, axes, title, out, BAND_NOTE)
 

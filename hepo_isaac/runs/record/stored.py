@@ -21,14 +21,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from hepo_isaac.agents.config import train_config
 from hepo_isaac.errors import UserError
+from hepo_isaac.limits import MAX_BATCH, MAX_ENVS, check_names, check_numbers
 from hepo_isaac.methods.method import method_from_config
 from hepo_isaac.older import completed
 from hepo_isaac.plugins import know
 
 SIGNATURE = ".config.signature"
 MAX_BYTES = 1 << 20
-MAX_ENVS = 1 << 22
-MAX_BATCH = 1 << 28  # rows of an iteration
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # What a configuration has to hold to be one of a run: dotted key -> kind.
 _EXPECTED: Dict[str, type] = {
@@ -58,7 +57,7 @@ def read_run(folder: Path, trust: bool = False) -> DictConfig:
         config["wandb"] = dict(_NO_WANDB)
     if config["task"].get("source"):
         know(str(config["task"]["name"]), str(config["task"]["source"]))
-    return OmegaConf.create(_escaped(config))
+    return OmegaConf.create(escaped(config))
 
 
 def read_data(folder: Path) -> Dict[str, Any]:
@@ -108,6 +107,8 @@ def _checked(config: Dict[str, Any]) -> Dict[str, Any]:
 
 def _buildable(config: Dict[str, Any]) -> Dict[str, Any]:
     """``config``, once its method and its training can be built from it."""
+    check_numbers(config)
+    check_names(config)
     method_from_config(config["algo"])
     train = train_config(config["train"])
     if not config["num_envs"] * train.horizon_length <= MAX_BATCH:
@@ -132,13 +133,13 @@ def blamed_on(file: Path) -> Iterator[None]:
         ) from error
 
 
-def _escaped(node: Any) -> Any:
+def escaped(node: Any) -> Any:
     """Strings as OmegaConf gives them back to the letter."""
     if isinstance(node, str):
         return re.sub(r"(\\*)\$\{", r"\1\1\\${", node)
     if isinstance(node, dict):
-        return {key: _escaped(value) for key, value in node.items()}
-    return [_escaped(value) for value in node] if isinstance(node, list) else node
+        return {key: escaped(value) for key, value in node.items()}
+    return [escaped(value) for value in node] if isinstance(node, list) else node
 
 
 # ---- consent --------------------------------------------------------------------------------------------------------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from hepo_isaac.errors import UserError
 from hepo_isaac.runs.record.metrics_csv import MetricsCsv
@@ -39,14 +40,25 @@ class TensorBoardSink:
         # no two points may share the step of the checkpoint, so purging starts one after it
         purge = None if purge_step is None else purge_step + 1
         self._writer = SummaryWriter(log_dir=str(folder), purge_step=purge, flush_secs=30)
+        self._step = 0
         _silence_event_writers()
 
     def write(self, metrics: Mapping[str, float]) -> None:
         """One point per finite metric."""
-        step = int(metrics["env_steps"])
+        self._step = step = int(metrics["env_steps"])
         for name, value in metrics.items():
             if name != "env_steps" and math.isfinite(value):
                 self._writer.add_scalar(name, value, step)
+
+    def film(self, file: Path, iteration: int) -> None:
+        """As a moving picture: TensorBoard shows no other films."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        width, height, data = small_gif(file)
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data)
+        summary = Summary(value=[Summary.Value(tag="film", image=image)])
+        # torch's own add_video wants another package to do the same
+        self._writer._get_file_writer().add_summary(summary, self._step)
 
     def saved(self, iteration: int) -> None:
         """Nothing: a resumed run purges what is too new."""
@@ -54,6 +66,23 @@ class TensorBoardSink:
     def close(self, finished: bool = True) -> None:
         """Flush and close."""
         self._writer.close()
+
+
+def small_gif(film: Path, width: int = 240, frames: int = 80) -> Tuple[int, int, bytes]:
+    """(width, height, GIF) of a film, small enough for an event file."""
+    import imageio.v2 as imageio
+    from PIL import Image
+
+    reader: Any
+    with imageio.get_reader(str(film)) as reader:
+        fps, total = float(reader.get_meta_data()["fps"]), reader.count_frames()
+        every = max(1, -(-total // frames))
+        pictures = [Image.fromarray(frame) for k, frame in enumerate(reader) if k % every == 0]
+    size = (width, max(1, pictures[0].height * width // pictures[0].width))
+    first, *rest = [picture.resize(size).quantize(64) for picture in pictures]
+    out = io.BytesIO()
+    first.save(out, "GIF", save_all=True, append_images=rest, duration=int(1000 * every / fps), loop=0)
+    return (*size, out.getvalue())
 
 
 def _silence_event_writers() -> None:
@@ -77,7 +106,8 @@ class Tracker:
 
     Args:
         csv: the always-present sink.
-        extras: name -> sink with ``write(metrics)``, ``saved(iteration)`` and ``close(finished)``.
+        extras: name -> sink with ``write(metrics)``, ``saved(iteration)``, ``film(file, iteration)`` and
+            ``close(finished)``.
     """
 
     def __init__(
@@ -105,10 +135,14 @@ class Tracker:
         """A checkpoint covers the rows up to ``iteration``."""
         self._tell("saved", iteration)
 
-    def _tell(self, method: str, argument: Any) -> None:
+    def film(self, file: Path, iteration: int) -> None:
+        """A film of ``iteration`` is there."""
+        self._tell("film", file, iteration)
+
+    def _tell(self, method: str, *arguments: Any) -> None:
         for name in list(self._extras):
             try:
-                getattr(self._extras[name], method)(argument)
+                getattr(self._extras[name], method)(*arguments)
             except Exception as error:  # a broken extra must not cost the run
                 self._drop(name, error)
 

@@ -76,6 +76,9 @@ class WandbSink:
         """One row is in metrics.csv."""
         self._written = int(metrics["iteration"])
 
+    def film(self, file: Path, iteration: int) -> None:
+        """Nothing: the process finds it, beside metrics.csv."""
+
     def saved(self, iteration: int) -> None:
         """A checkpoint covers the rows up to ``iteration``: they may be logged. Never blocks."""
         self._send({"saved": iteration})

@@ -15,8 +15,9 @@ import re
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Dict, Optional, TextIO, Tuple
+from typing import Any, Dict, List, Optional, TextIO, Tuple
 
+from hepo_isaac.runs.record.files import FILMS
 from hepo_isaac.runs.record.wandb_record import Rows, WandbRecord, agents_id, leave_the_agent, supersede, sync_appends
 
 # What wandb prints when it drops or cannot upload something.
@@ -119,7 +120,35 @@ def _going_back(options: Dict[str, Any], out: TextIO, old: str, new: str, traine
     )
 
 
-def follow(run: Any, record: WandbRecord, rows: Rows, lines: TextIO) -> None:
+class Films:
+    """The films that a run makes while it trains, each handed to W&B once.
+
+    Args:
+        folder: where they are.  after: the iteration up to which W&B has them.
+    """
+
+    def __init__(self, folder: Path, after: int) -> None:
+        self._folder = folder
+        self._handed = {path for path in self._there() if _iteration(path) <= after}
+
+    def log(self, run: Any) -> None:
+        """Hand over those that are new."""
+        for path in [p for p in self._there() if p not in self._handed]:
+            import wandb
+
+            self._handed.add(path)
+            run.log({"film": wandb.Video(str(path), format="mp4"), "film_iteration": _iteration(path)})
+
+    def _there(self) -> List[Path]:
+        return sorted(self._folder.glob("iteration_*.mp4"))
+
+
+def _iteration(film: Path) -> int:
+    digits = film.stem.rpartition("_")[2]
+    return int(digits) if digits.isdigit() else 0
+
+
+def follow(run: Any, record: WandbRecord, rows: Rows, lines: TextIO, films: Films) -> None:
     """Log what may be logged until the run ends, and close W&B's record."""
     code: Optional[int] = None
     for line in lines:
@@ -127,6 +156,7 @@ def follow(run: Any, record: WandbRecord, rows: Rows, lines: TextIO) -> None:
         for row in rows.up_to(int(message["saved"])):
             run.log(row, step=int(row["iteration"]))
         record.hand(rows.done)
+        films.log(run)
         if "code" in message:
             code = int(message["code"])
             break
@@ -142,7 +172,8 @@ def main() -> None:
     try:
         job = json.loads(sys.stdin.readline())
         run, record, after = start(job, out)
-        follow(run, record, Rows(Path(job["metrics"]), after), sys.stdin)
+        films = Films(Path(job["folder"]) / FILMS, after)
+        follow(run, record, Rows(Path(job["metrics"]), after), sys.stdin, films)
     except ImportError:
         tell(out, "fatal", "W&B logging is on but wandb is not installed: pip install 'hepo-isaac[wandb]'")
     except BaseException as error:  # wandb is known to raise SystemExit as well

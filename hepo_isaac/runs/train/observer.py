@@ -17,6 +17,7 @@ from hepo_isaac.runs.record.files import write_atomic, write_json
 from hepo_isaac.runs.record.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
 from hepo_isaac.runs.record.running import POLICY_LABELS, RunningMeans
 from hepo_isaac.runs.record.tracking import Tracker, make_tracker
+from hepo_isaac.runs.train.films import Films
 from hepo_isaac.runs.train.progress import Progress, duration, number, rate, summary_rows
 from hepo_isaac.runs.train.signals import StopRequest
 
@@ -36,6 +37,7 @@ class RunOptions:
     tensorboard: write TensorBoard events.   wandb: {"enabled": bool, wandb.init options…}; off by default.
     wandbs_agent: whether the run may be the one of a W&B agent that started this process.
     plot: draw returns.png at the end.   quiet: print nothing but errors.
+    video_every: iterations between films made while it trains; 0: none.
     """
 
     checkpoint_every: int = 100
@@ -49,6 +51,7 @@ class RunOptions:
     wandbs_agent: bool = True
     plot: bool = True
     quiet: bool = False
+    video_every: int = 0
 
 
 class RunObserver(AlgoObserver):
@@ -113,6 +116,7 @@ class RunObserver(AlgoObserver):
         self._tracker: Tracker = make_tracker(
             self.folder, self._resume, own.tensorboard, own.wandb, self._config, self._warn, own.wandbs_agent
         )
+        self._films = Films(self.folder, own.video_every, self._film, self._warn)
         self._policies: List[str] = list(agent.policy_names)
         self._began = self._saved_at = time.monotonic()
         self._first_steps = int(agent.env_steps)
@@ -142,7 +146,15 @@ class RunObserver(AlgoObserver):
             return True
         with self.stop.saving():
             self._save_what_is_due(agent)
+        if self._films.due(int(agent.iteration)):
+            self._films.start(int(agent.iteration), self._pack(agent))
         return False
+
+    def _film(self, file: Path, iteration: int) -> None:
+        """A film made while training is there."""
+        self._tracker.film(file, iteration)
+        if not self.options.quiet:
+            self._progress.say("film of iteration %d: %s" % (iteration, file))
 
     def _keep_bad_worlds(self, agent: Any) -> None:
         """Write what led to the first few worlds going bad, for hepo-isaac replay-bad."""
@@ -303,6 +315,7 @@ class RunObserver(AlgoObserver):
         """Stop everything that runs beside the training."""
         self._closed = True
         self._progress.close()
+        self._films.close(finished)
         self._tracker.close(finished)
         self.stop.remove()
 

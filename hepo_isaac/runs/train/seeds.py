@@ -10,6 +10,7 @@ from rl_games.common.algo_observer import AlgoObserver
 
 from hepo_isaac.agents.evaluation import evaluate_policies
 from hepo_isaac.errors import Notice, UserError, fitting
+from hepo_isaac.locate import train_command
 from hepo_isaac.runs.record.running import RunningMeans
 from hepo_isaac.runs.train.observer import RunObserver
 from hepo_isaac.runs.train.progress import Progress, duration, number, rate
@@ -118,7 +119,7 @@ class SeedsObserver(AlgoObserver):
         if any(stops) and self._several and not self._quiet:
             self._progress.close()
             self._progress.say("stopped at iteration %d, all states saved; resume with:" % agent.iteration)
-            self._progress.say("  python train.py resume=" + self._folders())
+            self._progress.say("  %s resume=%s" % (train_command(), self._folders()))
         return any(stops)
 
     def _folders(self) -> str:

@@ -80,27 +80,19 @@ def _settings(given: Dict[str, str], robots: int) -> Tuple[Dict[str, Any], Optio
 
 def _loader(settings: Dict[str, Any], env: Any, checkpoints: Any) -> Callable[[str], Mapping[str, Any]]:
     """From a checkpoint's name to its policies, as functions of observations."""
-    from hepo_isaac.agents.player import HepoPlayer
-    from hepo_isaac.agents.register import runner_params
-    from hepo_isaac.envs.rl_games import RlGamesVecEnv
     from hepo_isaac.methods.method import method_from_config
+    from hepo_isaac.runs.play.film import actor
     from hepo_isaac.runs.record.checkpoint import load_checkpoint
 
     task, algo = settings["task"]["name"], settings["algo"]["name"]
-    vec_env = RlGamesVecEnv(env)
 
     def load(name: str) -> Mapping[str, Any]:
         file = checkpoints.file(name)
         if file is None:
             raise CheckpointError("there is no checkpoint %s in %s" % (name, checkpoints.folder))
-        agent, players = load_checkpoint(file, task, algo)["agent"], {}
-        for policy in method_from_config(settings["algo"]).policy_names:
-            params = runner_params(settings, [int(settings["seed"])])
-            params["config"]["player"] = {"episodes": 1, "deterministic": True, "policy": policy, "record": False}
-            player = HepoPlayer(params, vec_env)
-            player.set_weights(agent)
-            players[policy] = player.act
-        return players
+        checkpoint = load_checkpoint(file, task, algo)
+        names = method_from_config(settings["algo"]).policy_names
+        return {policy: actor(settings, env, checkpoint, policy) for policy in names}
 
     return load
 

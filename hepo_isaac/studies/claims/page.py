@@ -168,7 +168,7 @@ def written_section(table: Table) -> str:
     if not rows:
         return ""
     text = (
-        "## FrankaCabinet with twelve heuristics that people wrote\n\n`budget=cpu`, mean J over seeds. `python -m "
+        "## FrankaCabinet with twelve heuristics that people wrote\n\n`budget=demo`, mean J over seeds. `python -m "
         "hepo_isaac.studies.claims --only written`.\n\n"
     )
     return text + _markdown_table(head, rows) + "\n" + summary

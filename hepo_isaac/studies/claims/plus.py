@@ -100,7 +100,7 @@ def written(table: Table) -> Tuple[List[str], List[List[str]], str]:
             if seeds:
                 means[arm][problem] = float(table.values(arm, problem, "J", seeds).mean())
     lines = [
-        [p.split("/")[1][:-4], *("%.2f" % means[a][p] if p in means[a] else "–" for a in WRITTEN_ARMS)]
+        [p.split("/")[1].partition("@")[0], *("%.2f" % means[a][p] if p in means[a] else "–" for a in WRITTEN_ARMS)]
         for p in WRITTEN
         if any(p in means[a] for a in WRITTEN_ARMS)
     ]
