@@ -13,12 +13,15 @@ import pytest
 import yaml
 
 from hepo_isaac.config import validate
+from hepo_isaac.envs.task import Task
+from hepo_isaac.locate import task_class
 from hepo_isaac.overrides import check_overrides, compose
 from hepo_isaac.runs.compare import stats
 from hepo_isaac.studies.claims import alpha_claims, claims, collecting, figures, page, plus, presets, taskcode, training
 from hepo_isaac.studies.claims.collecting import _gap
 from hepo_isaac.studies.claims.experiments import (
     ARMS,
+    ENDS_EARLY,
     EXPERIMENTS,
     GROUPS,
     HUMAN,
@@ -34,6 +37,7 @@ from hepo_isaac.studies.claims.experiments import (
 from hepo_isaac.studies.claims.result import FAILS, HOLDS, NOT_TESTED, REGISTRY, TOO_FEW, Result, judge, share
 from hepo_isaac.studies.claims.table import Table, scale
 from hepo_isaac.studies.places import DOCS
+from tasks.suite.analytic import AnalyticTask
 
 pytest.importorskip("rliable")
 
@@ -133,6 +137,30 @@ class TestKeys:
         assert training.key(plain) == before
         monkeypatch.setattr(training, "method_from_config", lambda algo: later(**{**fields, "name": "", "new": 1}))
         assert training.key(plain) != before
+
+    @pytest.mark.parametrize(
+        "arm, problem, new",
+        [
+            ("hepo", "Survival", True),
+            ("hepo", "Push2D", False),
+            ("ppo_h", "Survival", False),
+            ("hepo_plus", "Survival", False),
+        ],
+    )
+    def test_the_third_version_bears_on_alpha_where_episodes_end_early(self, arm, problem, new):
+        config = training.settled(ARMS[arm], PROBLEMS[problem])
+        assert (training.key(config, version=3) != training.key(config, version=2)) == new
+        assert training.key(config, version=1) != training.key(config, version=2)
+
+    def test_tasks_that_can_end_early_are_named(self):
+        ends = set()
+        tasks = {problem.task for problem in PROBLEMS.values()}
+        for name in tasks:
+            cls = task_class(name)
+            if cls.terminated is not Task.terminated and getattr(cls, "over", None) is not AnalyticTask.over:
+                ends.add(name)
+        one_step = {"QuadraticPoint", "TwoArm"}  # every episode has its full length
+        assert ends - one_step == tasks & set(ENDS_EARLY)
 
     def test_another_learner_or_task_makes_another_run_unless_it_was_given(self, monkeypatch):
         plain = training.settled(ARMS["hepo"], PROBLEMS["TwoArm"])

@@ -88,6 +88,7 @@ class HepoAgent(BaseAlgorithm):
         self._diverged = torch.zeros(self.num_envs, dtype=torch.bool, device=self._device)
         self._counters: Dict[str, float] = {}
         self.vec_env.keep_states(horizon + STATES_BEFORE)
+        self._biased = torch.zeros(self.num_runs, dtype=torch.bool, device=self._device)
         self._soundness = Soundness(horizon, self.num_envs, self.num_runs, self._device)
         self._failed: Dict[int, UserError] = {}  # runs that cannot go on, while others beside them do
         self.stepping = False  # in the middle of an iteration, where no rank answers another's questions
@@ -186,21 +187,24 @@ class HepoAgent(BaseAlgorithm):
                 env_steps_per_second=steps / (end - start),
                 rollout_s=rollout_s,
                 update_s=update_s,
-                length_biased=float(self._length_biased(row)),
             )
         return metrics
 
-    def _length_biased(self, row: Mapping[str, float]) -> bool:
-        """Whether the episodes that ended in an iteration were short because long ones cannot have ended yet.
+    def _length_biased(self, length: Tensor, count: Tensor) -> Tensor:
+        """(S,) whether the episodes that ended in this iteration were short because long ones cannot have ended yet.
 
         An env's first episode starts at a random time of its clock and is not counted; the second one could have had
         its full length once two full lengths have passed since the start. Where every episode has the full length there
         is no bias.
+
+        Args:
+            length: (S, Q) steps of all episodes that ended in this iteration.  count: (S, Q) of them.
         """
-        if self.iteration * self.train_cfg.horizon_length >= 2 * self._max_episode_length:
-            return False
-        lengths = [row["episode_length/" + name] for name in self.policy_names]
-        return any(length < self._max_episode_length for length in lengths)  # False for NaN
+        full = float(self._max_episode_length)
+        if (self.iteration + 1) * self.train_cfg.horizon_length >= 2 * full:
+            return torch.zeros_like(count[:, 0], dtype=torch.bool)
+        # Sums of many lengths are rounded in float32; a bias of this size is none.
+        return (length < (1.0 - 1e-5) * full * count).any(1)
 
     # -- one iteration, without host reads ---------------------------------------------------------------------
     def collect(self) -> Tensor:
@@ -235,7 +239,9 @@ class HepoAgent(BaseAlgorithm):
     def learn(self, last_obs: Tensor) -> Dict[str, Tensor]:
         """Advantages, policy update, alpha; returns per-policy statistics (P,)."""
         assert self.meter is not None
-        returns, counts = self._episodes()
+        returns, lengths, counts = self._episodes()
+        self._biased = self._length_biased(lengths, counts)
+        counts = counts.masked_fill(self._biased.unsqueeze(1), 0.0)  # alpha compares none that are short by their age
         window = self.meter.window
         seen = None if window is None else window.look()
         total = self.train_cfg.schedule_iterations or self.max_iterations
@@ -270,12 +276,12 @@ class HepoAgent(BaseAlgorithm):
         count = (self.num_envs, policies.num_policies)
         return EpisodeMeter(*count, names, ends, self._device, policies.owners, window)
 
-    def _episodes(self) -> Tuple[Tensor, Tensor]:
-        """(S, Q) mean J and number of the episodes that ended in this rollout."""
+    def _episodes(self) -> Tuple[Tensor, Tensor, Tensor]:
+        """(S, Q) mean J, steps together, and number of the episodes that ended in this rollout."""
         assert self.meter is not None
         totals = ranks.total(self.meter.totals).view(self.num_runs, -1, self.meter.totals.shape[1])
         count = totals[..., -1]
-        return totals[..., 0] / count.clamp_min(1.0), count
+        return totals[..., 0] / count.clamp_min(1.0), totals[..., -2], count
 
     def _flush(self, stats: Mapping[str, Tensor]) -> List[Dict[str, float]]:
         """Bring all statistics of the iteration to the host in one transfer; one dict per run."""
@@ -286,6 +292,7 @@ class HepoAgent(BaseAlgorithm):
         per_policy["sigma"] = learner.policies.net.log_std.detach().exp().mean(1)
         per_policy.update(learner.collection.policy_metrics())
         per_run = {"bad_worlds": ranks.total(self._diverged.view(self.num_runs, -1).sum(1).float())}
+        per_run["length_biased"] = self._biased.float()
         if self.method.constraint != "none":
             per_run["alpha"] = learner.multiplier.value
             if self.method.constraint != "references":

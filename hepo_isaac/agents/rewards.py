@@ -24,7 +24,8 @@ class IterationFacts:
     """What an iteration knows besides its rollout.
 
     iteration: finished ones.  total: of the whole run.
-    episode_return, episode_count: (S, Q) mean J and number of the episodes that ended in this rollout, per policy.
+    episode_return, episode_count: (S, Q) mean J and number of the episodes that ended in this rollout, per policy; a
+        number of 0 where they were short because long ones cannot have ended yet.
     window: what the last whole episodes of every env say, for methods that compare by them.
     """
 

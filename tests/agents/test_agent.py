@@ -354,12 +354,16 @@ class Falling(PointMass):
 
 def test_means_wait_until_long_episodes_can_have_ended():
     """Two lengths of 20 steps in iterations of 8: from the fifth on. Where no episode is cut short nothing waits."""
-    rows = train(env=Falling(16, episode_length=20), max_iterations=8).rows
+    recorder = train(env=Falling(16, episode_length=20), max_iterations=8)
+    rows = recorder.rows
     horizon = train(max_iterations=1).agent.train_cfg.horizon_length
     first = -(-40 // horizon)
     ended = [row["episodes/pi"] > 0 or row["episodes/pi_h"] > 0 for row in rows]
     assert [row["length_biased"] for row in rows] == [float(k + 1 < first and ended[k]) for k in range(8)]
     assert any(row["length_biased"] for row in rows)
+    both = [row["episodes/pi"] > 0 and row["episodes/pi_h"] > 0 and not row["length_biased"] for row in rows]
+    assert recorder.agent.learner.multiplier.count.tolist() == [sum(both)]  # alpha waits too
+    assert len({row["alpha"] for row in rows[: first - 1]}) == 1 < len({row["alpha"] for row in rows})
     means = RunningMeans()
     for row in rows[: first - 1]:
         means.update(row)

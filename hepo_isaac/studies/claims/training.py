@@ -25,6 +25,7 @@ from hepo_isaac.overrides import compose
 from hepo_isaac.settings import role
 from hepo_isaac.studies.claims.experiments import (
     ARMS,
+    ENDS_EARLY,
     EXPERIMENTS,
     HOURS,
     LEARNER_VERSION,
@@ -68,8 +69,15 @@ def overrides(arm: Arm, problem: Problem) -> List[str]:
 
 def key(config: Mapping[str, Any], commit: Optional[str] = None, version: int = LEARNER_VERSION) -> str:
     """What a run is: its settings, its task's code at ``commit`` (None: now) and the version of the learner."""
-    parts = (settings(config), code(config["task"]["name"], commit), str(version))
+    parts = (settings(config), code(config["task"]["name"], commit), str(_bearing(config, version)))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _bearing(config: Mapping[str, Any], version: int) -> int:
+    """The first version of the learner that did with ``config`` what ``version`` does."""
+    algo = config["algo"]
+    compares = algo.get("constraint") in ("reference", "threshold") and algo.get("contrast") in (None, "episode_return")
+    return 2 if version == 3 and not (compares and config["task"]["name"] in ENDS_EARLY) else version
 
 
 def kept(config: Mapping[str, Any]) -> str:
