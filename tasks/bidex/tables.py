@@ -115,11 +115,7 @@ CUP = task(
 )
 SPOUT = Point("spout", "kettle/kettle", (-0.2, 0.0, 0.07))
 RIM, BELOW = (
-    (
-        *points("kettle/kettle", (0.15, 0.0, 0.0), "bucket/bucket", at),
-        Point("spout", "kettle/kettle", (-0.2, 0.0, 0.07)),
-    )
-    for at in ((0.0, 0.0, 0.045), (0.0, 0.0, -0.1))
+    (*points("kettle/kettle", (0.15, 0.0, 0.0), "bucket/bucket", (0.0, 0.0, z)), SPOUT) for z in (0.045, -0.1)
 )
 KETTLE = task(
     "Kettle",

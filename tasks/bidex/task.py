@@ -14,30 +14,19 @@ from hepo_isaac.envs.interface import ABSOLUTE, ActionGroup, ObsSlice, columns
 from hepo_isaac.envs.math import euler_angles, quat_conjugate, quat_mul, quat_of_euler, quat_rotate
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task
+from hepo_isaac.errors import UserError, unknown
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, MarkerSpec, SceneSpec
 
 from ..robots.in_hand import FORCE_SCALE, VELOCITY_SCALE, pen_rotation, random_rotation, rotation_angle
 from ..robots.in_hand_observation import UNITS, Observation, Part
-from .hand import (
-    ACTUATED,
-    GROUPS,
-    MEETS,
-    PALM_CENTRE,
-    PUSH,
-    TIP_OFFSET,
-    TWIST,
-    Drag,
-    hand_actor,
-    served_bodies,
-    tip_sensors,
-)
-from .measures import FAMILIES, HASTY, BiDexState, Terms, holds, succeeded
+from . import hand
+from .hand import ACTUATED, GROUPS, MEETS, PUSH, TWIST
+from .measures import FAMILIES, HASTY, MEASURES, BiDexState, Terms, holds, succeeded
 from .record import SIDES, TaskRecord, Thing, sizes
 
 STEP_OF_GOAL = math.radians(10.0)  # of a goal that advances, about its own y axis
 HALF_TURN = (0.0, 1.0, 0.0, 0.0)  # about y: the other end of a pen
-
 
 # Unit and meaning of what a record may observe, and of what only these tasks have.
 MEANINGS = {
@@ -74,10 +63,9 @@ class BiDex(Task):
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
         record, physics = cls.chosen(cfg), cfg["physics"]
         sides = SIDES[: len(record.hands)]
-        mine = tuple(
-            hand_actor(side, pose, bool(record.floating), cfg, engine) for side, pose in zip(sides, record.hands)
-        )
-        bodies = dict.fromkeys((*served_bodies(sides), *(p.body for p in record.points)))
+        floating = bool(record.floating)
+        mine = tuple(hand.actor(side, pose, floating, cfg, engine) for side, pose in zip(sides, record.hands))
+        bodies = dict.fromkeys((*hand.served_bodies(sides), *(p.body for p in record.points)))
         bodies.update(dict.fromkeys(body for body, _ in record.anchors))
         return SceneSpec(
             actors=(*mine, *(_thing(thing) for thing in record.things)),
@@ -85,12 +73,9 @@ class BiDex(Task):
             substeps=int(physics["substeps"]),
             contact=ContactSpec(friction=record.friction, solref_steps=float(physics["solref_steps"])),
             body_states=tuple(bodies),
-            force_sensors=tip_sensors(sides),
+            force_sensors=hand.tip_sensors(sides),
             ground_plane=record.ground,
-            markers=tuple(
-                MarkerSpec("goal_%s" % thing.name, thing.asset, opacity=0.35)
-                for thing, _ in zip(record.objects(), record.goals)
-            ),
+            markers=tuple(MarkerSpec("goal_%s" % thing.name, thing.asset, opacity=0.35) for thing in record.wanted()),
             options=physics["options"],
         )
 
@@ -98,19 +83,21 @@ class BiDex(Task):
         self.chosen_record = self.chosen(cfg)
         super().__init__(cfg, sim, streams)
         record, n, device = self.chosen_record, sim.num_envs, sim.device
+        if record.floating and not callable(getattr(sim, "apply_body_force", None)):
+            said = "task=%s pushes its hands through apply_body_force, which %s lacks; choose one of its engines: %s"
+            raise UserError(said % (record.name, type(sim).__name__, ", ".join(cfg["engines"])))
         self.sides = SIDES[: len(record.hands)]
-        self._drag = Drag(float(cfg["physics"]["base_drag"]), sim.spec.control_dt, device)
+        self._drag = hand.Drag(float(cfg["physics"].get("base_drag", 0.0)), sim.spec.control_dt, device)
         self._bind()
         self._start_roots = sim.root_state.clone()
         self._start_roots[..., 7:] = 0.0
         self._placed = self._start_roots[:, self._objects].clone()
         self._posture = torch.zeros(len(sim.dof_names), device=device)
-        posed = [(side, record.posture) for side in self.sides] + [
-            (thing.name, thing.joints) for thing in record.things
-        ]
-        for actor, joints in posed:
-            for joint, start in joints.items():
-                self._posture[sim.dof_index("%s/%s" % (actor, joint))] = start
+        posed = [*((side, record.posture) for side in self.sides), *((t.name, t.joints) for t in record.things)]
+        for name, start in {"%s/%s" % (actor, j): q for actor, joints in posed for j, q in joints.items()}.items():
+            if name not in sim.dof_names:
+                raise unknown("joint of task %s" % record.name, name, sim.dof_names)
+            self._posture[sim.dof_index(name)] = start
         self.goal = torch.zeros(n, len(record.goals), 7, device=device)
         for k, goal in enumerate(record.goals):
             self.goal[:, k] = torch.tensor((*goal.position, *goal.quat), device=device)
@@ -122,6 +109,9 @@ class BiDex(Task):
         self._version, self._counted_version = -1, -1
         self._reward_divisor = max(1, self.max_episode_length - (1 if len(record.hands) == 2 else 0))
         self._observe = BiDexObservation(self)
+        for named in record.measured():
+            if not MEASURES[named.measure](self.state()).shape[1]:
+                raise UserError("task %s has nothing to take its measure %r of" % (record.name, named.measure))
 
     def _bind(self) -> None:
         """Where things are in the engine's tensors."""
@@ -132,7 +122,7 @@ class BiDex(Task):
         self._forearms = slice(6 * count, 7 * count)
         # All points are one gather: fingertips and palm centres of the hands, then the task's own.
         rows = [*range(6 * count), *(sim.body_index(point.body) for point in record.points)]
-        offsets = [TIP_OFFSET] * (5 * count) + [PALM_CENTRE] * count + [p.offset for p in record.points]
+        offsets = [hand.TIP_OFFSET] * (5 * count) + [hand.PALM_CENTRE] * count + [p.offset for p in record.points]
         self._point_rows, self._offsets = torch.tensor(rows, device=device), torch.tensor(offsets, device=device)
         self.point_names = [point.name for point in record.points]
         self._objects = torch.tensor([sim.actor_index(thing.name) for thing in record.objects()], device=device)
@@ -282,8 +272,7 @@ class BiDex(Task):
         return {**found, "goals": self.goals_reached} if self.chosen_record.reached else found
 
     def marker_poses(self) -> Dict[str, Tensor]:
-        objects = self.chosen_record.objects()
-        return {"goal_%s" % objects[k].name: self.goal[:, k] for k in range(self.goal.shape[1])}
+        return {"goal_%s" % thing.name: self.goal[:, k] for k, thing in enumerate(self.chosen_record.wanted())}
 
     def part(self, kind: str, name: str) -> Tensor:
         """(N, .) a part of ``TaskRecord.observed``, or "palm:<hand>", a palm's centre; of the current state."""
@@ -326,12 +315,11 @@ class BiDex(Task):
     _SAVED = ("goal", "last_action", "turn_on", "solved", "goals_reached")
 
     def get_state(self) -> Dict[str, Any]:
-        return {name.strip("_"): getattr(self, name).clone() for name in self._SAVED}
+        return {name: getattr(self, name).clone() for name in self._SAVED}
 
     def load_state(self, state: Dict[str, Any]) -> None:
         for name in self._SAVED:
-            buffer = getattr(self, name)
-            setattr(self, name, state[name.strip("_")].to(buffer.device).clone())
+            setattr(self, name, state[name].to(self.sim.device).clone())
         self._version = self._counted_version = -1
 
 
@@ -376,25 +364,20 @@ class BiDexObservation:
         task, sim = self._task, self._task.sim
         mine, tips = slice(24 * k, 24 * k + 24), slice(5 * k, 5 * k + 5)
         names = tuple(sim.dof_names[mine])
-        width = (sim.dof_upper - sim.dof_lower)[mine]
+        lower, upper = sim.dof_lower[mine], sim.dof_upper[mine]
+        scaled = Part(lambda: sim.dof_pos[:, mine], 2.0 / (upper - lower), -(upper + lower) / (upper - lower))
         prefix = side + "_" if len(task.sides) == 2 else ""
         actions = task.num_actions // len(task.sides)
         own = slice(actions * k, actions * (k + 1))
         joints = [
-            (
-                "joint_pos",
-                Part(lambda: sim.dof_pos[:, mine], 2.0 / width, -(sim.dof_upper + sim.dof_lower)[mine] / width),
-            ),
+            ("joint_pos", scaled),
             ("joint_vel", Part(lambda: sim.dof_vel[:, mine], VELOCITY_SCALE)),
             ("joint_force", Part(lambda: sim.dof_force[:, mine], FORCE_SCALE)),
         ]
+        forces = Part(lambda: sim.force_sensor[:, tips].flatten(1), FORCE_SCALE)
         rest = [
             Named(prefix + "fingertip_state", "fingertip_state", Part(lambda: sim.body_state[:, tips].flatten(1))),
-            Named(
-                prefix + "fingertip_force",
-                "fingertip_force",
-                Part(lambda: sim.force_sensor[:, tips].flatten(1), FORCE_SCALE),
-            ),
+            Named(prefix + "fingertip_force", "fingertip_force", forces),
         ]
         if task.chosen_record.floating:
             rest.append(Named(prefix + "place", "place_of_hand", Part(lambda: self._place(k))))
@@ -418,9 +401,8 @@ class BiDexObservation:
             zeros = torch.zeros(task.sim.num_envs, int(name), device=device)
             return Named("zeros", kind, Part(lambda: zeros))
         spin = torch.tensor([1.0] * 10 + [VELOCITY_SCALE] * 3, device=device)
-        return Named(
-            "%s_%s" % (name, kind), kind, Part(partial(task.part, kind, name), spin if kind == "state" else 1.0)
-        )
+        read = partial(task.part, kind, name)
+        return Named("%s_%s" % (name, kind), kind, Part(read, spin if kind == "state" else 1.0))
 
 
 # -- scene pieces and classes ----------------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ OVER = TASKS["ShadowHandOver"].record
     ("change", "said"),
     [
         ({"family": "thrown"}, "unknown family of task ShadowHandOver 'thrown': did you mean 'throw'?"),
-        ({"success": measures.Condition("distanc")}, "unknown measure of task ShadowHandOver 'distanc'"),
+        ({"success": measures.Condition("distanc", 1.0)}, "unknown measure of task ShadowHandOver 'distanc'"),
         ({"observed": ("state:eg",)}, "unknown point or object of task ShadowHandOver 'eg'"),
         ({"observed": ("stat:egg",)}, "unknown observed part of task ShadowHandOver 'stat'"),
         ({"observed": ("egg",)}, "task ShadowHandOver observes 'egg'; expected <kind>:<name>"),
@@ -122,12 +122,91 @@ OVER = TASKS["ShadowHandOver"].record
         ),
         ({"points": (record.Point("right", "egg/object"),)}, "task ShadowHandOver needs the points right, left"),
         ({"start_turn": "some"}, "unknown start rotation of task ShadowHandOver 'some'"),
+        ({"points": (record.Point("right", "egg/object"),) * 2}, "task ShadowHandOver needs the points right, left"),
+        ({"pair": ("spout", "left")}, "task ShadowHandOver needs the points right, left, spout and left, or none"),
+        ({"observed": ("zeros:two",)}, "task ShadowHandOver needs a number of zeros to observe, got 'two'"),
+        ({"goals": OVER.goals * 2}, "task ShadowHandOver needs an object for each of its 2 goals"),
+        ({"goals": ()}, "unknown point or object of task ShadowHandOver 'egg'"),
+        ({"hands": OVER.hands * 2}, "task ShadowHandOver needs one hand or two, and has 4"),
+        ({"constants": {"kapa": 50.0}}, "constants of task ShadowHandOver, family throw: missing a required argument"),
+        ({"constants": {"kappa": 1.0, "c": 1.0}}, "family throw: got an unexpected keyword argument 'c'"),
+        ({"faithful": {"thing": ()}}, "unknown faithful field of task ShadowHandOver 'thing': did you mean 'things'"),
     ],
 )
 def test_a_record_that_cannot_be_is_one_sentence(change, said):
     with pytest.raises(UserError) as caught:
         replace(OVER, **change)
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_other_records_that_cannot_be_are_one_sentence():
+    spin, door = TASKS["ShadowHandSpin"].record, TASKS["ShadowHandDoorOpenOutward"].record
+    with pytest.raises(UserError, match="task ShadowHandSpin needs two hands for h of family exponential"):
+        replace(spin, family="exponential", constants={"bonus": measures.Bonus("height")})
+    with pytest.raises(UserError, match="unknown distance of a hand of task ShadowHandDoorOpenOutward 'reech'"):
+        replace(door, constants={**door.constants, "by": ("reach", "reech")})
+    with pytest.raises(UserError, match="a condition on distance needs at_least or at_most"):
+        measures.Condition("distance")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        # A site of these tasks is a point of a body.
+        (
+            {"points": tuple(record.Point(side, "egg/objct") for side in record.SIDES)},
+            "the scene has no body egg/objct; it has: ",
+        ),
+        ({"posture": {"FFJ9": 1.0}}, "unknown joint of task ShadowHandOver 'right/FFJ9': did you mean 'right/FFJ"),
+        ({"things": (replace(OVER.things[0], asset=record.HELD / "in_hand_eg.xml"),)}, "there is no asset "),
+        ({"things": (replace(OVER.things[0], mass={"objct": 1.0}),)}, "'egg' names unknown body 'objct'"),
+        ({"things": OVER.things * 2}, "actor names must be unique"),
+        ({"ends": (measures.Condition("drift", 0.1),)}, "ShadowHandOver has nothing to take its measure 'drift' of"),
+        ({"success": measures.Condition("joint", 0.1)}, "ShadowHandOver has nothing to take its measure 'joint' of"),
+    ],
+)
+def test_a_record_that_the_scene_cannot_follow_is_one_sentence(monkeypatch, change, said):
+    kind = tasks_module("bidex.task").task_of(replace(OVER, **change))
+    monkeypatch.setitem(TASKS, "ShadowHandOver", kind)
+    with pytest.raises(UserError) as caught:
+        make("ShadowHandOver", 1)
+    assert said in str(caught.value) and "\n" not in str(caught.value) and "ShadowHandOver" in str(caught.value)
+
+
+def test_an_engine_without_forces_on_bodies_is_one_sentence(monkeypatch):
+    from hepo_isaac.sim.mujoco.batch import MujocoBatchSimulation
+
+    monkeypatch.setattr(MujocoBatchSimulation, "apply_body_force", None)
+    said = "task=ShadowHandPen pushes its hands through apply_body_force, which MujocoBatchSimulation lacks; choose"
+    with pytest.raises(UserError, match=said):
+        make("ShadowHandPen", 1)
+    make("ShadowHandOver", 1).close()  # whose hands are welded
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "said"),
+    [
+        ("Spin", "task.hands=2", "unknown setting 'task.hands'"),
+        ("Over", "task.hands=2", "unknown setting 'task.hands'"),
+        ("ShadowHand", "task.hands=2", "unknown setting 'task.hands'"),
+        ("ShadowHand", "task.faithful=true", "unknown setting 'task.faithful'"),
+        ("Spin", "task.physics.base_drag=1", "unknown setting 'task.physics.base_drag'"),
+        ("Ant", "task.physics.base_drag=1", "unknown setting 'task.physics.base_drag'"),
+    ],
+)
+def test_what_only_other_tasks_have_is_no_setting(task, change, said):
+    from hepo_isaac.aliases import translate
+    from hepo_isaac.overrides import check_overrides
+
+    with pytest.raises(UserError) as caught:
+        check_overrides(translate(["task=" + task, change]))
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["-1", "inf"])
+def test_a_drag_that_is_no_rate_is_refused(given):
+    with pytest.raises(UserError, match="task.physics.base_drag=%s is no rate" % given):
+        make("ShadowHandPen", 1, "task.physics.base_drag=" + given)
 
 
 def test_short_names_on_the_command_line():
