@@ -27,7 +27,6 @@ from .record import SIDES, TaskRecord, Thing, sizes
 
 STEP_OF_GOAL = math.radians(10.0)  # of a goal that advances, about its own y axis
 HALF_TURN = (0.0, 1.0, 0.0, 0.0)  # about y: the other end of a pen
-
 # Unit and meaning of what a record may observe, and of what only these tasks have.
 MEANINGS = {
     **UNITS,
@@ -87,7 +86,8 @@ class BiDex(Task):
             said = "task=%s pushes its hands through apply_body_force, which %s lacks; choose one of its engines: %s"
             raise UserError(said % (record.name, type(sim).__name__, ", ".join(cfg["engines"])))
         self.sides = SIDES[: len(record.hands)]
-        self._drag = hand.Drag(float(cfg["physics"].get("base_drag", 0.0)), sim.spec.control_dt, device)
+        rate = 0.0 if sim.damps_links else float(cfg["physics"].get("base_drag", 0.0))
+        self._drag = hand.Drag(rate, sim.spec.control_dt, device)
         self._bind()
         self._start_roots = sim.root_state.clone()
         self._start_roots[..., 7:] = 0.0
