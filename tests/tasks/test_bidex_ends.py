@@ -30,9 +30,11 @@ def test_an_egg_that_falls_ends_an_episode(name):
     assert ends(env, egg=(0.0, -0.5, LOW[name])) == (False, True)
 
 
-def test_the_other_egg_and_the_other_cube_end_it_too():
-    for name, low in (("TwoCatchUnderarm", 0.199), ("ReOrientation", 0.199)):
-        assert ends(shared(name), other=(0.0, -0.5, low)) == (False, True)
+def test_either_egg_and_either_cube_ends_it():
+    for name, things in (("TwoCatchUnderarm", ("egg", "other")), ("ReOrientation", ("cube", "other"))):
+        for thing in things:
+            assert ends(shared(name), **{thing: (0.0, -0.5, 0.201)}) == (False, False)
+            assert ends(shared(name), **{thing: (0.0, -0.5, 0.199)}) == (False, True)
 
 
 @pytest.mark.parametrize("name", ["CatchAbreast", "CatchOver2Underarm"])
@@ -119,6 +121,56 @@ def test_nothing_but_time_ends_a_switch():
     env.reset()
     place(env, right=(3.0, 0.0, 3.0))
     assert not env.task.terminated()[0]
+
+
+def turned(quat, angle):
+    """A quaternion (4,) turned further by an angle about an axis of its own that is none of the object's."""
+    x, y, z, w = quat.double().tolist()
+    p, q, r, s = *(math.sin(0.5 * angle) * part for part in (0.48, 0.6, 0.64)), math.cos(0.5 * angle)
+    product = [w * p + x * s + y * r - z * q, w * q - x * r + y * s + z * p, w * r + x * q - y * p + z * s]
+    return torch.tensor([*product, w * s - x * p - y * q - z * r], dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"),
+    [("ReOrientation", 0.1), ("Spin", 2.0 * math.asin(0.09983 / 1.28062)), ("UpsideDown", 0.15603)],
+)
+def test_what_is_turned_to_its_goal_is_a_success(name, tolerance):
+    env = shared(name)
+    env.reset()
+    things = {thing.name: env.task.goal[0, k].clone() for k, thing in enumerate(env.task.record.objects())}
+    for off, r in ((tolerance + 2e-3, 0.0), (tolerance - 2e-3, 1.0), (0.0, 1.0), (math.pi, 0.0)):
+        place(env, **{thing: torch.cat((goal[:3], turned(goal[3:], off))) for thing, goal in things.items()})
+        assert env.task.rewards().task[0].item() * 599 == pytest.approx(r, abs=1e-5), off
+    assert env.task.metrics()["solved"][0] and env.task.goals_reached[0] == 2.0
+    for flip, r in ((math.pi, name == "Spin"), (2.0 * math.pi, True)):  # a pen's ends are alike in Spin only
+        quats = {thing: flipped(goal[3:], flip) for thing, goal in things.items()}
+        place(env, **{thing: torch.cat((things[thing][:3], quat)) for thing, quat in quats.items()})
+        assert env.task.rewards().task[0].item() * 599 == pytest.approx(float(r), abs=1e-5)
+
+
+def flipped(quat, angle):
+    """A quaternion (4,) turned by an angle about the object's own y axis."""
+    x, y, z, w = quat.tolist()
+    s, c = math.sin(0.5 * angle), math.cos(0.5 * angle)
+    return torch.tensor([x * c - z * s, y * c + w * s, z * c + x * s, w * c - y * s])
+
+
+# What the tests above and below reach of each record's ends, by measure.
+ENDS = {
+    **dict.fromkeys(("Over", "CatchUnderarm", "TwoCatchUnderarm", "ReOrientation", "SwingCup"), {"height"}),
+    **dict.fromkeys(("CatchAbreast", "CatchOver2Underarm"), {"height", "drift"}),
+    **dict.fromkeys(("Spin", "UpsideDown"), {"distance"}),
+    **dict.fromkeys(FAR, {"reach"}),
+    "LiftUnderarm": {"height", "palm"},
+    "Kettle": {"left_height"},
+    "BottleCap": {"right_height", "right_palm", "left_palm"},
+    "Switch": set(),
+}
+
+
+def test_no_end_is_left_out():
+    assert {name: {end.measure for end in shared(name).task.record.ends} for name in TABLE} == ENDS
 
 
 HALF = math.sqrt(0.5)
