@@ -159,7 +159,17 @@ def robots_section(table: Table) -> str:
         "differences. "
         "`python -m hepo_isaac.studies.claims --only robots`.\n\n"
     )
-    return text + _markdown_table(head, rows)
+    against = plus.robots_against(table)
+    text += _markdown_table(head, rows)
+    if against:
+        text += "\n" + _markdown_table(("", "over", "tasks", "PI", "IQM − its"), against)
+    head, rows = plus.hasty(table)
+    if rows:
+        text += (
+            "\nWith heuristics that invite hacking (docs/parity/): `python -m hepo_isaac.studies.claims --only hasty`."
+            "\n\n" + _markdown_table(head, rows)
+        )
+    return text
 
 
 def written_section(table: Table) -> str:
