@@ -550,3 +550,12 @@ def test_heuristics_that_people_wrote():
     head, lines, summary = plus.written(Table([row for part in parts for row in part]))
     assert head[0] == "heuristic" and [line[0] for line in lines] == ["h1", "h2", "h3", "h4"]
     assert "`hepo`: 3 of 4 above the heuristic alone, 3 above 0.6" in summary
+
+
+def test_heuristics_that_people_wrote_are_drawn_from_three_on(tmp_path):
+    def drawn(count: int) -> List[str]:
+        found = [*rows("ppo_h", WRITTEN[:count], 0.3, 3), *rows("hepo", WRITTEN[:count], 0.7, 3)]
+        return figures.all_figures(Table(found), {}, tmp_path)
+
+    assert drawn(2) == [] and drawn(3) == ["written.png"]
+    assert (tmp_path / "written.png").stat().st_size > 10_000

@@ -172,6 +172,11 @@ def _demo(task: str) -> Tuple[str, ...]:
     return ("budget=demo", "sim.threads=1", *ROBOTS[task])
 
 
+def _hasty(name: str) -> Problem:
+    task, _, heuristic = name.partition("@")[0].partition("/")
+    return Problem(name, task, heuristic, _demo(task))
+
+
 def _problems() -> List[Problem]:
     named = [
         Problem(p, p.split("/")[0], p.partition("/")[2] or "default")
@@ -188,7 +193,7 @@ def _problems() -> List[Problem]:
         *scaled,
         Problem("Honeypot+honey", "Honeypot", overrides=("task.honey_reward=0.005",)),
         *(Problem(t + "@demo", t, overrides=_demo(t)) for t in ROBOTS),
-        *(Problem(p, *p.split("@")[0].split("/"), overrides=_demo(p.split("/")[0])) for p in HASTY),
+        *(_hasty(name) for name in HASTY),
         *(Problem(p, FRANKA, p.split("/")[1].partition("@")[0], ("budget=demo", "sim.threads=1")) for p in WRITTEN),
         # eight mini-epochs, as its runs were made with before the budget took five
         Problem(

@@ -25,6 +25,7 @@ CAPTIONS = {
     "alpha.png": "E2: α, the estimate it follows, and J of both policies on the hackable tasks.",
     "joint.png": "E1, C4: joint collection, alternating collection and EIPO.",
     "quality.png": "N3: J by the quality of the heuristic, and where HEPO is no worse than H-only and J-only.",
+    "written.png": "FrankaCabinet under heuristics that people wrote; right: J of hepo over J of the heuristic alone.",
 }
 INTRO = """# Claims
 
