@@ -10,6 +10,7 @@ import re
 from typing import Dict, List, Sequence, Tuple
 
 from hepo_isaac.errors import UserError
+from hepo_isaac.locate import full_name
 
 _RL_GAMES = {
     "max_epochs": "max_iterations", "horizon_length": "horizon_length", "minibatch_size": "minibatch_size",
@@ -234,6 +235,8 @@ def translate(arguments: Sequence[str]) -> List[str]:
                 continue  # said once is enough: they have to agree
         if equals and ours in PATHS and value not in ("", "null"):
             value = quoted(unquoted(value))
+        if equals and ours == "task":  # Over is ShadowHandOver
+            value = ",".join(full_name(name) for name in value.split(","))
         value = INFINITY.sub(r"\1\2inf", value)
         out.append("%s=%s" % (ours, value) if equals else argument)
     _check_one_device(devices)

@@ -135,18 +135,23 @@ def _tasks(arguments: List[str]) -> int:
     if not long:
         _refuse_arguments("tasks", arguments, " but --long")
     shown = ("task", "obs/act", "steps", *(("heuristics", "engines", "budgets") if long else BUDGETS))
+    # without an outer edge: 80 columns are enough
     table = Table(
         title="tasks",
-        caption="obs/act: observations and actions; steps: per episode; then environments × iterations of each budget"
-        + ("" if long else "; hepo-isaac tasks --long has heuristics and engines"),
+        caption="obs/act: observations and actions; steps: per episode; then environments × iterations of each budget. "
+        "Dexterous tasks are also called as published, ShadowHandOver …"
+        + ("" if long else " hepo-isaac tasks --long has heuristics and engines."),
+        show_edge=False,
+        pad_edge=False,
     )
     for column in shown:
         table.add_column(column, no_wrap=column != "heuristics")
-    engines = ""
+    group = ""
     for row in task_rows():
-        if row[ENGINES] != engines:  # robots, then the small tasks whose optima are known
+        if group_of(row) != group:
             table.add_section()
-            engines = row[ENGINES]
+            group = group_of(row)
+            table.add_row("[italic]%s[/]" % group)
         if not long:
             sizes = dict(line.split(": ") for line in row[SIZES].splitlines())
             # of a task of somebody else's that cannot be read, why
@@ -178,13 +183,13 @@ def _policies(arguments: List[str]) -> int:
 
 HEURISTICS, ENGINES, SIZES = 3, 4, 5  # columns of task_rows
 BUDGETS = ("paper", "demo", "cpu")
+GROUPS = ("robots", "dexterous hands", "small tasks")
 
 
 def task_rows() -> List[List[str]]:
-    """One row per task: name, sizes, heuristics, engines, budgets; those on physics engines first."""
+    """One row per task: name, sizes, heuristics, engines, budgets; group after group."""
     from hepo_isaac.agents.config import TrainConfig
-    from hepo_isaac.locate import group_names, task_class, task_names, task_settings
-    from hepo_isaac.sim.engines import NO_PHYSICS
+    from hepo_isaac.locate import PREFIX, group_names, task_class, task_names, task_settings, tasks_package
 
     rows = []
     for name in task_names():
@@ -209,7 +214,20 @@ def task_rows() -> List[List[str]]:
                 "\n".join(budgets),
             ]
         )
-    return sorted(rows, key=lambda row: row[ENGINES] == NO_PHYSICS)
+    dexterous = tasks_package().DEXTEROUS
+    for row in rows:  # these go by both names, and the short one leaves room for the rest
+        row[0] = row[0][len(PREFIX) :] if row[0][len(PREFIX) :] in dexterous else row[0]
+    return sorted(rows, key=lambda row: GROUPS.index(group_of(row)))
+
+
+def group_of(row: Sequence[str]) -> str:
+    """Which of GROUPS a row of ``task_rows`` is in."""
+    from hepo_isaac.locate import tasks_package
+    from hepo_isaac.sim.engines import NO_PHYSICS
+
+    if row[ENGINES] == NO_PHYSICS:
+        return GROUPS[2]
+    return GROUPS[1] if row[0] in tasks_package().DEXTEROUS else GROUPS[0]
 
 
 def _shorten(names: List[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from hepo_isaac.errors import UserError, unknown
 from hepo_isaac.plugins import Plugin, plugins
 
 PACKAGE = Path(__file__).resolve().parent
+PREFIX = "ShadowHand"  # of published names that may be left out
 
 
 def bundled() -> bool:
@@ -50,6 +52,12 @@ def task_names() -> List[str]:
     return group_names("task")
 
 
+def full_name(task: str) -> str:
+    """The name of a task that is also known without the ShadowHand in front of it, as Over; any other name as it is."""
+    modules = tasks_package().MODULES
+    return task if task in modules or PREFIX + task not in modules else PREFIX + task
+
+
 def plugin_tasks() -> Dict[str, Plugin]:
     """Tasks of others by name (hepo_isaac/plugins.py).
 
@@ -73,14 +81,35 @@ def task_settings(task: str) -> Dict[str, Any]:
 
     if task in plugin_tasks():
         return plugin_tasks()[task].settings()
+    task = full_name(task)
     if task not in tasks_package().MODULES:
         raise unknown("task", task, task_names())
-    found: Any = OmegaConf.to_container(OmegaConf.load(cfg_dir() / "task" / (task + ".yaml")), resolve=False)
+    found: Any = OmegaConf.to_container(_task_file(task), resolve=False)
     return {str(key): value for key, value in found.items()}
 
 
+def _task_file(name: str) -> Any:
+    """A yaml of cfg/task on top of the one of the same folder that its defaults name, as tasks share one."""
+    from omegaconf import OmegaConf
+
+    mine: Any = OmegaConf.load(cfg_dir() / "task" / (name + ".yaml"))
+    entries = [entry for entry in mine.pop("defaults") if isinstance(entry, str) and entry != "_self_"]
+    return OmegaConf.merge(*(_shared_file(cfg_dir(), entry) for entry in entries), mine)
+
+
+@functools.lru_cache(maxsize=None)
+def _shared_file(folder: Path, name: str) -> Any:
+    """A yaml of ``folder``/task that other ones name; read once, since many do, and never changed by who merges it."""
+    from omegaconf import OmegaConf
+
+    shared: Any = OmegaConf.load(folder / "task" / (name + ".yaml"))
+    shared.pop("defaults")
+    return shared
+
+
 def robot_tasks(given: Sequence[str] = ("all",), engine: str = "") -> List[str]:
-    """The tasks on a physics engine out of ``given``: all that are here for ["all"], else the named ones.
+    """The tasks on a physics engine out of ``given``: all that are here for ["all"], the dexterous ones for
+    ["bidex"], else the named ones.
 
     Args:
         engine: only those that run on it; "" for any.
@@ -88,10 +117,8 @@ def robot_tasks(given: Sequence[str] = ("all",), engine: str = "") -> List[str]:
     Raises:
         UserError: a name is no such task.
     """
-    from omegaconf import OmegaConf
-
-    files = {name: cfg_dir() / "task" / (name + ".yaml") for name in tasks_package().MODULES}
-    settings: Dict[str, Any] = {name: OmegaConf.load(file).task for name, file in files.items()}
+    settings: Dict[str, Any] = {name: _task_file(name).task for name in tasks_package().MODULES}
+    given = [full_name(name) for name in given]
     others = plugin_tasks()
     settings.update({name: others[name].settings()["task"] for name in given if name in others})
     robots = sorted(
@@ -99,6 +126,8 @@ def robot_tasks(given: Sequence[str] = ("all",), engine: str = "") -> List[str]:
     )
     if list(given) == ["all"]:
         return robots
+    if list(given) == ["bidex"]:
+        return [name for name in robots if name[len(PREFIX) :] in tasks_package().DEXTEROUS]
     for name in given:
         if name not in robots:
             raise unknown("robot task", name, robots)
@@ -128,14 +157,16 @@ def tasks_module(name: str) -> ModuleType:
 
 
 def task_class(task: str) -> Any:
-    """Class of a task by name: the ``TASK`` of its module.
+    """Class of a task by name: the ``TASK`` of its module, or one of its ``TASKS``.
 
     Raises:
         UserError: there is no such task.
     """
-    modules = tasks_package().MODULES
+    modules, task = tasks_package().MODULES, full_name(task)
     if task in modules:
-        return tasks_module(modules[task]).TASK
+        module, _, name = modules[task].partition(":")
+        found = tasks_module(module)
+        return found.TASKS[name] if name else found.TASK
     others = plugin_tasks()
     if task not in others:
         raise unknown("task", task, task_names())

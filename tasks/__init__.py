@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Dict
+from typing import Dict, Tuple
 
-# Name, as in task=<name>, to the module below this package whose TASK it is.
+# The dexterous-hand tasks, without the ShadowHand in front that is in their names.
+DEXTEROUS: Tuple[str, ...] = (
+    *("Over", "CatchUnderarm", "CatchAbreast", "CatchOver2Underarm", "TwoCatchUnderarm"),
+    *("ReOrientation", "Spin", "UpsideDown"),
+    *("DoorOpenInward", "DoorOpenOutward", "DoorCloseInward", "DoorCloseOutward"),
+    *("Pen", "Scissors", "SwingCup", "Kettle", "BottleCap", "LiftUnderarm", "Switch"),
+    *("BlockStack", "PushBlock", "GraspAndPlace"),
+)
+# Name, as in task=<name>, to the module below this package whose TASK it is; behind a colon, which of its TASKS.
 MODULES: Dict[str, str] = {
     "AllegroHand": "robots.allegro_hand",
     "Ant": "robots.ant",
@@ -17,6 +25,7 @@ MODULES: Dict[str, str] = {
     "Ingenuity": "robots.ingenuity",
     "Quadcopter": "robots.quadcopter",
     "ShadowHand": "robots.shadow_hand",
+    **{"ShadowHand" + name: "bidex:ShadowHand" + name for name in DEXTEROUS},
     "EffortReach": "suite.effort_reach",
     "Honeypot": "suite.honeypot",
     "KeyDoor": "suite.key_door",

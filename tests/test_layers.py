@@ -35,7 +35,7 @@ ALLOWED = {
     "cuda": set(),
     "ranks": set(),
     "launched": set(),
-    "aliases": BASE,
+    "aliases": BASE | {"locate"},
     "settings": BASE,
     "limits": BASE,
     "helps": set(),

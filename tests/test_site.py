@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from hepo_isaac.locate import PREFIX, task_names, tasks_package
+
 ROOT = Path(__file__).resolve().parents[1]
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "link": "href"}
 TAGS = """a abbr article b blockquote br button code col colgroup dd del details div dl dt em figure form h1 h2 h3 h4
@@ -129,8 +131,14 @@ def test_a_dead_link_fails_the_build(tmp_path):
 def test_every_task_has_a_row_with_a_picture():
     page = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| \*\*(\w+)\*\*.*?!\[\w+\]\((.*?)\)(.*)$", page, re.M)
-    assert sorted(name for name, *_ in rows) == sorted(p.stem for p in (ROOT / "cfg" / "task").glob("*.yaml"))
+    names = set(task_names()) - {PREFIX + name for name in tasks_package().DEXTEROUS}
+    assert sorted(name for name, *_ in rows) == sorted(names)
     for name, picture, rest in rows:
         file = ROOT / "docs" / picture
         assert file.stem == name and file.stat().st_size < (40_000 if file.suffix == ".png" else 400_000)
         assert len([cell for cell in rest.strip("| ").split("|") if cell.strip()]) == 3, name  # r, h, what goes wrong
+
+
+def test_every_dexterous_task_has_a_row_of_its_page():
+    page = (ROOT / "docs" / "parity" / "bidex.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| (\w+) \|", page, re.M)[1:]) == sorted(tasks_package().DEXTEROUS)

@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
-from hepo_isaac.sim.math import quat_angle, quat_conjugate, quat_matrix, quat_mul, quat_rotate
+from hepo_isaac.sim.math import (
+    euler_angles,
+    quat_angle,
+    quat_conjugate,
+    quat_matrix,
+    quat_mul,
+    quat_of_axes,
+    quat_of_euler,
+    quat_rotate,
+)
 
-__all__ = ["quat_angle", "quat_conjugate", "quat_matrix", "quat_mul", "quat_rotate"]
+__all__ = [
+    "euler_angles",
+    "quat_angle",
+    "quat_conjugate",
+    "quat_matrix",
+    "quat_mul",
+    "quat_of_axes",
+    "quat_of_euler",
+    "quat_rotate",
+]

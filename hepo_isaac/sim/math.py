@@ -7,11 +7,14 @@ rl-games' Runner lets matrix products run in TF32 on a GPU: its 10-bit mantissa 
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import List, Tuple
 
 import torch
 from torch import Tensor
+
+from hepo_isaac.sim.spec import Quat, Vec3
 
 _X, _Y, _Z, _W = range(4)
 # (a b)_k = sum of sign a_i b_j over these (i, j, k, sign): Hamilton's i^2 = j^2 = k^2 = ijk = -1.
@@ -87,6 +90,43 @@ def quat_angle(a: Tensor, b: Tensor) -> Tensor:
     """Rotation angle between a and b in [0, pi], radians: 2 asin(min(1, |vec(a conj(b))|))."""
     vec = quat_mul(a, quat_conjugate(b))[..., :3]
     return 2.0 * torch.asin(vec.norm(dim=-1).clamp(max=1.0))
+
+
+def euler_angles(quat: Tensor) -> Tensor:
+    """Roll, pitch, yaw (..., 3) in [-pi, pi] of unit quaternions (..., 4) = Rz(yaw) Ry(pitch) Rx(roll)."""
+    m = quat_matrix(quat)
+    pitch = torch.asin((-m[..., 2, 0]).clamp(-1.0, 1.0))
+    return torch.stack((torch.atan2(m[..., 2, 1], m[..., 2, 2]), pitch, torch.atan2(m[..., 1, 0], m[..., 0, 0])), -1)
+
+
+def quat_of_euler(roll: float, pitch: float, yaw: float) -> Quat:
+    """Rz(yaw) Ry(pitch) Rx(roll) of plain numbers, rad, for a scene's description."""
+    (sa, ca), (sb, cb), (sc, cc) = ((math.sin(0.5 * t), math.cos(0.5 * t)) for t in (roll, pitch, yaw))
+    return (
+        sa * cb * cc - ca * sb * sc,
+        ca * sb * cc + sa * cb * sc,
+        ca * cb * sc - sa * sb * cc,
+        ca * cb * cc + sa * sb * sc,
+    )
+
+
+def quat_of_axes(y: Vec3, z: Vec3) -> Quat:
+    """The rotation that takes the axes y and z to these directions, plain numbers of any length, orthogonal."""
+    yx, yy, yz = (v / math.sqrt(sum(w * w for w in y)) for v in y)
+    zx, zy, zz = (v / math.sqrt(sum(w * w for w in z)) for v in z)
+    xx, xy, xz = yy * zz - yz * zy, yz * zx - yx * zz, yx * zy - yy * zx
+    squares = (xx - yy - zz, yy - xx - zz, zz - xx - yy, xx + yy + zz)
+    largest = max(range(4), key=lambda k: squares[k])  # of x, y, z, w: at least 1/2, so that dividing by it is safe
+    large = 0.5 * math.sqrt(1.0 + squares[largest])
+    f = 0.25 / large
+    sums, differences = (f * (xy + yx), f * (xz + zx), f * (yz + zy)), (f * (yz - zy), f * (zx - xz), f * (xy - yx))
+    rows: Tuple[Quat, ...] = (
+        (large, sums[0], sums[1], differences[0]),
+        (sums[0], large, sums[2], differences[1]),
+        (sums[1], sums[2], large, differences[2]),
+        (*differences, large),
+    )
+    return rows[largest]
 
 
 def wxyz_to_xyzw(quat: Tensor) -> Tensor:

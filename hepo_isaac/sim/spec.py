@@ -55,6 +55,8 @@ class ActorSpec:
     collision_group/collision_mask: bit sets; two shapes may collide if either one's group meets the other's mask.
         The ground plane has group 1 and mask 1, so group 1 with mask 0 touches the ground but not itself.
     body_mass: masses that replace the file's, by body name (kg).
+    friction: of all contacts of this actor, whatever the other one's; None: ContactSpec.friction. (PhysX takes the mean
+        of two: there it is what this actor brings to it.)
     """
 
     name: str
@@ -67,6 +69,7 @@ class ActorSpec:
     collision_group: int = 1
     collision_mask: int = 1
     body_mass: Mapping[str, float] = field(default_factory=dict)
+    friction: Optional[float] = None
 
 
 @dataclass(frozen=True)

@@ -353,7 +353,12 @@ def test_tasks_fits_80_columns(capfd, monkeypatch):
     assert cli.main(["tasks"]) == 0
     out = capfd.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
-    assert all(name in out for name in ("FrankaCubeStack", "16384 × 15000", "256 × 400"))
+    assert all(name in out for name in ("FrankaCubeStack", "16384 × 15000", "256 × 400", "CatchOver2Underarm"))
+    names = [line.split()[0] for line in out.splitlines() if "│" in line]
+    groups = [names.index(title) for title in ("robots", "dexterous", "small")]
+    rows = [names[k + 1 : n] for k, n in zip(groups, [*groups[1:], len(names)])]
+    assert [len([name for name in part if name[0].isupper()]) for part in rows] == [11, 22, 12]
+    assert "ShadowHand" in rows[0] and rows[1][:2] == ["BlockStack", "BottleCap"] and "Push2D" in rows[2]
     monkeypatch.setenv("COLUMNS", "200")
     assert cli.main(["tasks", "--long"]) == 0
     assert "h1 … h12" in capfd.readouterr().out

@@ -17,6 +17,7 @@ from hepo_isaac.locate import group_names, task_names
 from hepo_isaac.overrides import compose
 from hepo_isaac.sim import registry
 from hepo_isaac.sim.isaacgym import install as isaacgym_install
+from tests.tasks.sampled import OTHERS, sampled
 
 
 def settle(*overrides, cuda=False):
@@ -43,7 +44,7 @@ def refusal(*overrides, cuda=False):
 
 @pytest.mark.parametrize(
     ("task", "algo"),
-    [(task, "hepo") for task in task_names()]
+    [pytest.param(task, "hepo", marks=[pytest.mark.slow] if task in OTHERS else []) for task in task_names()]
     + [(task, algo) for task in ("FrankaCabinet", "Push2D") for algo in group_names("algo") if algo != "hepo"],
 )
 @pytest.mark.parametrize("cuda", [False, True])
@@ -58,7 +59,7 @@ def test_every_task_and_algo_has_both_budgets_and_is_valid(task, algo, cuda):
     assert cfg.device == ("cuda:0" if cuda else "cpu")
 
 
-@pytest.mark.parametrize("task", task_names())
+@pytest.mark.parametrize("task", sampled(task_names()))
 @pytest.mark.parametrize("budget", ["paper", "demo"])
 def test_a_budget_overrides_task_and_algo(task, budget):
     plain = compose(["task=" + task])

@@ -162,11 +162,14 @@ def test_a_methods_file_says_only_what_departs(algo):
 @pytest.mark.parametrize("task", task_names())
 def test_a_tasks_file_says_only_what_departs(task):
     cfg = OmegaConf.load(cfg_dir() / "task" / (task + ".yaml"))
-    (group,) = [entry["/train"] for entry in cfg.defaults if entry != "_self_"]
+    family = [OmegaConf.load(cfg_dir() / "task" / (entry + ".yaml")) for entry in cfg.defaults if entry == "_bidex"]
+    (group,) = [entry["/train"] for file in (*family, cfg) for entry in file.defaults if "/train" in entry]
     shared = OmegaConf.merge(defaults()["train"], OmegaConf.load(cfg_dir() / "train" / (group + ".yaml")))
-    below, said = flat(OmegaConf.to_container(shared)), flat(OmegaConf.to_container(cfg).get("train", {}))
-    assert {key for key, value in said.items() if below[key] == value} == set()
-    assert group == ("robot" if "physics" in cfg.task else "suite")
+    for file in (*family, cfg):
+        below, said = flat(OmegaConf.to_container(shared)), flat(OmegaConf.to_container(file).get("train", {}))
+        assert {key for key, value in said.items() if below[key] == value} == set()
+        shared = OmegaConf.merge(shared, file.get("train", {}))
+    assert group == ("robot" if any("physics" in file.task for file in (*family, cfg)) else "suite")
 
 
 @pytest.mark.parametrize("cls", [MethodConfig, ShapingConfig, MultiplierConfig, TrainConfig])

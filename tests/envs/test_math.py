@@ -7,7 +7,16 @@ import math
 import pytest
 import torch
 
-from hepo_isaac.envs.math import quat_angle, quat_conjugate, quat_matrix, quat_mul, quat_rotate
+from hepo_isaac.envs.math import (
+    euler_angles,
+    quat_angle,
+    quat_conjugate,
+    quat_matrix,
+    quat_mul,
+    quat_of_axes,
+    quat_of_euler,
+    quat_rotate,
+)
 
 Z90 = torch.tensor([0.0, 0.0, math.sin(math.pi / 4), math.cos(math.pi / 4)])
 X90 = torch.tensor([math.sin(math.pi / 4), 0.0, 0.0, math.cos(math.pi / 4)])
@@ -39,3 +48,25 @@ def test_angle_does_not_depend_on_the_sign_of_the_quaternion():
     one = torch.tensor([0.0, 0.0, 0.0, 1.0])
     assert quat_angle(Z90, one).item() == pytest.approx(math.pi / 2, rel=1e-5)
     assert quat_angle(-Z90, one).item() == pytest.approx(math.pi / 2, rel=1e-5)
+
+
+def test_euler_angles_and_their_quaternion():
+    """Rz(yaw) Ry(pitch) Rx(roll), from products of single turns; and back."""
+    generator = torch.Generator().manual_seed(2)
+    for roll, pitch, yaw in (2.0 * torch.rand(20, 3, generator=generator) - 1.0) * torch.tensor([3.1, 1.5, 3.1]):
+        single = [torch.zeros(4, dtype=torch.float64) for _ in range(3)]
+        for axis, angle in enumerate((roll, pitch, yaw)):
+            single[axis][axis], single[axis][3] = torch.sin(0.5 * angle), torch.cos(0.5 * angle)
+        expected = quat_mul(single[2], quat_mul(single[1], single[0]))
+        made = torch.tensor(quat_of_euler(float(roll), float(pitch), float(yaw)), dtype=torch.float64)
+        torch.testing.assert_close(made, expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(euler_angles(made), torch.stack((roll, pitch, yaw)).double(), rtol=0, atol=1e-6)
+
+
+def test_a_rotation_from_where_it_takes_two_axes():
+    generator = torch.Generator().manual_seed(3)
+    some = torch.nn.functional.normalize(torch.randn(30, 4, generator=generator, dtype=torch.float64), dim=1)
+    for quat in [*some, *torch.eye(4, dtype=torch.float64)]:
+        axes = quat_matrix(quat)
+        found = torch.tensor(quat_of_axes((2.0 * axes[:, 1]).tolist(), axes[:, 2].tolist()), dtype=torch.float64)
+        torch.testing.assert_close(found * torch.sign(found @ quat), quat, rtol=0, atol=1e-9)

@@ -275,6 +275,21 @@ def test_body_force_pushes_at_the_centre_of_mass_for_one_step(sim):
     assert_close(box_state(sim)[:, 7], expected, 1e-6)
 
 
+@pytest.mark.dynamics
+def test_a_wrench_on_a_link_turns_its_joint(sim):
+    """A torque about the hinge, and a force at the centre of mass half a metre away: both turn 0.508 kg m^2."""
+    put_joint(sim, "pendulum/swing", pos=0.0, vel=0.0)
+    body = sim.body_index("pendulum/rod")
+    force = torch.zeros(N, len(sim.body_names), 3, device=sim.device)
+    torque = torch.zeros_like(force)
+    torque[1, body, 1] = 0.4
+    force[2, body, 0] = -0.4 / 0.5
+    sim.apply_body_force(force, torque)
+    sim.step()
+    speed = sim.dof_vel[:, sim.dof_index("pendulum/swing")]
+    assert_close(speed, torch.tensor([0.0, 1.0, 1.0, 0.0]) * 0.4 / 0.508 * DT, 1e-4)
+
+
 # -- freshness -------------------------------------------------------------------------------------------------
 def test_nothing_is_one_substep_old_after_a_step(sim):
     """Poses and velocities after step equal those computed afresh from the same joint state."""

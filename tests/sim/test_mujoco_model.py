@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import mujoco
 import pytest
 from simlab import ASSETS, DT, workshop
 
 from hepo_isaac.sim.mujoco.model import compile_scene
-from hepo_isaac.sim.spec import ActorSpec, DriveSpec, SceneSpec
+from hepo_isaac.sim.spec import ActorSpec, DriveSpec, MarkerSpec, SceneSpec
 
 
 def scene(*actors, **settings):
@@ -64,3 +65,19 @@ def test_the_ground_yields_to_the_actor_in_friction():
     box = model.geom_bodyid.tolist().index(model.body("box/cube").id)
     assert model.geom_priority[box] > model.geom_priority[0]
     assert model.geom_solref[box].tolist() == model.geom_solref[0].tolist()
+
+
+def test_an_actors_own_friction_counts_in_all_its_contacts():
+    """Whatever the other one's: it has a higher priority than any other actor, and than the ground."""
+    slippery = ActorSpec("slippery", ASSETS / "box.xml", fixed=False, friction=0.3)
+    usual = ActorSpec("usual", ASSETS / "box.xml", fixed=False)
+    model = compile_scene(scene(slippery, usual, ground_plane=True)).model
+    mine = [model.geom_bodyid.tolist().index(model.body(name).id) for name in ("slippery/cube", "usual/cube")]
+    assert model.geom_friction[mine, 0] == pytest.approx([0.3, 1.0])
+    assert model.geom_priority[[*mine, 0]].tolist() == [2, 1, 0]
+
+
+def test_a_marker_with_joints_is_shown_as_it_stands():
+    """Its joints are not the scene's: a film's positions are the engine's."""
+    shown = compile_scene(scene(arm(), markers=(MarkerSpec("goal", ASSETS / "pendulum.xml"),)))
+    assert mujoco.MjModel.from_xml_string(shown.spec_text).nq == shown.model.nq

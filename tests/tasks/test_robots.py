@@ -12,8 +12,10 @@ from hepo_isaac.locate import robot_tasks, task_class
 from hepo_isaac.overrides import compose
 from hepo_isaac.runs.play.video_worker import make_camera
 from tests.tasks.robots import GOLDEN, STEPS, actions, make, play
+from tests.tasks.sampled import CHOSEN, OTHERS, sampled
 
-TASKS = robot_tasks()
+TASKS = sampled(robot_tasks())
+DEXTEROUS = {*CHOSEN, *OTHERS}  # two hands cost four times as much: fewer worlds
 GOLDEN_TASKS = sorted(path.stem for path in GOLDEN.glob("*.pt"))  # a task need not have one
 
 
@@ -55,7 +57,9 @@ def test_the_seed_decides_the_trajectory(task):
         return torch.cat((first.unsqueeze(0), play(env, actions(env, 9, 20))["obs"]))
 
     assert torch.equal(run(1), run(1))
-    assert not torch.equal(run(1), run(2))
+    kind = task_class(task)
+    alike = hasattr(kind, "draws") and not kind.draws(kind.record)  # the published episodes all start in one state
+    assert torch.equal(run(1), run(2)) == alike
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -76,7 +80,7 @@ def test_a_saved_environment_goes_on_exactly(task):
 
 
 def test_every_golden_trajectory_is_of_a_task():
-    assert GOLDEN_TASKS and set(GOLDEN_TASKS) <= set(TASKS)
+    assert GOLDEN_TASKS and set(GOLDEN_TASKS) <= set(robot_tasks())
 
 
 @pytest.mark.parametrize("task", GOLDEN_TASKS)
@@ -151,13 +155,13 @@ def test_what_a_film_needs_is_there(env):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_random_actions_keep_every_world_sound(task):
-    _assert_sound(task, 32, 150)
+    _assert_sound(task, 8 if task in DEXTEROUS else 32, 150)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_random_actions_keep_every_world_sound_for_long(task):
-    _assert_sound(task, 64, 10_000)
+    _assert_sound(task, 16 if task in DEXTEROUS else 64, 10_000)
 
 
 def _assert_sound(task, num_envs, steps):

@@ -41,7 +41,12 @@ TARGETS: Dict[str, Tuple[float, str]] = {
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark and print its table; returns 0 whatever the ratios are."""
     parser = Parser("bench", "Speed, as ratios to bare physics and to PPO, measured in turns in one process.")
-    parser.add_argument("--tasks", nargs="+", default=["FrankaCabinet"], help="names, or all: every robot task")
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        default=["FrankaCabinet"],
+        help="names, or all: every robot task, or bidex: dexterous hands",
+    )
     parser.add_argument("--env-only", action="store_true", help="leave out the HEPO / PPO comparison")
     parser.add_argument("--peers", action="store_true", help="against PPO of rl-games, CleanRL, skrl and SB3 instead")
     parser.add_argument(

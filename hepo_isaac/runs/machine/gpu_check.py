@@ -65,7 +65,12 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser("gpu-check", str(__doc__).split("\n\n", 1)[1])
     add = parser.add_argument
-    add("--tasks", nargs="+", default=["all"], help="names, or all: every robot task (default)")
+    add(
+        "--tasks",
+        nargs="+",
+        default=["all"],
+        help="names, all: every robot task (default), or bidex: the dexterous hands",
+    )
     add(
         "--device",
         default="cuda:0",

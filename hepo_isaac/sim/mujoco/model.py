@@ -160,6 +160,8 @@ def _attach(root: mujoco.MjSpec, actor: ActorSpec, spec: SceneSpec) -> str:
             # MuJoCo rubs with the rougher of two equal-priority shapes; against the ground the actor's own friction
             # counts, so that randomising it downwards has an effect.
             geom.priority = 1
+            if actor.friction is not None:
+                geom.friction[0], geom.priority = actor.friction, 2
     for body in child.bodies:
         if not actor.gravity and any(spec.gravity):  # compensation costs time, so only where there is gravity
             body.gravcomp = 1.0

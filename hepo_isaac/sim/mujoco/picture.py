@@ -48,6 +48,8 @@ def _add_marker(root: mujoco.MjSpec, marker: MarkerSpec) -> None:
     else:
         child = mujoco.MjSpec.from_file(str(marker.asset))
         child.worldbody.bodies[0].mocap = True
+        for joint in list(child.joints):  # a marker is shown as its asset stands, and qpos has no room for it
+            child.delete(joint)
         geoms = child.geoms
     for geom in geoms:
         geom.contype = geom.conaffinity = 0
