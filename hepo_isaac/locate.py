@@ -55,7 +55,7 @@ def task_names() -> List[str]:
 def full_name(task: str) -> str:
     """The name of a task that is also known without the ShadowHand in front of it, as Over; any other name as it is."""
     modules = tasks_package().MODULES
-    return task if task in modules or PREFIX + task not in modules else PREFIX + task
+    return PREFIX + task if task and task not in modules and PREFIX + task in modules else task
 
 
 def plugin_tasks() -> Dict[str, Plugin]:

@@ -24,6 +24,7 @@ from hepo_isaac.studies.claims.experiments import (
     ENDS_EARLY,
     EXPERIMENTS,
     GROUPS,
+    HASTY,
     HUMAN,
     NOISES,
     NOISY,
@@ -108,7 +109,7 @@ class TestExperiments:
         with pytest.raises(ValueError, match="unknown claim or experiment 'C99'; valid: C1, "):
             training.selected(["C99"])
 
-    @pytest.mark.parametrize("name", ["franka", "robots", "written"])
+    @pytest.mark.parametrize("name", ["franka", "robots", "hasty", "written"])
     def test_what_takes_hours_is_trained_only_when_asked_for(self, name):
         assert name not in [e.name for e in training.selected()]
         assert [e.name for e in training.selected([name])] == [name]
@@ -316,7 +317,7 @@ class TestCommitted:
         problems = {p for e in EXPERIMENTS for p in e.problems if "hepo" in e.arms}
         rows = [r for r in collecting.committed(DOCS / "claims" / "runs.csv").values() if r["arm"] == "hepo"]
         there = {r["problem"] for r in rows}
-        late = {*ROBOT_PROBLEMS, *WRITTEN}  # they take hours: their rows come one by one
+        late = {*ROBOT_PROBLEMS, *HASTY, *WRITTEN}  # they take hours: their rows come one by one
         assert problems - late <= there <= problems
         for problem in there:
             config = training.settled(ARMS["hepo"], PROBLEMS[problem])
@@ -501,14 +502,47 @@ def test_hepo_plus_is_held_against_the_best_of_three_trained_apart():
 
 
 def test_robots_have_a_scale_of_their_own_and_an_iqm_only_where_everything_is_there():
-    problem = "Ant@demo"
-    parts = [rows(arm, [problem], 0.1 * i, 3) for i, arm in enumerate(ROBOT_ARMS)]
+    problems = ["Ant@demo", "Cartpole@demo"]
+    parts = [rows(arm, problems, 0.1 * i, 3) for i, arm in enumerate(ROBOT_ARMS)]
     head, lines = plus.robots(Table([row for part in parts for row in part]))
     assert head == ["task", *ROBOT_ARMS]
-    assert lines[0] == ["Ant", *("%.2f (%s)" % (0.1 * i + 0.002, " ".join(["%.2f" % (0.1 * i)] * 3)) for i in range(5))]
-    assert lines[1][0] == "**IQM**"
-    _, lines = plus.robots(Table([row for part in parts[:-1] for row in part]))
-    assert lines[0][-1] == "–" and len(lines) == 1
+    scores = ["%.2f (%s)" % (0.1 * i + 0.002, " ".join(["%.2f" % (0.1 * i)] * 3)) for i in range(5)]
+    assert lines[:2] == [["Cartpole", *scores], ["Ant", *scores]]
+    assert lines[2][0] == "**IQM**, 2 tasks" and lines[2][-1].startswith("0.40")
+    alone = [*parts[:-1], rows(ROBOT_ARMS[-1], problems[:1], 0.4, 3)]
+    _, lines = plus.robots(Table([row for part in alone for row in part]))
+    assert lines[0][-1] == "–" and len(lines) == 2
+
+
+def test_arms_are_compared_on_the_robots_that_both_were_on():
+    """hepo is above three arms on every seed (PI 1) and on two tasks only; hepo_plus is above it on all three."""
+    problems = ["Ant@demo", "Cartpole@demo", "Quadcopter@demo"]
+    where = {"hepo": problems[:2]}
+    parts = [rows(arm, where.get(arm, problems), 0.1 * i, 3) for i, arm in enumerate(ROBOT_ARMS)]
+    lines = plus.robots_against(Table([row for part in parts for row in part]))
+    pairs = [("`hepo`", "`%s`" % b, "2") for b in ROBOT_ARMS[:3]]
+    pairs += [("`hepo_plus`", "`%s`" % b, "2" if b == "hepo" else "3") for b in ROBOT_ARMS[:4]]
+    assert [tuple(line[:3]) for line in lines] == pairs
+    assert all(line[3].startswith("1.00") for line in lines)
+    assert [line[4].split(" ")[0] for line in lines] == [
+        "+0.300",
+        "+0.200",
+        "+0.100",
+        "+0.400",
+        "+0.300",
+        "+0.200",
+        "+0.100",
+    ]
+
+
+def test_hasty_heuristics_have_a_table_of_their_own():
+    table = Table(
+        [*rows("ppo_h", HASTY[:1], 0.1, 3), *rows("hepo", HASTY[:1], 0.5, 3), *rows("hepo", ["Ant@demo"], 1.0, 3)]
+    )
+    head, lines = plus.hasty(table)
+    assert head[0] == "task/heuristic" and [line[0] for line in lines] == ["Quadcopter/bad"]
+    assert [cell.split(" ")[0] for cell in lines[0][1:]] == ["0.10", "–", "0.50", "–"]
+    assert "Quadcopter/bad" in page.robots_section(table)
 
 
 def test_heuristics_that_people_wrote():
@@ -516,3 +550,12 @@ def test_heuristics_that_people_wrote():
     head, lines, summary = plus.written(Table([row for part in parts for row in part]))
     assert head[0] == "heuristic" and [line[0] for line in lines] == ["h1", "h2", "h3", "h4"]
     assert "`hepo`: 3 of 4 above the heuristic alone, 3 above 0.6" in summary
+
+
+def test_heuristics_that_people_wrote_are_drawn_from_three_on(tmp_path):
+    def drawn(count: int) -> List[str]:
+        found = [*rows("ppo_h", WRITTEN[:count], 0.3, 3), *rows("hepo", WRITTEN[:count], 0.7, 3)]
+        return figures.all_figures(Table(found), {}, tmp_path)
+
+    assert drawn(2) == [] and drawn(3) == ["written.png"]
+    assert (tmp_path / "written.png").stat().st_size > 10_000

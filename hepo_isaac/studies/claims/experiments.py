@@ -145,22 +145,36 @@ ROBOTS: Dict[str, Tuple[str, ...]] = {
     "Ant": (),
     "Anymal": ("task.alive_bonus=6",),
     "FrankaCabinet": (),
+    "Humanoid": (),
 }
 ROBOT_PROBLEMS = tuple(task + "@demo" for task in ROBOTS)
+# The robots' heuristics that invite hacking (docs/parity/); the arms that never see h are those of the table above.
+HASTY: Tuple[str, ...] = ("Quadcopter/bad@demo", "Ant/two_sided@demo", "Anymal/bad@demo")
 # J of random actions and of the reference run (docs/reference/README.md) where a task names no scores; set before the
 # runs.
 ROBOT_SCORES: Dict[str, Tuple[float, float]] = {
     "Ingenuity": (7.0, 901.0),
     "Ant": (-2.0, 2315.0),
     "Anymal": (1910.0, 13350.0),
+    "Humanoid": (0.5, 1809.0),
 }
+HASTY_ARMS = ("ppo_h", "ppo_jh_decoupled", "hepo", "hepo_plus")
 ROBOT_ARMS = ("ppo_h", "ppo_j", "ppo_jh_decoupled", "hepo", "hepo_plus")
 # The paper's headline: FrankaCabinet with each of twelve heuristics that people wrote, at the budget of the references.
 # A demonstration's budget (3.3 M steps): at cpu they take 27 hours of a core.
 WRITTEN = tuple("FrankaCabinet/h%d@demo" % i for i in range(1, 13))
 WRITTEN_ARMS = ("ppo_h", "ppo_jh", "ppo_jh_decoupled", "hepo_release", "hepo", "hepo_plus")
-HOURS = ("franka", "robots", "written")  # experiments that are trained where they are asked for alone
+HOURS = ("franka", "robots", "hasty", "written")  # experiments that are trained where they are asked for alone
 FRANKA_ARMS = ("ppo_h", "ppo_j", "ppo_jh_decoupled", "hepo", "hepo_release", "pbrs", "hepo_no_sharing")
+
+
+def _demo(task: str) -> Tuple[str, ...]:
+    return ("budget=demo", "sim.threads=1", *ROBOTS[task])
+
+
+def _hasty(name: str) -> Problem:
+    task, _, heuristic = name.partition("@")[0].partition("/")
+    return Problem(name, task, heuristic, _demo(task))
 
 
 def _problems() -> List[Problem]:
@@ -178,7 +192,8 @@ def _problems() -> List[Problem]:
         *named,
         *scaled,
         Problem("Honeypot+honey", "Honeypot", overrides=("task.honey_reward=0.005",)),
-        *(Problem(t + "@demo", t, overrides=("budget=demo", "sim.threads=1", *more)) for t, more in ROBOTS.items()),
+        *(Problem(t + "@demo", t, overrides=_demo(t)) for t in ROBOTS),
+        *(_hasty(name) for name in HASTY),
         *(Problem(p, FRANKA, p.split("/")[1].partition("@")[0], ("budget=demo", "sim.threads=1")) for p in WRITTEN),
         # eight mini-epochs, as its runs were made with before the budget took five
         Problem(
@@ -225,6 +240,7 @@ EXPERIMENTS: Tuple[Experiment, ...] = (
     Experiment("portfolio", ("plus",), PORTFOLIO, SUITE, 5),
     Experiment("repairs", ("preset",), tuple(a.name for a in REPAIRS), SUITE, 5),
     Experiment("robots", ("robots",), ROBOT_ARMS, ROBOT_PROBLEMS, 3, 3),
+    Experiment("hasty", ("hasty",), HASTY_ARMS, HASTY, 3, 3),
     Experiment("written", ("written",), WRITTEN_ARMS, WRITTEN, 3, 3),
     Experiment("franka", ("franka",), FRANKA_ARMS, (FRANKA,), 5, 1),
 )

@@ -12,7 +12,7 @@ from hepo_isaac.runs.compare.figures import BASELINE_COLOUR, PALETTE, draw
 from hepo_isaac.runs.compare.stats import curve_band
 from hepo_isaac.runs.compare.table import Run, RunTable
 from hepo_isaac.studies.claims.alpha_claims import logistic, no_worse
-from hepo_isaac.studies.claims.experiments import GROUPS, HACKABLE, QUALITY, SUITE
+from hepo_isaac.studies.claims.experiments import GROUPS, HACKABLE, QUALITY, SUITE, WRITTEN, WRITTEN_ARMS
 from hepo_isaac.studies.claims.table import Table, TooFewError, scale
 
 COLOURS = {"hepo": PALETTE[0], "hepo_alternating": PALETTE[1], "eipo": PALETTE[2], "ppo_h": BASELINE_COLOUR}
@@ -48,7 +48,8 @@ def all_figures(table: Table, curves: Curves, out: Path) -> List[str]:
     """Draw what there is data for; returns the names of the files."""
     out.mkdir(parents=True, exist_ok=True)
     drawn = []
-    for name, function in (("intervals", _suite), ("alpha", _alpha), ("joint", _joint), ("quality", _quality)):
+    ways = {"intervals": _suite, "alpha": _alpha, "joint": _joint, "quality": _quality, "written": _written}
+    for name, function in ways.items():
         file = out / (name + ".png")
         try:
             if function(table, curves, file):
@@ -189,3 +190,43 @@ def _rates(axis: Any, q: np.ndarray, table: Table) -> None:
     axis.axhline(0.5, color="#4d4d4d", linewidth=0.8, linestyle="--")
     axis.set_ylim(-0.05, 1.05)
     axis.set_ylabel("share of seeds, and logistic fit", fontsize=9)
+
+
+# ---- heuristics that people wrote ---------------------------------------------------------------------------------
+
+
+def _written(table: Table, curves: Curves, file: Path) -> bool:
+    """J under each heuristic, and J of hepo over J of the heuristic alone."""
+    there = [p for p in WRITTEN if table.seeds("ppo_h", p) and table.seeds("hepo", p)]
+    if len(there) < 3:
+        return False
+    figure, axes = _axes(1, 2, 12.0, 4.4)
+    left, right = axes[0]
+    arms = [a for a in WRITTEN_ARMS if any(table.seeds(a, p) for p in there)]
+    for k, arm in enumerate(arms):
+        for i, problem in enumerate(there):
+            seeds = table.seeds(arm, problem)
+            if seeds:
+                values = table.values(arm, problem, "J", seeds)
+                x = i + 0.7 * ((k + 0.5) / len(arms) - 0.5)
+                label = arm if problem == next(p for p in there if table.seeds(arm, p)) else None
+                left.plot([x, x], [values.min(), values.max()], color=PALETTE[k], linewidth=1.2, alpha=0.6)
+                left.plot(x, values.mean(), "o", color=PALETTE[k], markersize=4.5, label=label)
+    left.set_xticks(range(len(there)), [p.split("/")[1].partition("@")[0] for p in there])
+    left.set_xlabel("heuristic", fontsize=9)
+    left.set_ylabel("J: mean, lowest and highest seed", fontsize=9)
+    left.set_ylim(-0.03, 1.0)
+    left.legend(fontsize=7, frameon=False, ncol=3, loc="upper center")
+    means = {a: [table.values(a, p, "J", table.seeds(a, p)).mean() for p in there] for a in ("ppo_h", "hepo")}
+    right.plot([0, 1], [0, 1], color="#4d4d4d", linewidth=0.8, linestyle="--")
+    right.plot(means["ppo_h"], means["hepo"], "o", color=COLOURS["hepo"], markersize=6)
+    for problem, x, y in zip(there, means["ppo_h"], means["hepo"]):
+        name = problem.split("/")[1].partition("@")[0]
+        right.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
+    right.set_xlabel("J of ppo_h, the heuristic alone", fontsize=9)
+    right.set_ylabel("J of hepo", fontsize=9)
+    right.set_xlim(-0.03, 1.0)
+    right.set_ylim(-0.03, 1.0)
+    figure.suptitle("FrankaCabinet: heuristics that people wrote", fontsize=11)
+    figure.savefig(file)
+    return True

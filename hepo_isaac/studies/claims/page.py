@@ -25,6 +25,7 @@ CAPTIONS = {
     "alpha.png": "E2: α, the estimate it follows, and J of both policies on the hackable tasks.",
     "joint.png": "E1, C4: joint collection, alternating collection and EIPO.",
     "quality.png": "N3: J by the quality of the heuristic, and where HEPO is no worse than H-only and J-only.",
+    "written.png": "FrankaCabinet under heuristics that people wrote; right: J of hepo over J of the heuristic alone.",
 }
 INTRO = """# Claims
 
@@ -159,7 +160,17 @@ def robots_section(table: Table) -> str:
         "differences. "
         "`python -m hepo_isaac.studies.claims --only robots`.\n\n"
     )
-    return text + _markdown_table(head, rows)
+    against = plus.robots_against(table)
+    text += _markdown_table(head, rows)
+    if against:
+        text += "\n" + _markdown_table(("", "over", "tasks", "PI", "IQM − its"), against)
+    head, rows = plus.hasty(table)
+    if rows:
+        text += (
+            "\nWith heuristics that invite hacking (docs/parity/): `python -m hepo_isaac.studies.claims --only hasty`."
+            "\n\n" + _markdown_table(head, rows)
+        )
+    return text
 
 
 def written_section(table: Table) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 from hepo_isaac.runs.compare import stats
 from hepo_isaac.studies.claims.experiments import (
     GROUPS,
+    HASTY,
+    HASTY_ARMS,
     PORTFOLIO,
     ROBOT_ARMS,
     ROBOT_PROBLEMS,
@@ -70,13 +72,43 @@ def against_the_best(table: Table) -> str:
 
 
 def robots(table: Table) -> Tuple[List[str], List[List[str]]]:
-    """Head and lines: normalised J of every arm on every robot, seeds in brackets, and the IQM over all."""
-    there = [p for p in ROBOT_PROBLEMS if any(table.seeds(arm, p) for arm in ROBOT_ARMS)]
+    """Head and lines: normalised J of every arm on every robot, seeds in brackets, and the IQM over those that every
+    arm has been on."""
+    lines, everything = _by_task(table, ROBOT_ARMS, ROBOT_PROBLEMS)
+    common = _common(everything)
+    if len(common) > 1:
+        scores = [{p: everything[arm][p] for p in common} for arm in ROBOT_ARMS]
+        lines.append(["**IQM**, %d tasks" % len(common), *(str(stats.aggregate(s)) for s in scores)])
+    return ["task", *ROBOT_ARMS], lines
+
+
+def robots_against(table: Table) -> List[List[str]]:
+    """A line per constrained arm and baseline: PI and the difference of IQMs, on the tasks that both were on."""
+    everything = _by_task(table, ROBOT_ARMS, ROBOT_PROBLEMS)[1]
+    lines = []
+    for arm in ("hepo", PLUS):
+        for other in ROBOT_ARMS:
+            common = _common({a: everything[a] for a in (arm, other)})
+            if other in ("hepo", PLUS) and (arm, other) != (PLUS, "hepo") or len(common) < 2:
+                continue
+            mine, theirs = ({p: everything[a][p] for p in common} for a in (arm, other))
+            pi, difference = stats.probability_of_improvement(mine, theirs), stats.difference(mine, theirs)
+            lines.append(["`%s`" % arm, "`%s`" % other, str(len(common)), str(pi), signed(difference)])
+    return lines
+
+
+def hasty(table: Table) -> Tuple[List[str], List[List[str]]]:
+    """Head and lines: normalised J under the robots' heuristics that invite hacking."""
+    return ["task/heuristic", *HASTY_ARMS], _by_task(table, HASTY_ARMS, HASTY)[0]
+
+
+def _by_task(table: Table, arms: Sequence[str], problems: Sequence[str]) -> Tuple[List[List[str]], Dict[str, Scores]]:
+    """A line per problem that has runs, and the normalised J of every arm's."""
     lines: List[List[str]] = []
-    everything: Dict[str, Scores] = {arm: {} for arm in ROBOT_ARMS}
-    for problem in there:
+    everything: Dict[str, Scores] = {arm: {} for arm in arms}
+    for problem in problems:
         line = [problem.split("@")[0]]
-        for arm in ROBOT_ARMS:
+        for arm in arms:
             seeds = table.seeds(arm, problem)
             if not seeds:
                 line.append("–")
@@ -84,11 +116,15 @@ def robots(table: Table) -> Tuple[List[str], List[List[str]]]:
             values = table.scores(arm, [problem], seeds)[problem]
             everything[arm][problem] = values
             line.append("%.2f (%s)" % (values.mean(), " ".join("%.2f" % v for v in values)))
-        lines.append(line)
-    complete = all(set(everything[arm]) == set(there) for arm in ROBOT_ARMS)
-    if there and complete:
-        lines.append(["**IQM**", *("%.3f" % stats.aggregate(everything[arm]).value for arm in ROBOT_ARMS)])
-    return ["task", *ROBOT_ARMS], lines
+        if any(problem in found for found in everything.values()):
+            lines.append(line)
+    return lines, everything
+
+
+def _common(everything: Dict[str, Scores]) -> List[str]:
+    """Problems that every arm has the same number of runs on."""
+    first, *others = everything.values()
+    return [p for p in first if all(p in o and len(o[p]) == len(first[p]) for o in others)]
 
 
 def written(table: Table) -> Tuple[List[str], List[List[str]], str]:
