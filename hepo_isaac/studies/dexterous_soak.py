@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10000, help="control steps of each world")
     parser.add_argument("--kinds", nargs="+", default=list(HELD), choices=list(HELD), help="which actions")
     args = parser.parse_args()
+    torch.set_num_threads(1)  # as in training; more would count as CPU
     for task in robot_tasks(args.tasks):
         for kind in args.kinds:
             found = soak(task, kind, args.envs, args.steps)
