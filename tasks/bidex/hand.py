@@ -12,7 +12,7 @@ from typing import Any, Mapping, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from hepo_isaac.envs.math import quat_conjugate, quat_of_axes, quat_rotate
+from hepo_isaac.envs.math import quat_conjugate, quat_of_axes, rotate_many
 from hepo_isaac.envs.task import for_engine
 from hepo_isaac.errors import UserError
 from hepo_isaac.sim.spec import ActorSpec, ForceSensorSpec, Quat
@@ -87,6 +87,6 @@ class Drag:
     def wrench(self, forearm: Tensor, force: Tensor, torque: Tensor) -> Tuple[Tensor, Tensor]:
         """Force and torque (N, H, 3) to apply to the forearms (N, H, 13) that are pushed with force and torque."""
         quat, spin = forearm[..., 3:7], forearm[..., 10:]
-        speed = forearm[..., 7:10] + torch.linalg.cross(spin, quat_rotate(quat, self._com))
-        slowed = quat_rotate(quat, self._inertia * quat_rotate(quat_conjugate(quat), spin))
+        speed = forearm[..., 7:10] + torch.linalg.cross(spin, rotate_many(quat, self._com))
+        slowed = rotate_many(quat, self._inertia * rotate_many(quat_conjugate(quat), spin))
         return self.share * force - self._mass * speed, self.share * torque - slowed

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Dict, List, Mapping, NamedTuple, Tuple, Type
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, NamedTuple, Tuple, Type
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hepo_isaac.envs.interface import ABSOLUTE, ActionGroup, ObsSlice, columns
-from hepo_isaac.envs.math import euler_angles, quat_conjugate, quat_mul, quat_of_euler, quat_rotate
+from hepo_isaac.envs.math import euler_angles, quat_conjugate, quat_mul, quat_of_euler, rotate_many
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task
 from hepo_isaac.errors import UserError, unknown
@@ -27,6 +28,8 @@ from .record import SIDES, TaskRecord, Thing, sizes
 
 STEP_OF_GOAL = math.radians(10.0)  # of a goal that advances, about its own y axis
 HALF_TURN = (0.0, 1.0, 0.0, 0.0)  # about y: the other end of a pen
+
+
 # Unit and meaning of what a record may observe, and of what only these tasks have.
 MEANINGS = {
     **UNITS,
@@ -47,8 +50,7 @@ class BiDex(Task):
     Instance attributes:
         goal: (N, K, 7) position m and quaternion xyzw of each object's goal; K is 0 where there are none.
         solved: (N,) bool, whether an episode had a success.  goals_reached: (N,) in the running episode.
-        last_action: (N, A) clipped to [-1, 1]; 0 after a reset.  turn_on: (N,) bool, goals that turn on before the next
-            step.
+        last_action: (N, A) clipped to [-1, 1]; 0 after a reset.  turn_on: (N,) bool, whose goals turn on next.
     """
 
     record: ClassVar[TaskRecord]
@@ -62,8 +64,7 @@ class BiDex(Task):
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
         record, physics = cls.chosen(cfg), cfg["physics"]
         sides = SIDES[: len(record.hands)]
-        floating = bool(record.floating)
-        mine = tuple(hand.actor(side, pose, floating, cfg, engine) for side, pose in zip(sides, record.hands))
+        mine = [hand.actor(s, pose, bool(record.floating), cfg, engine) for s, pose in zip(sides, record.hands)]
         bodies = dict.fromkeys((*hand.served_bodies(sides), *(p.body for p in record.points)))
         bodies.update(dict.fromkeys(body for body, _ in record.anchors))
         return SceneSpec(
@@ -106,7 +107,8 @@ class BiDex(Task):
         self._force, self._torque = (torch.zeros(n, len(sim.body_names), 3, device=device) for _ in range(2))
         self.turn_on, self.solved = (torch.zeros(n, dtype=torch.bool, device=device) for _ in range(2))
         self.goals_reached = torch.zeros(n, device=device)
-        self._version, self._counted_version = -1, -1
+        self._version = self._state_version = self._counted_version = -1
+        self._kept: Dict[str, Tuple[Callable[[Any], Tensor], Tensor]] = {}
         self._reward_divisor = max(1, self.max_episode_length - (1 if len(record.hands) == 2 else 0))
         self._observe = BiDexObservation(self)
         for named in record.measured():
@@ -126,6 +128,7 @@ class BiDex(Task):
         self._point_rows, self._offsets = torch.tensor(rows, device=device), torch.tensor(offsets, device=device)
         self.point_names = [point.name for point in record.points]
         self._objects = torch.tensor([sim.actor_index(thing.name) for thing in record.objects()], device=device)
+        self._held = self._objects[: len(record.goals)]  # which have goals
         self._object_joints = slice(24 * count, len(sim.dof_names))
         self._anchors = torch.tensor([sim.body_index(b) for b, _ in record.anchors], dtype=torch.int64, device=device)
         self._places = torch.tensor([place for _, place in record.anchors], device=device).reshape(-1, 3)
@@ -137,6 +140,7 @@ class BiDex(Task):
     # -- actions and resets ------------------------------------------------------------------------------------
     def apply(self, actions: Tensor) -> None:
         self._turn_goals(self.turn_on)
+        self._version = self._state_version = -1
         self.last_action.copy_(actions)
         n, count = len(actions), len(self.sides)
         each = actions.view(n, count, -1)
@@ -162,10 +166,9 @@ class BiDex(Task):
             quat = quat_mul(self.goal[..., 3:], self._goal_step)
         self.goal[..., 3:] = torch.where(mask[:, None, None], quat, self.goal[..., 3:])
         self.turn_on = self.turn_on & ~mask
-        self._version = -1
 
     def reset(self, mask: Tensor) -> None:
-        sim = self.sim
+        sim, version = self.sim, self.sim.version
         pose = self._posture.expand_as(self._target)
         if self.draws(self.chosen_record):
             pose = self._drawn(pose, 2.0 * self.streams.rand(5 + 24, mask=mask) - 1.0)
@@ -175,6 +178,7 @@ class BiDex(Task):
         self.goals_reached.masked_fill_(mask, 0.0)
         self.last_action.masked_fill_(mask.unsqueeze(1), 0.0)
         sim.set_state(mask, pose, self._zero_vel, root_state=self._start_roots, dof_target_pos=pose)
+        self._renew(mask, version)
 
     @staticmethod
     def draws(record: TaskRecord) -> bool:
@@ -188,44 +192,63 @@ class BiDex(Task):
         the limits, which the first may leave. Both hands have one sample, and so have all objects.
         """
         record, count = self.chosen_record, len(self.sides)
-        lower, width = self.sim.dof_lower, self.sim.dof_upper - self.sim.dof_lower
-        share = torch.zeros_like(pose)
-        share[:, : 24 * count] = (u[:, 5:] if count == 2 else 0.5 * (u[:, 5:] + 1.0)).repeat(1, count)
-        moved = pose + record.spread * (lower + width * share)
+        lower, upper = self.sim.dof_lower[:24], self.sim.dof_upper[:24]  # of either hand
+        share = u[:, 5:] if count == 2 else 0.5 * (u[:, 5:] + 1.0)
+        moved = self._posture[:24] + record.spread * (lower + (upper - lower) * share)
         objects = self._start_roots[:, self._objects]
         objects[..., :3] = self._placed[:, :, :3] + record.noise * u[:, None, :3]
         if record.start_turn != "as_placed":
             turn = pen_rotation if record.start_turn == "pen" else random_rotation
             objects[..., 3:7] = turn(u[:, 3:5]).unsqueeze(1)
         self._start_roots[:, self._objects] = objects
-        of_hands = slice(0, 24 * count)
-        pose = pose.clone()
-        pose[:, of_hands] = torch.minimum(torch.maximum(moved, lower), self.sim.dof_upper)[:, of_hands]
-        return pose
+        hands = torch.minimum(torch.maximum(moved, lower), upper).repeat(1, count)
+        return torch.cat((hands, pose[:, 24 * count :]), 1)
 
     # -- observations and rewards ------------------------------------------------------------------------------
-    def state(self) -> BiDexState:
-        """The quantities that rewards are functions of; kept while the simulation stands still."""
+    def now(self, name: str, read: Callable[[Any], Tensor]) -> Tensor:
+        """What ``read`` gives of all rows, slice(None), kept while the simulation stands still."""
         if self._version != self.sim.version:
-            self._state, self._version = self._read_state(), self.sim.version
-        return self._state
+            self._version, self._kept = self.sim.version, {}
+        if name not in self._kept:
+            self._kept[name] = (read, read(slice(None)))
+        return self._kept[name][1]
+
+    def _renew(self, mask: Tensor, version: int) -> None:
+        """Only rows of ``mask`` (N,) are new since the simulation's ``version``: read these alone, where a CPU can."""
+        if self.sim.device.type == "cpu" and self._version == version:
+            rows = torch.from_numpy(np.flatnonzero(mask.numpy()))  # host read: tensors that are on the host
+            self._version = self.sim.version
+            for read, value in self._kept.values():
+                value[rows] = read(rows)
 
     def points(self) -> Tensor:
         """(N, P, 3) fingertips of the hands, their palm centres, then the task's points, world frame."""
-        body = self.sim.body_state[:, self._point_rows]
-        return body[..., :3] + quat_rotate(body[..., 3:7], self._offsets)
+        return self.now("points", self._read_points)
+
+    def relative(self) -> Tensor:
+        """(N, K, 4) each object's rotation times the conjugate of its goal's."""
+        return self.now("relative", self._read_relative)
+
+    def _read_points(self, rows: Any) -> Tensor:
+        body = self.sim.body_state[rows][:, self._point_rows]
+        return body[..., :3] + rotate_many(body[..., 3:7], self._offsets)
+
+    def _read_relative(self, rows: Any) -> Tensor:
+        return quat_mul(self.sim.root_state[rows][:, self._held, 3:7], quat_conjugate(self.goal[rows][..., 3:]))
+
+    def state(self) -> BiDexState:
+        """The quantities that rewards are functions of."""
+        if self._state_version != self.sim.version:
+            self._state, self._state_version = self._read_state(), self.sim.version
+        return self._state
 
     def _read_state(self) -> BiDexState:
-        sim, record, count = self.sim, self.chosen_record, len(self.sides)
-        self._points = points = self.points()
-        n = len(points)
-        tips, palms = points[:, : 5 * count].view(n, count, 5, 3), points[:, 5 * count : 6 * count]
+        sim, record, count, points = self.sim, self.chosen_record, len(self.sides), self.points()
+        tips, palms = points[:, : 5 * count].view(len(points), count, 5, 3), points[:, 5 * count : 6 * count]
         mine = {name: points[:, 6 * count + k] for k, name in enumerate(self.point_names)}
         wanted = torch.stack([mine.get(side, palms[:, k]) for k, side in enumerate(self.sides)], 1)
-        objects = sim.root_state[:, self._objects]
-        held = objects[:, : len(record.goals)]
-        self._relative = quat_mul(held[..., 3:7], quat_conjugate(self.goal[..., 3:]))
-        angle = rotation_angle(self._relative)
+        objects, held = sim.root_state[:, self._objects], sim.root_state[:, self._held]
+        angle = rotation_angle(self.relative())
         if record.symmetric:
             other = quat_mul(held[..., 3:7], quat_conjugate(quat_mul(self.goal[..., 3:], self._half_turn)))
             angle = torch.minimum(angle, rotation_angle(other))
@@ -275,20 +298,17 @@ class BiDex(Task):
         return {"goal_%s" % thing.name: self.goal[:, k] for k, thing in enumerate(self.chosen_record.wanted())}
 
     def part(self, kind: str, name: str) -> Tensor:
-        """(N, .) a part of ``TaskRecord.observed``, or "palm:<hand>", a palm's centre; of the current state."""
-        self.state()
-        if kind == "palm":
-            return self._points[:, 5 * len(self.sides) + int(name)]
+        """(N, .) a part of ``TaskRecord.observed``; of the current state."""
         if kind == "state":
             return self.sim.root_state[:, self.sim.actor_index(name)]
         if kind in ("point", "pose"):
             k = self.point_names.index(name)
-            place = self._points[:, 6 * len(self.sides) + k]
+            place = self.points()[:, 6 * len(self.sides) + k]
             body = self.sim.body_index(self.chosen_record.points[k].body)
             return place if kind == "point" else torch.cat((place, self.sim.body_state[:, body, 3:7]), 1)
         k = [thing.name for thing in self.chosen_record.objects()].index(name)
         goal = self.goal[:, k]
-        return goal[:, :3] if kind == "place" else torch.cat((goal, self._relative[:, k]), 1)
+        return goal[:, :3] if kind == "place" else torch.cat((goal, self.relative()[:, k]), 1)
 
     def observe(self) -> Tensor:
         return self._observe()
@@ -320,7 +340,7 @@ class BiDex(Task):
     def load_state(self, state: Dict[str, Any]) -> None:
         for name in self._SAVED:
             setattr(self, name, state[name].to(self.sim.device).clone())
-        self._version = self._counted_version = -1
+        self._version = self._state_version = self._counted_version = -1
 
 
 # -- observations ----------------------------------------------------------------------------------------------------
@@ -363,36 +383,34 @@ class BiDexObservation:
         """Parts of hand ``k``: of its joints, and the rest."""
         task, sim = self._task, self._task.sim
         mine, tips = slice(24 * k, 24 * k + 24), slice(5 * k, 5 * k + 5)
-        names = tuple(sim.dof_names[mine])
-        lower, upper = sim.dof_lower[mine], sim.dof_upper[mine]
-        scaled = Part(lambda: sim.dof_pos[:, mine], 2.0 / (upper - lower), -(upper + lower) / (upper - lower))
-        prefix = side + "_" if len(task.sides) == 2 else ""
-        actions = task.num_actions // len(task.sides)
+        joints, lower, upper = tuple(sim.dof_names[mine]), sim.dof_lower[mine], sim.dof_upper[mine]
+        width, shift = upper - lower, -(upper + lower)
+        prefix, actions = side + "_" if len(task.sides) == 2 else "", task.num_actions // len(task.sides)
         own = slice(actions * k, actions * (k + 1))
-        joints = [
-            ("joint_pos", scaled),
-            ("joint_vel", Part(lambda: sim.dof_vel[:, mine], VELOCITY_SCALE)),
-            ("joint_force", Part(lambda: sim.dof_force[:, mine], FORCE_SCALE)),
+        driven = tuple("%s/%s" % (side, joint) for joint in ACTUATED) if actions == 20 else ()
+
+        def named(kind: str, part: Part, of: Tuple[str, ...] = ()) -> Named:
+            return Named(prefix + kind, kind, part, of)
+
+        of_joints = [
+            named("joint_pos", Part(lambda: sim.dof_pos[:, mine], 2.0 / width, shift / width), joints),
+            named("joint_vel", Part(lambda: sim.dof_vel[:, mine], VELOCITY_SCALE), joints),
+            named("joint_force", Part(lambda: sim.dof_force[:, mine], FORCE_SCALE), joints),
         ]
-        forces = Part(lambda: sim.force_sensor[:, tips].flatten(1), FORCE_SCALE)
         rest = [
-            Named(prefix + "fingertip_state", "fingertip_state", Part(lambda: sim.body_state[:, tips].flatten(1))),
-            Named(prefix + "fingertip_force", "fingertip_force", forces),
+            named("fingertip_state", Part(lambda: sim.body_state[:, tips].flatten(1))),
+            named("fingertip_force", Part(lambda: sim.force_sensor[:, tips].flatten(1), FORCE_SCALE)),
         ]
         if task.chosen_record.floating:
-            rest.append(Named(prefix + "place", "place_of_hand", Part(lambda: self._place(k))))
-        driven = tuple("%s/%s" % (side, joint) for joint in ACTUATED)
-        rest.append(
-            Named(prefix + "action", "action", Part(lambda: task.last_action[:, own]), driven if actions == 20 else ())
-        )
-        return [Named(prefix + kind, kind, part, names) for kind, part in joints], rest
+            rest.append(Named(prefix + "place", "place_of_hand", Part(lambda: task.now("places", self._places)[:, k])))
+        return of_joints, [*rest, named("action", Part(lambda: task.last_action[:, own]), driven)]
 
-    def _place(self, k: int) -> Tensor:
-        """(N, 6) position and Euler angles of hand ``k``."""
-        root = self._task.sim.root_state[:, k]
-        at_root = self._task.chosen_record.hand_position == "root"
-        position = root[:, :3] if at_root else self._task.part("palm", str(k))
-        return torch.cat((position, euler_angles(root[:, 3:7])), 1)
+    def _places(self, rows: Any) -> Tensor:
+        """(N, H, 6) positions and Euler angles of the hands."""
+        task, count = self._task, len(self._task.sides)
+        root, palms = task.sim.root_state[rows][:, :count], task.points()[rows][:, 5 * count : 6 * count]
+        position = root[..., :3] if task.chosen_record.hand_position == "root" else palms
+        return torch.cat((position, euler_angles(root[..., 3:7])), 2)
 
     def _tail(self, kind: str, name: str) -> Named:
         """One part of ``TaskRecord.observed``."""
@@ -400,9 +418,9 @@ class BiDexObservation:
         if kind == "zeros":
             zeros = torch.zeros(task.sim.num_envs, int(name), device=device)
             return Named("zeros", kind, Part(lambda: zeros))
-        spin = torch.tensor([1.0] * 10 + [VELOCITY_SCALE] * 3, device=device)
-        read = partial(task.part, kind, name)
-        return Named("%s_%s" % (name, kind), kind, Part(read, spin if kind == "state" else 1.0))
+        scale = [1.0] * 10 + [VELOCITY_SCALE] * 3 if kind == "state" else 1.0
+        part = Part(partial(task.part, kind, name), torch.tensor(scale, device=device))
+        return Named("%s_%s" % (name, kind), kind, part)
 
 
 # -- scene pieces and classes ----------------------------------------------------------------------------------------
