@@ -89,22 +89,20 @@ def task_settings(task: str) -> Dict[str, Any]:
 
 
 def _task_file(name: str) -> Any:
-    """A yaml of cfg/task on top of the one of the same folder that its defaults name, as tasks share one."""
+    """A yaml of cfg/task on top of those of the same folder that its defaults name, as tasks share them."""
+    return _merged(cfg_dir() / "task", name)
+
+
+def _merged(folder: Path, name: str) -> Any:
     from omegaconf import OmegaConf
 
-    mine: Any = OmegaConf.load(cfg_dir() / "task" / (name + ".yaml"))
+    mine: Any = OmegaConf.load(folder / (name + ".yaml"))
     entries = [entry for entry in mine.pop("defaults") if isinstance(entry, str) and entry != "_self_"]
-    return OmegaConf.merge(*(_shared_file(cfg_dir(), entry) for entry in entries), mine)
+    return OmegaConf.merge(*(_shared(folder, entry) for entry in entries), mine)
 
 
-@functools.lru_cache(maxsize=None)
-def _shared_file(folder: Path, name: str) -> Any:
-    """A yaml of ``folder``/task that other ones name; read once, since many do, and never changed by who merges it."""
-    from omegaconf import OmegaConf
-
-    shared: Any = OmegaConf.load(folder / "task" / (name + ".yaml"))
-    shared.pop("defaults")
-    return shared
+# Many tasks name the same one; who merges it leaves it as it is.
+_shared = functools.lru_cache(maxsize=None)(_merged)
 
 
 def robot_tasks(given: Sequence[str] = ("all",), engine: str = "") -> List[str]:

@@ -11,6 +11,7 @@ from hepo_isaac.sim.math import (
     quat_of_axes,
     quat_of_euler,
     quat_rotate,
+    rotate_many,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "quat_of_axes",
     "quat_of_euler",
     "quat_rotate",
+    "rotate_many",
 ]

@@ -105,9 +105,10 @@ class TaskEnv:
             self.counted = self.counted | done
             obs = self.observe()
             potential = self.potential()
-            final_obs = torch.where(bad.unsqueeze(1), obs, final_obs)
-            if final_potential is not None and potential is not None:
-                final_potential = torch.where(bad, potential, final_potential)
+            if self.sim.may_select(bad):
+                final_obs = torch.where(bad.unsqueeze(1), obs, final_obs)
+                if final_potential is not None and potential is not None:
+                    final_potential = torch.where(bad, potential, final_potential)
         faults.update((name, seen & ~bad) for name, seen in self._unseen.items())
         self._unseen.clear()
         return StepResult(

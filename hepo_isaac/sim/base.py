@@ -38,12 +38,14 @@ class Simulation(ABC):
             tensors hold no meaning until ``set_state`` or ``reset`` touches them.
         version: changes whenever the served state does, so that a task can keep what it derived from it.
         limits_joint_speed: whether a drive's velocity_limit is a hard bound of the joint's speed, in every mode.
+        damps_links: whether links lose speed as the engine's own options say, so that a task need not slow them.
         overflow_count: (), int64, number of worlds and steps so far in which a contact or constraint buffer
             overflowed.
     """
 
     version: int = 0
     limits_joint_speed: bool = False
+    damps_links: bool = False
     spec: SceneSpec
     num_envs: int
     device: torch.device

@@ -12,8 +12,9 @@ from typing import Any, Mapping, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from hepo_isaac.envs.math import quat_conjugate, quat_of_axes, quat_rotate
+from hepo_isaac.envs.math import quat_conjugate, quat_of_axes, rotate_many
 from hepo_isaac.envs.task import for_engine
+from hepo_isaac.errors import UserError
 from hepo_isaac.sim.spec import ActorSpec, ForceSensorSpec, Quat
 
 from ..robots.shadow_hand import FINGER_JOINTS, WRIST_JOINTS, hand_drives
@@ -41,7 +42,7 @@ def mount_orientation(pose: HandPose) -> Quat:
     return quat_of_axes((-pose.finger[0], -pose.finger[1], -pose.finger[2]), pose.palm)
 
 
-def hand_actor(side: str, pose: HandPose, floating: bool, cfg: Mapping[str, Any], engine: str) -> ActorSpec:
+def actor(side: str, pose: HandPose, floating: bool, cfg: Mapping[str, Any], engine: str) -> ActorSpec:
     """One hand of the scene, called "right" or "left"."""
     return ActorSpec(
         name=side,
@@ -75,6 +76,8 @@ class Drag:
     """
 
     def __init__(self, rate: float, dt: float, device: torch.device) -> None:
+        if not 0.0 <= rate < math.inf:
+            raise UserError("task.physics.base_drag=%g is no rate, 1/s; it takes 0 or more" % rate)
         decay = rate * dt
         self.share = (1.0 - math.exp(-decay)) / decay if decay > 0.0 else 1.0
         self._mass = self.share * rate * MASS
@@ -84,6 +87,6 @@ class Drag:
     def wrench(self, forearm: Tensor, force: Tensor, torque: Tensor) -> Tuple[Tensor, Tensor]:
         """Force and torque (N, H, 3) to apply to the forearms (N, H, 13) that are pushed with force and torque."""
         quat, spin = forearm[..., 3:7], forearm[..., 10:]
-        speed = forearm[..., 7:10] + torch.linalg.cross(spin, quat_rotate(quat, self._com))
-        slowed = quat_rotate(quat, self._inertia * quat_rotate(quat_conjugate(quat), spin))
+        speed = forearm[..., 7:10] + torch.linalg.cross(spin, rotate_many(quat, self._com))
+        slowed = rotate_many(quat, self._inertia * rotate_many(quat_conjugate(quat), spin))
         return self.share * force - self._mass * speed, self.share * torque - slowed

@@ -9,6 +9,8 @@ from typing import Callable, Dict, Mapping, Optional, Tuple
 import torch
 from torch import Tensor
 
+from hepo_isaac.errors import UserError
+
 ROTATION_EPS = 0.1  # rad, of 1 / (angle + eps)
 ACTION_COST = 0.0002  # of |a|^2
 NEARNESS = 10.0  # 1/m, of exp(-10 distance)
@@ -51,6 +53,10 @@ class Condition:
     measure: str
     at_least: float = -math.inf
     at_most: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.at_least) and not math.isfinite(self.at_most):
+            raise UserError("a condition on %s needs at_least or at_most" % self.measure)
 
 
 @dataclass(frozen=True)
@@ -123,11 +129,7 @@ def in_hand(s: BiDexState, kappa: float, bonus: float) -> Terms:
 
 
 def bimanual(
-    s: BiDexState,
-    constant: float,
-    bonus: Bonus,
-    more: Optional[Bonus] = None,
-    by: Tuple[str, str] = ("reach", "reach"),
+    s: BiDexState, constant: float, bonus: Bonus, more: Optional[Bonus] = None, by: Tuple[str, str] = ("reach", "reach")
 ) -> Terms:
     """F3: constant - how far the hands are from their points + what is paid. by: "reach" or "palm" of each hand."""
     away = {"right": getattr(s, by[0])[:, 0], "left": getattr(s, by[1])[:, 1]}
@@ -152,12 +154,8 @@ def _paid(s: BiDexState, away: Mapping[str, Tensor], bonus: Bonus, more: Optiona
     return found
 
 
-FAMILIES: Mapping[str, Callable[..., Terms]] = {
-    "throw": throw,
-    "in_hand": in_hand,
-    "bimanual": bimanual,
-    "exponential": exponential,
-}
+FAMILIES: Mapping[str, Callable[..., Terms]] = {f.__name__: f for f in (throw, in_hand, bimanual, exponential)}
+TWO_HANDED = ("bimanual", "exponential")
 
 
 # -- what a hasty person would write: each can be had without the success that is wanted -------------------------------

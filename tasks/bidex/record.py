@@ -5,14 +5,15 @@ Lengths in metres, angles in radians, world z up; quaternions xyzw. Numbers of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import inspect
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Collection, Mapping, Optional, Tuple
+from typing import Any, Collection, Mapping, Optional, Tuple, Union
 
 from hepo_isaac.errors import UserError, unknown
 from hepo_isaac.sim.spec import Quat, Vec3
 
-from .measures import FAMILIES, MEASURES, Bonus, Condition
+from .measures import FAMILIES, MEASURES, TWO_HANDED, Bonus, Condition
 
 ASSETS = Path(__file__).parent / "assets"
 HELD = Path(__file__).parent.parent / "robots" / "assets"  # in_hand_egg.xml and its like
@@ -116,21 +117,42 @@ class TaskRecord:
 
     def __post_init__(self) -> None:
         self._known("family", self.family, FAMILIES)
-        tests = (self.success, *self.ends, *((self.reached,) if self.reached else ()))
-        bonuses = [value for value in self.constants.values() if isinstance(value, Bonus)]
-        for named in (*tests, *bonuses):
+        try:
+            inspect.signature(FAMILIES[self.family]).bind(None, **self.constants)
+        except TypeError as error:
+            raise UserError("constants of task %s, family %s: %s" % (self.name, self.family, error)) from None
+        for distance in self.constants.get("by", ()):
+            self._known("distance of a hand", distance, ("reach", "palm"))
+        for name in self.faithful:
+            self._known("faithful field", name, [known.name for known in fields(self)])
+        for named in self.measured():
             self._known("measure", named.measure, MEASURES)
+        hands, objects, mine = len(self.hands), [t.name for t in self.objects()], [p.name for p in self.points]
+        self._needs(hands in (1, 2), "one hand or two, and has %d" % hands)
+        self._needs(hands == 2 or self.family not in TWO_HANDED, "two hands for h of family %s" % self.family)
+        self._needs(len(self.goals) <= len(objects), "an object for each of its %d goals" % len(self.goals))
         self._known("start rotation", self.start_turn, ROTATIONS)
         for goal in self.goals:
             self._known("turn of a goal", goal.turn, TURNS)
         for point in self.points:
             self._known("object of point %s" % point.name, point.body.split("/")[0], [t.name for t in self.things])
         for kind, name in self.parts():
-            known = [p.name for p in self.points] if kind in ("point", "pose") else [t.name for t in self.objects()]
-            if kind != "zeros":
-                self._known("point or object", name, known)
-        if self.points and not {*SIDES, *self.pair} <= {point.name for point in self.points}:
-            raise UserError("task %s needs the points right, left, %s and %s" % (self.name, *self.pair))
+            if kind == "zeros":
+                self._needs(name.isdigit(), "a number of zeros to observe, got %r" % name)
+                continue
+            wanted = [t.name for t in self.wanted()] if kind in ("goal", "place") else objects
+            self._known("point or object", name, mine if kind in ("point", "pose") else wanted)
+        needed = {*SIDES, *self.pair} if self.points else {*self.pair} - {*SIDES}
+        self._needs(needed <= {*mine}, "the points right, left, %s and %s, or none" % self.pair)
+
+    def _needs(self, sound: bool, what: str) -> None:
+        if not sound:
+            raise UserError("task %s needs %s" % (self.name, what))
+
+    def measured(self) -> Tuple[Union[Condition, Bonus], ...]:
+        """What names a measure."""
+        bonuses = [value for value in self.constants.values() if isinstance(value, Bonus)]
+        return (self.success, *self.ends, *((self.reached,) if self.reached else ()), *bonuses)
 
     def _known(self, kind: str, name: str, valid: Collection[str]) -> None:
         if name not in valid:
@@ -139,6 +161,10 @@ class TaskRecord:
     def objects(self) -> Tuple[Thing, ...]:
         """The things that the task is about."""
         return tuple(thing for thing in self.things if not thing.scenery)
+
+    def wanted(self) -> Tuple[Thing, ...]:
+        """Those that have a goal."""
+        return self.objects()[: len(self.goals)]
 
     def parts(self) -> Tuple[Tuple[str, str], ...]:
         """(kind, name) of each part of ``observed``."""

@@ -68,6 +68,11 @@ def table(asset: str, top: float, y: float = 0.0) -> Thing:
     return Thing("table", ASSETS / (asset + ".xml"), (0.0, y, 0.5 * top), fixed=True, scenery=True)
 
 
+def thing(name: str, position: Vec3, turn: Vec3 = (0.0, 0.0, 0.0), **fields: Any) -> Thing:
+    """An object whose file has its name."""
+    return Thing(name, ASSETS / (name + ".xml"), position, turn, **fields)
+
+
 def task(name: str, **fields: Any) -> TaskRecord:
     """A table task: hands palm down over it, unless ``fields`` say otherwise."""
     first = next(thing.name for thing in fields["things"] if not thing.scenery)
@@ -78,10 +83,7 @@ def task(name: str, **fields: Any) -> TaskRecord:
 
 PEN = task(
     "Pen",
-    things=(
-        table("table_wide", 0.6),
-        Thing("pen", ASSETS / "pen.xml", (0.0, 0.0, 0.6115), (1.57, 1.57, 0.0)),
-    ),
+    things=(table("table_wide", 0.6), thing("pen", (0.0, 0.0, 0.6115), (1.57, 1.57, 0.0))),
     points=points("pen/cap", (0.0, 0.0, -0.10), "pen/pen", (0.0, 0.0, 0.07)),
     family="exponential",
     constants={"bonus": Bonus("apart", 5.0, -0.8, gate=(0.75, 0.75))},
@@ -90,10 +92,7 @@ PEN = task(
 )
 SCISSORS = task(
     "Scissors",
-    things=(
-        table("table_wide", 0.6),
-        Thing("scissors", ASSETS / "scissors.xml", (0.0, 0.0, 0.608), QUARTER, joints={"hinge": -0.59}),
-    ),
+    things=(table("table_wide", 0.6), thing("scissors", (0.0, 0.0, 0.608), QUARTER, joints={"hinge": -0.59})),
     points=points("scissors/upper", (0.1, -0.2, 0.0), "scissors/lower", (-0.1, -0.15, 0.0)),
     constants={"constant": 2.0, "bonus": Bonus("joint", 5.0, 5.0 * 0.59, gate=(0.7, 0.7))},
     success=Condition("joint", -0.3),
@@ -102,11 +101,8 @@ SCISSORS = task(
 CUP = task(
     "SwingCup",
     hands=facing_hands((0.35, 0.2, 0.8)),
-    things=(
-        table("pillar", 0.6),
-        # Friction 0.5 and a hand's 1: PhysX takes their mean.
-        Thing("cup", ASSETS / "cup.xml", (0.0, 0.0, 0.684), QUARTER, friction=0.75),
-    ),
+    # Friction 0.5 and a hand's 1: PhysX takes their mean.
+    things=(table("pillar", 0.6), thing("cup", (0.0, 0.0, 0.684), QUARTER, friction=0.75)),
     goals=(Goal((0.0, 0.0, 0.684), (0.0, 0.0, math.sin(0.75 * math.pi), math.cos(0.75 * math.pi))),),
     points=points("cup/cup", (0.062, 0.0, 0.0), "cup/cup", (-0.06, 0.0, 0.0)),
     constants={"constant": 0.0, "bonus": Bonus("turned", 1.0, -1.0, gate=(0.4, 0.4))},
@@ -115,20 +111,12 @@ CUP = task(
 )
 SPOUT = Point("spout", "kettle/kettle", (-0.2, 0.0, 0.07))
 RIM, BELOW = (
-    (
-        *points("kettle/kettle", (0.15, 0.0, 0.0), "bucket/bucket", at),
-        Point("spout", "kettle/kettle", (-0.2, 0.0, 0.07)),
-    )
-    for at in ((0.0, 0.0, 0.045), (0.0, 0.0, -0.1))
+    (*points("kettle/kettle", (0.15, 0.0, 0.0), "bucket/bucket", (0.0, 0.0, z)), SPOUT) for z in (0.045, -0.1)
 )
 KETTLE = task(
     "Kettle",
     hands=facing_hands((0.55, 0.2, 0.6)),
-    things=(
-        table("table_low", 0.4),
-        Thing("kettle", ASSETS / "kettle.xml", (0.0, 0.0, 0.474), QUARTER),
-        Thing("bucket", ASSETS / "bucket.xml", (0.0, -0.3, 0.453)),
-    ),
+    things=(table("table_low", 0.4), thing("kettle", (0.0, 0.0, 0.474), QUARTER), thing("bucket", (0.0, -0.3, 0.453))),
     # As published the bucket's point lies 5 cm below its bottom: here it is the middle of its rim.
     points=RIM,
     faithful={"points": BELOW},
@@ -144,11 +132,8 @@ BOTTLE = task(
         HandPose((0.0, -0.25, 0.45), (0.0, -1.0, 0.0), (0.764, 0.0, 0.645)),
     ),
     floating=(0.1, 0.1),
-    things=(
-        table("pillar_bottle", 0.1, -0.6),
-        # Friction 100 and a hand's 1: PhysX takes their mean.
-        Thing("bottle", ASSETS / "bottle.xml", (0.0, -0.6, 0.5), (0.0, -0.7, 0.0), friction=50.5),
-    ),
+    # Friction 100 and a hand's 1: PhysX takes their mean.
+    things=(table("pillar_bottle", 0.1, -0.6), thing("bottle", (0.0, -0.6, 0.5), (0.0, -0.7, 0.0), friction=50.5)),
     points=(*points("bottle/bottle", (0.0, 0.0, 0.15), "bottle/bottle", (0.0, 0.0, 0.0)), Point("cap", "bottle/cap")),
     pair=("cap", "left"),
     posture={"THJ4": -1.04, "THJ3": 1.2, "THJ0": -1.57},
@@ -161,11 +146,8 @@ LIFT = task(
     "LiftUnderarm",
     hands=(replace(HERE, position=(0.0, 0.05, 0.45)), replace(FACING, position=(0.0, -1.25, 0.45))),
     floating=(0.25, 1.0),
-    things=(
-        table("pillar_pot", 0.4, -0.6),
-        # Friction 3 and a hand's 1: PhysX takes their mean.
-        Thing("pot", ASSETS / "pot.xml", (0.0, -0.6, 0.465), friction=2.0),
-    ),
+    # Friction 3 and a hand's 1: PhysX takes their mean.
+    things=(table("pillar_pot", 0.4, -0.6), thing("pot", (0.0, -0.6, 0.465), friction=2.0)),
     goals=(Goal((0.0, -0.6, 0.85)),),
     points=points("pot/pot", (0.0, 0.15, 0.06), "pot/pot", (0.0, -0.15, 0.06)),
     constants={"constant": 0.2, "by": ("palm", "palm"), "bonus": Bonus("distance", -3.0, 3.0 * 0.385, (0.08, 0.08))},
@@ -207,11 +189,7 @@ STACK = task(
     floating=(0.2, 0.02),
     friction=0.5,
     # Friction 0.25, a hand's 0.5 and the table's 0.2: PhysX takes means, 0.375 and 0.225; here both are the first.
-    things=(
-        table("table_wide", 0.6),
-        cube("right", (0.0, 0.1, 0.625), 0.375),
-        cube("left", (0.0, -0.1, 0.625), 0.375),
-    ),
+    things=(table("table_wide", 0.6), cube("right", (0.0, 0.1, 0.625), 0.375), cube("left", (0.0, -0.1, 0.625), 0.375)),
     goals=(Goal((0.0, 0.0, 0.625)), Goal((0.0, 0.0, 0.675))),
     points=CUBES,
     constants={"constant": 1.5, "bonus": Bonus("distance", -2.0, 0.48, (0.5, 0.5)), "more": Bonus("stack")},
@@ -235,11 +213,7 @@ PUSH = task(
 )
 PLACE = task(
     "GraspAndPlace",
-    things=(
-        table("table_square", 0.6),
-        Thing("bucket", ASSETS / "bucket.xml", (0.0, 0.2, 0.653)),
-        cube("left", (0.0, -0.2, 0.625)),
-    ),
+    things=(table("table_square", 0.6), thing("bucket", (0.0, 0.2, 0.653)), cube("left", (0.0, -0.2, 0.625))),
     points=(Point("right", "bucket/bucket"), CUBES[1]),
     family="exponential",
     constants={"bonus": Bonus("near", 2.0)},

@@ -5,34 +5,25 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Dict, List, Mapping, NamedTuple, Tuple, Type
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, NamedTuple, Tuple, Type
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hepo_isaac.envs.interface import ABSOLUTE, ActionGroup, ObsSlice, columns
-from hepo_isaac.envs.math import euler_angles, quat_conjugate, quat_mul, quat_of_euler, quat_rotate
+from hepo_isaac.envs.math import euler_angles, quat_conjugate, quat_mul, quat_of_euler, rotate_many
 from hepo_isaac.envs.streams import Streams
 from hepo_isaac.envs.task import Rewards, Task
+from hepo_isaac.errors import UserError, unknown
 from hepo_isaac.sim.base import Simulation
 from hepo_isaac.sim.spec import ActorSpec, ContactSpec, MarkerSpec, SceneSpec
 
 from ..robots.in_hand import FORCE_SCALE, VELOCITY_SCALE, pen_rotation, random_rotation, rotation_angle
 from ..robots.in_hand_observation import UNITS, Observation, Part
-from .hand import (
-    ACTUATED,
-    GROUPS,
-    MEETS,
-    PALM_CENTRE,
-    PUSH,
-    TIP_OFFSET,
-    TWIST,
-    Drag,
-    hand_actor,
-    served_bodies,
-    tip_sensors,
-)
-from .measures import FAMILIES, HASTY, BiDexState, Terms, holds, succeeded
+from . import hand
+from .hand import ACTUATED, GROUPS, MEETS, PUSH, TWIST
+from .measures import FAMILIES, HASTY, MEASURES, BiDexState, Terms, holds, succeeded
 from .record import SIDES, TaskRecord, Thing, sizes
 
 STEP_OF_GOAL = math.radians(10.0)  # of a goal that advances, about its own y axis
@@ -59,8 +50,7 @@ class BiDex(Task):
     Instance attributes:
         goal: (N, K, 7) position m and quaternion xyzw of each object's goal; K is 0 where there are none.
         solved: (N,) bool, whether an episode had a success.  goals_reached: (N,) in the running episode.
-        last_action: (N, A) clipped to [-1, 1]; 0 after a reset.  turn_on: (N,) bool, goals that turn on before the next
-            step.
+        last_action: (N, A) clipped to [-1, 1]; 0 after a reset.  turn_on: (N,) bool, whose goals turn on next.
     """
 
     record: ClassVar[TaskRecord]
@@ -74,10 +64,8 @@ class BiDex(Task):
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
         record, physics = cls.chosen(cfg), cfg["physics"]
         sides = SIDES[: len(record.hands)]
-        mine = tuple(
-            hand_actor(side, pose, bool(record.floating), cfg, engine) for side, pose in zip(sides, record.hands)
-        )
-        bodies = dict.fromkeys((*served_bodies(sides), *(p.body for p in record.points)))
+        mine = [hand.actor(s, pose, bool(record.floating), cfg, engine) for s, pose in zip(sides, record.hands)]
+        bodies = dict.fromkeys((*hand.served_bodies(sides), *(p.body for p in record.points)))
         bodies.update(dict.fromkeys(body for body, _ in record.anchors))
         return SceneSpec(
             actors=(*mine, *(_thing(thing) for thing in record.things)),
@@ -85,12 +73,9 @@ class BiDex(Task):
             substeps=int(physics["substeps"]),
             contact=ContactSpec(friction=record.friction, solref_steps=float(physics["solref_steps"])),
             body_states=tuple(bodies),
-            force_sensors=tip_sensors(sides),
+            force_sensors=hand.tip_sensors(sides),
             ground_plane=record.ground,
-            markers=tuple(
-                MarkerSpec("goal_%s" % thing.name, thing.asset, opacity=0.35)
-                for thing, _ in zip(record.objects(), record.goals)
-            ),
+            markers=tuple(MarkerSpec("goal_%s" % thing.name, thing.asset, opacity=0.35) for thing in record.wanted()),
             options=physics["options"],
         )
 
@@ -98,19 +83,22 @@ class BiDex(Task):
         self.chosen_record = self.chosen(cfg)
         super().__init__(cfg, sim, streams)
         record, n, device = self.chosen_record, sim.num_envs, sim.device
+        if record.floating and not callable(getattr(sim, "apply_body_force", None)):
+            said = "task=%s pushes its hands through apply_body_force, which %s lacks; choose one of its engines: %s"
+            raise UserError(said % (record.name, type(sim).__name__, ", ".join(cfg["engines"])))
         self.sides = SIDES[: len(record.hands)]
-        self._drag = Drag(float(cfg["physics"]["base_drag"]), sim.spec.control_dt, device)
+        rate = 0.0 if sim.damps_links else float(cfg["physics"].get("base_drag", 0.0))
+        self._drag = hand.Drag(rate, sim.spec.control_dt, device)
         self._bind()
         self._start_roots = sim.root_state.clone()
         self._start_roots[..., 7:] = 0.0
         self._placed = self._start_roots[:, self._objects].clone()
         self._posture = torch.zeros(len(sim.dof_names), device=device)
-        posed = [(side, record.posture) for side in self.sides] + [
-            (thing.name, thing.joints) for thing in record.things
-        ]
-        for actor, joints in posed:
-            for joint, start in joints.items():
-                self._posture[sim.dof_index("%s/%s" % (actor, joint))] = start
+        posed = [*((side, record.posture) for side in self.sides), *((t.name, t.joints) for t in record.things)]
+        for name, start in {"%s/%s" % (actor, j): q for actor, joints in posed for j, q in joints.items()}.items():
+            if name not in sim.dof_names:
+                raise unknown("joint of task %s" % record.name, name, sim.dof_names)
+            self._posture[sim.dof_index(name)] = start
         self.goal = torch.zeros(n, len(record.goals), 7, device=device)
         for k, goal in enumerate(record.goals):
             self.goal[:, k] = torch.tensor((*goal.position, *goal.quat), device=device)
@@ -119,9 +107,13 @@ class BiDex(Task):
         self._force, self._torque = (torch.zeros(n, len(sim.body_names), 3, device=device) for _ in range(2))
         self.turn_on, self.solved = (torch.zeros(n, dtype=torch.bool, device=device) for _ in range(2))
         self.goals_reached = torch.zeros(n, device=device)
-        self._version, self._counted_version = -1, -1
+        self._version = self._state_version = self._counted_version = -1
+        self._kept: Dict[str, Tuple[Callable[[Any], Tensor], Tensor]] = {}
         self._reward_divisor = max(1, self.max_episode_length - (1 if len(record.hands) == 2 else 0))
         self._observe = BiDexObservation(self)
+        for named in record.measured():
+            if not MEASURES[named.measure](self.state()).shape[1]:
+                raise UserError("task %s has nothing to take its measure %r of" % (record.name, named.measure))
 
     def _bind(self) -> None:
         """Where things are in the engine's tensors."""
@@ -132,10 +124,11 @@ class BiDex(Task):
         self._forearms = slice(6 * count, 7 * count)
         # All points are one gather: fingertips and palm centres of the hands, then the task's own.
         rows = [*range(6 * count), *(sim.body_index(point.body) for point in record.points)]
-        offsets = [TIP_OFFSET] * (5 * count) + [PALM_CENTRE] * count + [p.offset for p in record.points]
+        offsets = [hand.TIP_OFFSET] * (5 * count) + [hand.PALM_CENTRE] * count + [p.offset for p in record.points]
         self._point_rows, self._offsets = torch.tensor(rows, device=device), torch.tensor(offsets, device=device)
         self.point_names = [point.name for point in record.points]
         self._objects = torch.tensor([sim.actor_index(thing.name) for thing in record.objects()], device=device)
+        self._held = self._objects[: len(record.goals)]  # which have goals
         self._object_joints = slice(24 * count, len(sim.dof_names))
         self._anchors = torch.tensor([sim.body_index(b) for b, _ in record.anchors], dtype=torch.int64, device=device)
         self._places = torch.tensor([place for _, place in record.anchors], device=device).reshape(-1, 3)
@@ -147,6 +140,7 @@ class BiDex(Task):
     # -- actions and resets ------------------------------------------------------------------------------------
     def apply(self, actions: Tensor) -> None:
         self._turn_goals(self.turn_on)
+        self._version = self._state_version = -1
         self.last_action.copy_(actions)
         n, count = len(actions), len(self.sides)
         each = actions.view(n, count, -1)
@@ -172,10 +166,9 @@ class BiDex(Task):
             quat = quat_mul(self.goal[..., 3:], self._goal_step)
         self.goal[..., 3:] = torch.where(mask[:, None, None], quat, self.goal[..., 3:])
         self.turn_on = self.turn_on & ~mask
-        self._version = -1
 
     def reset(self, mask: Tensor) -> None:
-        sim = self.sim
+        sim, version = self.sim, self.sim.version
         pose = self._posture.expand_as(self._target)
         if self.draws(self.chosen_record):
             pose = self._drawn(pose, 2.0 * self.streams.rand(5 + 24, mask=mask) - 1.0)
@@ -185,6 +178,7 @@ class BiDex(Task):
         self.goals_reached.masked_fill_(mask, 0.0)
         self.last_action.masked_fill_(mask.unsqueeze(1), 0.0)
         sim.set_state(mask, pose, self._zero_vel, root_state=self._start_roots, dof_target_pos=pose)
+        self._renew(mask, version)
 
     @staticmethod
     def draws(record: TaskRecord) -> bool:
@@ -198,44 +192,63 @@ class BiDex(Task):
         the limits, which the first may leave. Both hands have one sample, and so have all objects.
         """
         record, count = self.chosen_record, len(self.sides)
-        lower, width = self.sim.dof_lower, self.sim.dof_upper - self.sim.dof_lower
-        share = torch.zeros_like(pose)
-        share[:, : 24 * count] = (u[:, 5:] if count == 2 else 0.5 * (u[:, 5:] + 1.0)).repeat(1, count)
-        moved = pose + record.spread * (lower + width * share)
+        lower, upper = self.sim.dof_lower[:24], self.sim.dof_upper[:24]  # of either hand
+        share = u[:, 5:] if count == 2 else 0.5 * (u[:, 5:] + 1.0)
+        moved = self._posture[:24] + record.spread * (lower + (upper - lower) * share)
         objects = self._start_roots[:, self._objects]
         objects[..., :3] = self._placed[:, :, :3] + record.noise * u[:, None, :3]
         if record.start_turn != "as_placed":
             turn = pen_rotation if record.start_turn == "pen" else random_rotation
             objects[..., 3:7] = turn(u[:, 3:5]).unsqueeze(1)
         self._start_roots[:, self._objects] = objects
-        of_hands = slice(0, 24 * count)
-        pose = pose.clone()
-        pose[:, of_hands] = torch.minimum(torch.maximum(moved, lower), self.sim.dof_upper)[:, of_hands]
-        return pose
+        hands = torch.minimum(torch.maximum(moved, lower), upper).repeat(1, count)
+        return torch.cat((hands, pose[:, 24 * count :]), 1)
 
     # -- observations and rewards ------------------------------------------------------------------------------
-    def state(self) -> BiDexState:
-        """The quantities that rewards are functions of; kept while the simulation stands still."""
+    def now(self, name: str, read: Callable[[Any], Tensor]) -> Tensor:
+        """What ``read`` gives of all rows, slice(None), kept while the simulation stands still."""
         if self._version != self.sim.version:
-            self._state, self._version = self._read_state(), self.sim.version
-        return self._state
+            self._version, self._kept = self.sim.version, {}
+        if name not in self._kept:
+            self._kept[name] = (read, read(slice(None)))
+        return self._kept[name][1]
+
+    def _renew(self, mask: Tensor, version: int) -> None:
+        """Only rows of ``mask`` (N,) are new since the simulation's ``version``: read these alone, where a CPU can."""
+        if self.sim.device.type == "cpu" and self._version == version:
+            rows = torch.from_numpy(np.flatnonzero(mask.numpy()))  # host read: tensors that are on the host
+            self._version = self.sim.version
+            for read, value in self._kept.values():
+                value[rows] = read(rows)
 
     def points(self) -> Tensor:
         """(N, P, 3) fingertips of the hands, their palm centres, then the task's points, world frame."""
-        body = self.sim.body_state[:, self._point_rows]
-        return body[..., :3] + quat_rotate(body[..., 3:7], self._offsets)
+        return self.now("points", self._read_points)
+
+    def relative(self) -> Tensor:
+        """(N, K, 4) each object's rotation times the conjugate of its goal's."""
+        return self.now("relative", self._read_relative)
+
+    def _read_points(self, rows: Any) -> Tensor:
+        body = self.sim.body_state[rows][:, self._point_rows]
+        return body[..., :3] + rotate_many(body[..., 3:7], self._offsets)
+
+    def _read_relative(self, rows: Any) -> Tensor:
+        return quat_mul(self.sim.root_state[rows][:, self._held, 3:7], quat_conjugate(self.goal[rows][..., 3:]))
+
+    def state(self) -> BiDexState:
+        """The quantities that rewards are functions of."""
+        if self._state_version != self.sim.version:
+            self._state, self._state_version = self._read_state(), self.sim.version
+        return self._state
 
     def _read_state(self) -> BiDexState:
-        sim, record, count = self.sim, self.chosen_record, len(self.sides)
-        self._points = points = self.points()
-        n = len(points)
-        tips, palms = points[:, : 5 * count].view(n, count, 5, 3), points[:, 5 * count : 6 * count]
+        sim, record, count, points = self.sim, self.chosen_record, len(self.sides), self.points()
+        tips, palms = points[:, : 5 * count].view(len(points), count, 5, 3), points[:, 5 * count : 6 * count]
         mine = {name: points[:, 6 * count + k] for k, name in enumerate(self.point_names)}
         wanted = torch.stack([mine.get(side, palms[:, k]) for k, side in enumerate(self.sides)], 1)
-        objects = sim.root_state[:, self._objects]
-        held = objects[:, : len(record.goals)]
-        self._relative = quat_mul(held[..., 3:7], quat_conjugate(self.goal[..., 3:]))
-        angle = rotation_angle(self._relative)
+        objects, held = sim.root_state[:, self._objects], sim.root_state[:, self._held]
+        angle = rotation_angle(self.relative())
         if record.symmetric:
             other = quat_mul(held[..., 3:7], quat_conjugate(quat_mul(self.goal[..., 3:], self._half_turn)))
             angle = torch.minimum(angle, rotation_angle(other))
@@ -282,24 +295,20 @@ class BiDex(Task):
         return {**found, "goals": self.goals_reached} if self.chosen_record.reached else found
 
     def marker_poses(self) -> Dict[str, Tensor]:
-        objects = self.chosen_record.objects()
-        return {"goal_%s" % objects[k].name: self.goal[:, k] for k in range(self.goal.shape[1])}
+        return {"goal_%s" % thing.name: self.goal[:, k] for k, thing in enumerate(self.chosen_record.wanted())}
 
     def part(self, kind: str, name: str) -> Tensor:
-        """(N, .) a part of ``TaskRecord.observed``, or "palm:<hand>", a palm's centre; of the current state."""
-        self.state()
-        if kind == "palm":
-            return self._points[:, 5 * len(self.sides) + int(name)]
+        """(N, .) a part of ``TaskRecord.observed``; of the current state."""
         if kind == "state":
             return self.sim.root_state[:, self.sim.actor_index(name)]
         if kind in ("point", "pose"):
             k = self.point_names.index(name)
-            place = self._points[:, 6 * len(self.sides) + k]
+            place = self.points()[:, 6 * len(self.sides) + k]
             body = self.sim.body_index(self.chosen_record.points[k].body)
             return place if kind == "point" else torch.cat((place, self.sim.body_state[:, body, 3:7]), 1)
         k = [thing.name for thing in self.chosen_record.objects()].index(name)
         goal = self.goal[:, k]
-        return goal[:, :3] if kind == "place" else torch.cat((goal, self._relative[:, k]), 1)
+        return goal[:, :3] if kind == "place" else torch.cat((goal, self.relative()[:, k]), 1)
 
     def observe(self) -> Tensor:
         return self._observe()
@@ -326,13 +335,12 @@ class BiDex(Task):
     _SAVED = ("goal", "last_action", "turn_on", "solved", "goals_reached")
 
     def get_state(self) -> Dict[str, Any]:
-        return {name.strip("_"): getattr(self, name).clone() for name in self._SAVED}
+        return {name: getattr(self, name).clone() for name in self._SAVED}
 
     def load_state(self, state: Dict[str, Any]) -> None:
         for name in self._SAVED:
-            buffer = getattr(self, name)
-            setattr(self, name, state[name.strip("_")].to(buffer.device).clone())
-        self._version = self._counted_version = -1
+            setattr(self, name, state[name].to(self.sim.device).clone())
+        self._version = self._state_version = self._counted_version = -1
 
 
 # -- observations ----------------------------------------------------------------------------------------------------
@@ -375,41 +383,34 @@ class BiDexObservation:
         """Parts of hand ``k``: of its joints, and the rest."""
         task, sim = self._task, self._task.sim
         mine, tips = slice(24 * k, 24 * k + 24), slice(5 * k, 5 * k + 5)
-        names = tuple(sim.dof_names[mine])
-        width = (sim.dof_upper - sim.dof_lower)[mine]
-        prefix = side + "_" if len(task.sides) == 2 else ""
-        actions = task.num_actions // len(task.sides)
+        joints, lower, upper = tuple(sim.dof_names[mine]), sim.dof_lower[mine], sim.dof_upper[mine]
+        width, shift = upper - lower, -(upper + lower)
+        prefix, actions = side + "_" if len(task.sides) == 2 else "", task.num_actions // len(task.sides)
         own = slice(actions * k, actions * (k + 1))
-        joints = [
-            (
-                "joint_pos",
-                Part(lambda: sim.dof_pos[:, mine], 2.0 / width, -(sim.dof_upper + sim.dof_lower)[mine] / width),
-            ),
-            ("joint_vel", Part(lambda: sim.dof_vel[:, mine], VELOCITY_SCALE)),
-            ("joint_force", Part(lambda: sim.dof_force[:, mine], FORCE_SCALE)),
+        driven = tuple("%s/%s" % (side, joint) for joint in ACTUATED) if actions == 20 else ()
+
+        def named(kind: str, part: Part, of: Tuple[str, ...] = ()) -> Named:
+            return Named(prefix + kind, kind, part, of)
+
+        of_joints = [
+            named("joint_pos", Part(lambda: sim.dof_pos[:, mine], 2.0 / width, shift / width), joints),
+            named("joint_vel", Part(lambda: sim.dof_vel[:, mine], VELOCITY_SCALE), joints),
+            named("joint_force", Part(lambda: sim.dof_force[:, mine], FORCE_SCALE), joints),
         ]
         rest = [
-            Named(prefix + "fingertip_state", "fingertip_state", Part(lambda: sim.body_state[:, tips].flatten(1))),
-            Named(
-                prefix + "fingertip_force",
-                "fingertip_force",
-                Part(lambda: sim.force_sensor[:, tips].flatten(1), FORCE_SCALE),
-            ),
+            named("fingertip_state", Part(lambda: sim.body_state[:, tips].flatten(1))),
+            named("fingertip_force", Part(lambda: sim.force_sensor[:, tips].flatten(1), FORCE_SCALE)),
         ]
         if task.chosen_record.floating:
-            rest.append(Named(prefix + "place", "place_of_hand", Part(lambda: self._place(k))))
-        driven = tuple("%s/%s" % (side, joint) for joint in ACTUATED)
-        rest.append(
-            Named(prefix + "action", "action", Part(lambda: task.last_action[:, own]), driven if actions == 20 else ())
-        )
-        return [Named(prefix + kind, kind, part, names) for kind, part in joints], rest
+            rest.append(Named(prefix + "place", "place_of_hand", Part(lambda: task.now("places", self._places)[:, k])))
+        return of_joints, [*rest, named("action", Part(lambda: task.last_action[:, own]), driven)]
 
-    def _place(self, k: int) -> Tensor:
-        """(N, 6) position and Euler angles of hand ``k``."""
-        root = self._task.sim.root_state[:, k]
-        at_root = self._task.chosen_record.hand_position == "root"
-        position = root[:, :3] if at_root else self._task.part("palm", str(k))
-        return torch.cat((position, euler_angles(root[:, 3:7])), 1)
+    def _places(self, rows: Any) -> Tensor:
+        """(N, H, 6) positions and Euler angles of the hands."""
+        task, count = self._task, len(self._task.sides)
+        root, palms = task.sim.root_state[rows][:, :count], task.points()[rows][:, 5 * count : 6 * count]
+        position = root[..., :3] if task.chosen_record.hand_position == "root" else palms
+        return torch.cat((position, euler_angles(root[..., 3:7])), 2)
 
     def _tail(self, kind: str, name: str) -> Named:
         """One part of ``TaskRecord.observed``."""
@@ -417,10 +418,9 @@ class BiDexObservation:
         if kind == "zeros":
             zeros = torch.zeros(task.sim.num_envs, int(name), device=device)
             return Named("zeros", kind, Part(lambda: zeros))
-        spin = torch.tensor([1.0] * 10 + [VELOCITY_SCALE] * 3, device=device)
-        return Named(
-            "%s_%s" % (name, kind), kind, Part(partial(task.part, kind, name), spin if kind == "state" else 1.0)
-        )
+        scale = [1.0] * 10 + [VELOCITY_SCALE] * 3 if kind == "state" else 1.0
+        part = Part(partial(task.part, kind, name), torch.tensor(scale, device=device))
+        return Named("%s_%s" % (name, kind), kind, part)
 
 
 # -- scene pieces and classes ----------------------------------------------------------------------------------------

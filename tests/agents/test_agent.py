@@ -20,6 +20,8 @@ from hepo_isaac.errors import UnstablePhysicsError, UserError
 from hepo_isaac.runs.record.running import RunningMeans
 from tests.host_reads import HostReads
 from tests.tasks.franka import make as make_franka
+from tests.tasks.robots import make as make_task
+from tests.tasks.sampled import CHOSEN
 from tests.toy import METHODS, TRAIN, PointMass
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,8 +170,21 @@ def test_the_counter_of_host_reads_counts():
     assert len(reads.found) >= 3
 
 
+def of_task(name):
+    """Environments of a dexterous task, whose episodes begin anew within the six iterations; one in the default run."""
+    marks = [pytest.mark.slow] if name in CHOSEN[1:] else []
+    return pytest.param(
+        lambda: RlGamesVecEnv(make_task(name, 16, "task.episode_length=20", seed=3)), id=name, marks=marks
+    )
+
+
 @pytest.mark.parametrize(
-    "make_env", [lambda: PointMass(16, seed=3), lambda: RlGamesVecEnv(make_franka(16, seed=3))], ids=["toy", "franka"]
+    "make_env",
+    [
+        pytest.param(lambda: PointMass(16, seed=3), id="toy"),
+        pytest.param(lambda: RlGamesVecEnv(make_franka(16, seed=3)), id="franka"),
+        *(of_task(name) for name in CHOSEN),
+    ],
 )
 def test_resume_is_bit_exact(make_env):
     """6 iterations in one go equal 3 + 3 through a checkpoint, in every parameter, alpha, normaliser and env."""

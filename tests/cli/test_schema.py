@@ -162,7 +162,10 @@ def test_a_methods_file_says_only_what_departs(algo):
 @pytest.mark.parametrize("task", task_names())
 def test_a_tasks_file_says_only_what_departs(task):
     cfg = OmegaConf.load(cfg_dir() / "task" / (task + ".yaml"))
-    family = [OmegaConf.load(cfg_dir() / "task" / (entry + ".yaml")) for entry in cfg.defaults if entry == "_bidex"]
+    family, entries = [], [entry for entry in cfg.defaults if str(entry).startswith("_bidex")]
+    while entries:
+        family.insert(0, OmegaConf.load(cfg_dir() / "task" / (entries.pop() + ".yaml")))
+        entries = [entry for entry in family[0].defaults if str(entry).startswith("_bidex")]
     (group,) = [entry["/train"] for file in (*family, cfg) for entry in file.defaults if "/train" in entry]
     shared = OmegaConf.merge(defaults()["train"], OmegaConf.load(cfg_dir() / "train" / (group + ".yaml")))
     for file in (*family, cfg):

@@ -12,6 +12,7 @@ from hepo_isaac.envs.task import for_engine
 from hepo_isaac.errors import UserError
 from hepo_isaac.locate import robot_tasks
 from hepo_isaac.overrides import compose
+from tests.tasks.sampled import CHOSEN, sampled
 
 fake_gym.install()
 N = 6
@@ -23,7 +24,7 @@ def environments(name, **changes):
     return make_env(cfg)
 
 
-@pytest.mark.parametrize("name", robot_tasks(engine="isaacgym"))
+@pytest.mark.parametrize("name", sampled(robot_tasks(engine="isaacgym")))
 def test_every_task_builds_and_steps(name):
     env = environments(name)
     obs = env.reset()
@@ -41,7 +42,8 @@ def test_every_task_builds_and_steps(name):
     env.close()
 
 
-@pytest.mark.parametrize("name", robot_tasks(engine="isaacgym"))
+# The state of one dexterous task is that of another: one in the default run.
+@pytest.mark.parametrize("name", sampled(robot_tasks(engine="isaacgym"), CHOSEN[-1:]))
 def test_episodes_go_on_after_a_checkpoint(name):
     """The fake has no memory besides its state, so the continuation is exact."""
     env = environments(name)
@@ -82,4 +84,39 @@ def test_the_arm_leaves_its_speed_limit_to_physx():
     props = env.sim.scene.actors[0].props
     assert list(props["effort"][:7]) == pytest.approx(limits.tolist())
     assert list(props["velocity"][:7]) == pytest.approx([2.175] * 4 + [2.61] * 3)
+    env.close()
+
+
+# Of PhysX's shapes, as published; where nothing is said it is 1.
+FRICTION = {
+    "ShadowHandDoorOpenOutward": {"right": 1.0, "left": 1.0, "door": 0.1},
+    "ShadowHandBlockStack": {"right": 0.5, "left": 0.5, "table": 0.2, "right_cube": 0.25, "left_cube": 0.25},
+}
+
+
+@pytest.mark.parametrize("name", sorted(FRICTION))
+def test_floating_hands_are_physx_s_to_slow(name):
+    """Its links are damped as published, so that the task's own drag stays off, and a push is sent whole."""
+    env = environments(name)
+    env.reset()
+    gym, scene = env.sim.gym, env.sim.scene
+    frame, handles = scene.envs[0]
+    found = {}
+    for actor, handle in zip(scene.actors, handles):
+        damping = [actor.settings.asset.get(kind) for kind in ("linear_damping", "angular_damping")]
+        assert damping == ([100.0, 100.0] if actor.spec.name in ("right", "left") else [None, None])
+        (found[actor.spec.name],) = {s.friction for s in gym.get_actor_rigid_shape_properties(frame, handle)}
+    assert found == pytest.approx(FRICTION[name])
+    env.sim.body_state[..., 7:] = 1.0  # of hands that move, which a drag would brake
+    moves = torch.zeros(N, 52)
+    moves[:, 26:29] = torch.tensor([1.0, -0.5, 0.0])
+    pushes = []
+    env.sim.apply_body_force = lambda force, torque: pushes.append((force.clone(), torque.clone()))
+    env.task.apply(moves)
+    ((force, torque),) = pushes
+    left = env.sim.body_index("left/forearm")
+    share = env.task.record.floating[0]
+    torch.testing.assert_close(force[:, left], 1667.0 * share * moves[:, 26:29])
+    force[:, left] = 0.0
+    assert not force.any() and not torque.any()
     env.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, List
+from typing import Any, Iterable, List, Sequence
 
 import pytest
 
@@ -14,6 +14,7 @@ CHOSEN = ("ShadowHandOver", "ShadowHandSpin", "ShadowHandDoorOpenOutward", "Shad
 OTHERS = frozenset(PREFIX + name for name in tasks_package().DEXTEROUS) - frozenset(CHOSEN)
 
 
-def sampled(tasks: Iterable[str]) -> List[Any]:
+def sampled(tasks: Iterable[str], chosen: Sequence[str] = CHOSEN) -> List[Any]:
     """Parameters of a test: dexterous tasks that are not among the chosen ones are slow."""
-    return [pytest.param(name, marks=pytest.mark.slow) if name in OTHERS else name for name in tasks]
+    slow = (OTHERS | set(CHOSEN)) - set(chosen)
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in tasks]

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from hepo_isaac.locate import robot_tasks, task_class
 from hepo_isaac.overrides import compose
 from hepo_isaac.sim.mujoco.batch import MujocoBatchSimulation
+from tests.tasks.sampled import sampled
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "sim"))
 
@@ -21,7 +22,7 @@ fake_gym.install()
 N = 3
 
 
-@pytest.fixture(scope="module", params=robot_tasks(engine="isaacgym"))
+@pytest.fixture(scope="module", params=sampled(robot_tasks(engine="isaacgym")))
 def pair(request):
     """(on Isaac Gym, on MuJoCo C)"""
     from hepo_isaac.sim.isaacgym.engine import IsaacGymSimulation

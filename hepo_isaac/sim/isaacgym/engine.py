@@ -49,6 +49,7 @@ class IsaacGymSimulation(HeldCommands):
     """
 
     limits_joint_speed = True  # PhysX's maxJointVelocity
+    damps_links = True  # gymapi.AssetOptions.linear_damping and angular_damping
 
     def __init__(self, spec: SceneSpec, num_envs: int, device: str = "cuda:0", assets: Optional[str] = None) -> None:
         self.spec, self.num_envs, self.device = spec, num_envs, torch.device(device)

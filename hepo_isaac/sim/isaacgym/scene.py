@@ -285,7 +285,7 @@ class SceneBuilder:
             self.gym.set_actor_dof_properties(env, handle, actor.props)
             if actor.settings.dof_force_sensors:
                 self.gym.enable_actor_dof_force_sensors(env, handle)
-        friction = actor.settings.friction if actor.spec.friction is None else actor.spec.friction
+        friction = actor.spec.friction if actor.settings.friction is None else actor.settings.friction
         shapes = self.gym.get_actor_rigid_shape_properties(env, handle)
         for shape in shapes:
             shape.friction = self.spec.contact.friction if friction is None else friction

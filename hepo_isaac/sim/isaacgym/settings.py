@@ -34,7 +34,8 @@ class NvidiaFile:
 class ActorSettings:
     """How one actor is built.
 
-    asset: fields of gymapi.AssetOptions.  friction, restitution: of its shapes; None: SceneSpec.contact's, and 0.
+    asset: fields of gymapi.AssetOptions.  friction, restitution: of its shapes; None: the ActorSpec's, or else
+    SceneSpec.contact's, and 0.
     tendons: fields of gymapi.TendonProperties.  attractors: stiffness N/m and damping N s/m of what holds its
     <connect> points.  dof_force_sensors: whether dof_force is measured.  nvidia: see NvidiaFile.
     """

@@ -59,6 +59,11 @@ class MujocoBatchSimulation(MujocoSimulation):
 
     def __init__(self, spec: SceneSpec, num_envs: int, threads: int = 0) -> None:
         self._set_up(spec, num_envs, torch.device("cpu"))
+        if self.model.opt.solver == mujoco.mjtSolver.mjSOL_NEWTON:
+            # From 60 degrees of freedom on, MuJoCo keeps the Newton solver's matrices sparse. In 4.0.0 that one stops
+            # far from the solution where many contacts change at once, and shapes that press fly apart; the dense one,
+            # which smaller scenes have anyway, solves the same states (tests/tasks/test_bidex_force.py).
+            self.model.opt.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
         self.batch = mujoco_batch.Batch(self.model, num_envs, threads, persistent=True)
         self._bind()
         self._default_row = self.batch.state[0].copy()
@@ -70,6 +75,7 @@ class MujocoBatchSimulation(MujocoSimulation):
         """Views of the engine's arrays (float64) and numpy views of the contract's tensors (float32)."""
         bind = self.batch.bind
         self._qpos, self._qvel, self._ctrl, self._xfrc = (bind(k) for k in ("qpos", "qvel", "ctrl", "xfrc_applied"))
+        self._old = [bind(k) for k in ("qacc_warmstart", "qfrc_applied", "xfrc_applied", "time")]
         self._xpos, self._xquat = bind("xpos"), bind("xquat")
         self._cvel = bind("cvel") if self.spec.body_velocities else None
         self._com = bind("subtree_com") if self.spec.body_velocities else None
@@ -172,8 +178,8 @@ class MujocoBatchSimulation(MujocoSimulation):
 
     def _settle(self, ids: np.ndarray) -> None:
         """Forget what belongs to the old episode and recompute everything derived for these rows."""
-        for name in ("qacc_warmstart", "qfrc_applied", "xfrc_applied", "time"):
-            self.batch.bind(name)[ids] = 0.0
+        for array in self._old:
+            array[ids] = 0.0
         for tensor in (self._target_vel, self._effort, self.dof_force, self.contact_force, self.force_sensor):
             _array(tensor)[ids] = 0.0
         self.batch.warning[ids] = 0
