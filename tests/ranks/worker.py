@@ -1,5 +1,5 @@
-"""What the tests of several ranks run in processes of their own: ``python -m tests.ranks.worker WHAT OUT`` under the
-variables that torchrun sets; rank 0 writes its findings to OUT."""
+"""What the tests of several ranks run in processes of their own: ``python -m tests.ranks.worker WHAT,WHAT OUT`` under
+the variables that torchrun sets; rank 0 writes its findings, a list, to OUT."""
 
 from __future__ import annotations
 
@@ -229,11 +229,11 @@ def counted() -> Any:
 
 
 def main() -> None:
-    """Run one of the functions above on all ranks."""
+    """Run some of the functions above on all ranks."""
     what, out = sys.argv[1:]
     ranks.start(torch.device("cpu"))
     try:
-        found = globals()[what]()
+        found = [globals()[name]() for name in what.split(",")]
         if ranks.rank() == 0:
             torch.save(found, out)
     finally:
