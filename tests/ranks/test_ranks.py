@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from hepo_isaac import ranks
+from hepo_isaac.agents.soundness import APART, PREFIX, UPDATE
 from hepo_isaac.agents.spread import own_part, put_together
+from hepo_isaac.envs.faults import FAULTS
 from hepo_isaac.envs.make import make_env
 from hepo_isaac.envs.rows import check_rows
 from hepo_isaac.locate import task_names
@@ -45,7 +47,7 @@ def on_ranks(what: str, size: int, folder: Path):
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """What two ranks found: processes that start cost seconds, so they do everything that tests here ask for."""
-    asked = ("identical", "batches", "resumed", "windows", "counted")
+    asked = ("identical", "batches", "resumed", "windows", "counted", "faulty")
     return dict(zip(asked, on_ranks(",".join(asked), 2, tmp_path_factory.mktemp("two"))))
 
 
@@ -70,10 +72,11 @@ def assert_identical(found, size):
         assert min(episodes) > 0, name
 
 
-@pytest.mark.parametrize("variant", worker.VARIANTS, ids=" ".join)
-def test_a_gradient_of_two_ranks_is_the_gradient_of_one_process(variant, two):
+@pytest.mark.parametrize("scene", worker.SCENES)
+def test_a_gradient_of_two_ranks_is_the_gradient_of_one_process(scene, two):
     """On the same rollout, cut in two or whole: gradient, statistics, normalisers, alpha."""
-    alone, together = worker.one_batch(variant), two["batches"][" ".join(variant)]
+    variant, more = worker.SCENES[scene]
+    alone, together = worker.one_batch(variant, **more), two["batches"][scene]
     assert alone["gradient"].norm() > 1e-3
     torch.testing.assert_close(together["gradient"], alone["gradient"], rtol=2e-3, atol=2e-6)
     for name, value in alone["stats"].items():
@@ -140,6 +143,15 @@ def test_windows_count_the_episodes_of_all_ranks(two):
     for one, other in zip(alone, together, strict=True):
         for a, b in zip(one, other, strict=True):
             assert torch.equal(a, b)
+
+
+def test_what_is_broken_or_apart_on_one_rank_is_known_to_the_first(two):
+    """Two faults of rank 1, of which the earlier is named; weights of its second policy less or more than rank 0's."""
+    for name, found in two["faulty"].items():
+        assert [found[PREFIX + fault].item() for fault in FAULTS] == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+        assert found[PREFIX + "first"].item() == 2 * len(FAULTS) + 1
+        assert found[PREFIX + UPDATE].item() == 0.0
+        assert found[PREFIX + APART].item() == (name != "none"), name
 
 
 def test_what_engines_count_is_of_all_ranks(two):

@@ -215,7 +215,7 @@ class TestEngines:
         for number in (1, 2, 3):
             assert "mujoco_batch: %d of 3 control steps, ETA 0:0" % number in said
         assert "mujoco_batch: 2 of 2 single steps, ETA 0:00" in said
-        assert re.search(r"playing pi: [1-9][0-9]* of 500 steps, ETA 0:0", said)
+        assert re.search(r"playing pi: [1-9][0-9]* of 499 steps, ETA 0:0", said)
 
     def test_zero_actions(self):
         assert not roll(job("Cartpole", actions="zero"), say=quiet).arrays["actions"].any()
