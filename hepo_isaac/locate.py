@@ -115,7 +115,7 @@ def robot_tasks(given: Sequence[str] = ("all",), engine: str = "") -> List[str]:
     Raises:
         UserError: a name is no such task.
     """
-    settings: Dict[str, Any] = {name: _task_file(name).task for name in tasks_package().MODULES}
+    settings = dict(_own_tasks())
     given = [full_name(name) for name in given]
     others = plugin_tasks()
     settings.update({name: others[name].settings()["task"] for name in given if name in others})
@@ -130,6 +130,12 @@ def robot_tasks(given: Sequence[str] = ("all",), engine: str = "") -> List[str]:
         if name not in robots:
             raise unknown("robot task", name, robots)
     return list(given)
+
+
+@functools.lru_cache(maxsize=None)
+def _own_tasks() -> Dict[str, Dict[str, Any]]:
+    """Group ``task`` of every task's yaml in cfg/, read once: it takes ten milliseconds a file."""
+    return {name: task_settings(name)["task"] for name in tasks_package().MODULES}
 
 
 def tasks_package() -> ModuleType:

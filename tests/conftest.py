@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -29,3 +30,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow:
         items[:] = [item for item in items if item not in slow]
         config.hook.pytest_deselected(items=slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def a_job_is_composed_once() -> Iterator[None]:
+    """Hydra composes a job's settings twice, first only to see whether they make a sweep of it (``hydra.mode``), and
+    ignores whatever is wrong with them then: a tenth of a second of every command line. Processes of their own do."""
+    from hydra._internal.hydra import Hydra
+
+    asked = Hydra.get_mode
+
+    def mode(hydra: Hydra, config_name: str, overrides: list[str]) -> object:
+        return asked(hydra, config_name, overrides) if "hydra.mode" in str(overrides) else None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hydra, "get_mode", mode)
+        yield

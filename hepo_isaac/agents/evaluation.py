@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List
+from typing import TYPE_CHECKING, Any, Callable, Dict, List
 
 import torch
 from torch import Tensor
@@ -15,12 +15,21 @@ if TYPE_CHECKING:
 EVALUATION_STREAM = 0x5BD1E995
 
 
+def _nobody(step: int, most: int) -> None:
+    """Nobody waits for an evaluation."""
+
+
 @torch.no_grad()
-def evaluate_policies(agent: HepoAgent, episodes: int) -> List[Dict[str, Any]]:
+def evaluate_policies(
+    agent: HepoAgent, episodes: int, at: Callable[[int, int], None] = _nobody
+) -> List[Dict[str, Any]]:
     """Undiscounted returns of stochastic policies, over fresh episodes from their beginning; one dict per run.
 
     Each policy plays in envs of its own, the same number of episodes in each env (so short ones are not favoured), at
     least ``episodes`` in all. Environment and random streams are put back afterwards.
+
+    Args:
+        at: told the number of each control step, and of how many at most.
 
     Returns:
         Per run {"episodes": n, policy: {"return_task", "return_task_se", "return_heuristic", "return_heuristic_se"}};
@@ -43,7 +52,9 @@ def evaluate_policies(agent: HepoAgent, episodes: int) -> List[Dict[str, Any]]:
         noise = torch.cat([torch.randn(shape, generator=g, device=device) for g in noise_source])
         return policies.act(obs.view(blocks, n, -1), noise)[0].reshape(agent.num_envs, -1)
 
-    for step in play_shares(env, act, share, env.reset(random_start=False)):
+    most = share * int(env.get_env_info()["max_episode_length"])
+    for number, step in enumerate(play_shares(env, act, share, env.reset(random_start=False))):
+        at(number + 1, most)
         ended = step.ended.to(step.sums.dtype)
         row = torch.cat((step.sums, step.sums * step.sums), 1) * ended.unsqueeze(1)
         moments += (row.view(blocks, n, 4).sum(1) * mine.unsqueeze(-1)).sum(1)

@@ -30,8 +30,8 @@ class Evaluation:
     diverged: int = 0
 
     def __str__(self) -> str:
-        parts = ["J = %s" % _text(self.task_return), "H = %s" % _text(self.heuristic_return)]
-        parts += ["%s = %s" % (name, _text(value)) for name, value in self.metrics.items()]
+        parts = ["J = " + self.task_return.text(), "H = " + self.heuristic_return.text()]
+        parts += ["%s = %s" % (name, value.text()) for name, value in self.metrics.items()]
         return ", ".join(parts) + " over %d episodes" % self.task_return.n
 
 
@@ -97,7 +97,3 @@ def _score(task_return: float, scores: Dict[str, float]) -> Optional[float]:
 
 def _host(values: Any) -> np.ndarray:
     return np.asarray(values.cpu() if hasattr(values, "cpu") else values)
-
-
-def _text(value: Estimate) -> str:
-    return "%.4g ± %.2g" % (value.mean, value.std_error) if value.n > 1 else "%.4g" % value.mean

@@ -15,8 +15,10 @@ from hepo_isaac.agents.policies import Policies
 from hepo_isaac.envs.task_env import OBS_CLIP
 from hepo_isaac.errors import UserError, fitting, unknown
 from hepo_isaac.methods.method import method_from_config
+from hepo_isaac.runs.play.evaluate import Estimate
 from hepo_isaac.runs.record.bundled import bundled_run, entries, entry_of
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
+from hepo_isaac.runs.record.files import read_json
 from hepo_isaac.runs.record.folder import RunFolder
 from hepo_isaac.runs.record.stored import read_data, read_run
 
@@ -32,8 +34,9 @@ class Policy:
 
     Attributes:
         name: "pi", "pi_h" …  names: those that the checkpoint holds.  task, algo, seed: of its run.
-        iteration, env_steps: when it was saved.  task_return: J, the mean over about the last 100 episodes of π's
-            training then, NaN where none had ended.  file: the checkpoint.
+        iteration, env_steps: when it was saved.  task_return: J, NaN where nobody has measured it.  measured: how:
+            over episodes of an evaluation of these very weights, else in π's last 100 training episodes until then,
+            with sampled actions.  file: the checkpoint.
         num_obs, num_actions: O and K.
     """
 
@@ -44,13 +47,15 @@ class Policy:
         names: Tuple[str, ...],
         header: Mapping[str, Any],
         file: Path,
-        task_return: float,
+        task_return: Estimate,
+        measured: str,
     ) -> None:
         self._policies, self._index, self.names = policies, index, names
         self.name = names[index]
         self.task, self.algo, self.seed = str(header["task"]), str(header["algo"]), int(header["seed"])
         self.iteration, self.env_steps = int(header["iteration"]), int(header["env_steps"])
-        self.task_return, self.file = task_return, file
+        self.task_return, self.measured, self.file = task_return.mean, measured, file
+        self._worth = "J = %s %s" % (task_return.text(), measured) if measured else "J not measured"
         self.num_states = policies.net.num_states
         self.num_obs, self.num_actions = policies.num_obs - self.num_states, policies.num_actions
 
@@ -96,8 +101,8 @@ class Policy:
         return torch.nn.functional.pad(rows, (0, self.num_states)), obs
 
     def __repr__(self) -> str:
-        return "Policy(%s of %s / %s, iteration %d, J = %.4g, %d observations -> %d actions)" % (
-            self.name, self.task, self.algo, self.iteration, self.task_return, self.num_obs, self.num_actions,
+        return "Policy(%s of %s / %s, iteration %d, %s, %d observations -> %d actions)" % (
+            self.name, self.task, self.algo, self.iteration, self._worth, self.num_obs, self.num_actions,
         )  # fmt: skip
 
 
@@ -138,12 +143,30 @@ def load(
             num_states,
         )
         policies.load_state_dict(checkpoint["agent"]["learner"])
-    best = checkpoint.get("runs", {}).get("best_return", float("nan"))
+    return Policy(policies, names.index(policy), names, checkpoint, file, *_worth(folder, checkpoint, names, policy))
+
+
+def _worth(
+    folder: RunFolder, checkpoint: Mapping[str, Any], names: Tuple[str, ...], policy: str
+) -> Tuple[Estimate, str]:
+    """J of a policy of a checkpoint and how it was measured: "" if nobody did."""
     entry = entry_of(folder.path)
-    if entry is not None:  # one that came along has been measured
-        best = entry["policies"][policy]["J"]["mean"]
-    found = float(best) if isinstance(best, (int, float)) else float("nan")
-    return Policy(policies, names.index(policy), names, checkpoint, file, found)
+    if entry is not None:  # one that came along
+        found = entry["policies"][policy]["J"]
+        return Estimate(found["mean"], found["std_error"], found["episodes"]), "over %d episodes" % found["episodes"]
+    summary = read_json(folder.summary_file)
+    evaluated = summary.get("evaluation") if isinstance(summary, dict) else None
+    # What is evaluated at the end are the last weights: best.pt may hold others.
+    if isinstance(evaluated, dict) and summary.get("iterations") == checkpoint["iteration"]:
+        row: Any = evaluated.get(policy)
+        row = row if isinstance(row, dict) else {}
+        n, mean, error = evaluated.get("episodes"), row.get("return_task"), row.get("return_task_se")
+        if isinstance(n, int) and isinstance(mean, float) and isinstance(error, float):
+            return Estimate(mean, error, n), "over %d episodes at the end of training" % n
+    best = checkpoint.get("runs", {}).get("best_return")
+    if policy == names[0] and isinstance(best, (int, float)) and best == best:
+        return Estimate(float(best), float("nan"), 0), "in training"
+    return Estimate(float("nan"), float("nan"), 0), ""
 
 
 def locate(run_or_checkpoint: Union[str, os.PathLike[str]]) -> Tuple[RunFolder, Path]:

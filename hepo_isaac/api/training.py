@@ -159,8 +159,12 @@ class Run:
 
     def __repr__(self) -> str:
         final = self.final.get("pi", {}).get("task_return")
-        said = "" if final is None else ", J(pi) = %.4g" % final.mean + (" ± %.2g" % final.std_error if final.n else "")
+        said = "" if final is None else ", J(pi) = " + final.text() + ("" if final.n else " in training")
         return "Run(%s / %s, seed %d, %s%s, %s)" % (self.task, self.algo, self.seed, self.status, said, self.path)
+
+
+@overload
+def train(task: Path_ = ..., algo: str = ..., *, seeds: Union[int, Sequence[int]], **others: Any) -> List[Run]: ...
 
 
 @overload
@@ -177,23 +181,6 @@ def train(
     settings: Optional[Mapping[str, Any]] = ...,
     **overrides: Any,
 ) -> Run: ...
-
-
-@overload
-def train(
-    task: Path_ = ...,
-    algo: str = ...,
-    num_envs: Optional[int] = ...,
-    heuristic: Union[str, Heuristic, None] = ...,
-    engine: str = ...,
-    device: str = ...,
-    seed: int = ...,
-    *,
-    seeds: Union[int, Sequence[int]],
-    quiet: bool = ...,
-    settings: Optional[Mapping[str, Any]] = ...,
-    **overrides: Any,
-) -> List[Run]: ...
 
 
 def train(

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, List
 
+from hepo_isaac.runs.record.steps import Steps
 from hepo_isaac.studies.places import DOCS, require_checkout
 
 NOTEBOOK = DOCS / "first_run.ipynb"
@@ -29,15 +30,14 @@ def run(notebook: Dict[str, Any]) -> Dict[str, Any]:
 
     matplotlib.use("agg")
     program: Dict[str, Any] = {"__name__": "notebook"}
-    count, before = 0, os.getcwd()
-    with tempfile.TemporaryDirectory() as work:
+    cells, before = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"], os.getcwd()
+    with tempfile.TemporaryDirectory() as work, Steps("running the notebook", len(cells), "cells") as progress:
         os.chdir(work)
         try:
-            for cell in notebook["cells"]:
-                if cell["cell_type"] == "code":
-                    count += 1
-                    cell["execution_count"] = count
-                    cell["outputs"] = _outputs("".join(cell["source"]), program, count, work)
+            for count, cell in enumerate(cells, 1):
+                cell["execution_count"] = count
+                cell["outputs"] = _outputs("".join(cell["source"]), program, count, work)
+                progress.at(count)
         finally:
             os.chdir(before)
     return notebook

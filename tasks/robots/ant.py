@@ -78,6 +78,7 @@ class Ant(Walker):
     start_height = 0.44
     fall_height = FALL_HEIGHT
     self_collision = False
+    obs_scales = OBS_SCALES
 
     @classmethod
     def drives(cls, physics: Mapping[str, Any]) -> Sequence[DriveSpec]:
@@ -94,11 +95,6 @@ class Ant(Walker):
     @classmethod
     def gears(cls) -> Sequence[float]:
         return [TORQUE] * cls.num_actions
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        columns = [scale for count, scale in OBS_SCALES for _ in range(count)]
-        self._obs_scale = torch.tensor(columns, device=self.sim.device)
 
     def observe(self) -> Tensor:
         s = self.state()
@@ -120,19 +116,12 @@ class Ant(Walker):
         return torch.cat(columns, 1) * self._obs_scale
 
     def obs_layout(self) -> List[ObsSlice]:
-        joints, scale = tuple(self.sim.dof_names), [scale for _, scale in OBS_SCALES]
+        _, (_, motion), (_, angles), _, _, (_, speed), (_, load), _ = self.obs_scales
         return [
-            ObsSlice("root_height", 1, "m", scale[0]),
-            ObsSlice("root_velocity", 3, "m/s", scale[1], meaning="in the root's frame"),
-            ObsSlice("root_spin", 3, "rad/s", scale[1], meaning="in the root's frame"),
-            ObsSlice("yaw_roll", 2, "rad", scale[2], meaning="in [0, 2 pi)"),
-            ObsSlice("angle_to_target", 1, "rad", scale[2], meaning="0 minus yaw, for a target far along x"),
-            ObsSlice("up", 1, "1", scale[3], meaning="cosine between the root's z axis and the vertical"),
-            ObsSlice("heading", 1, "1", scale[3], meaning="cosine between the root's x axis and the target"),
-            self.joint_slice(),
-            ObsSlice("joint_vel", 8, "rad/s", scale[5], names=joints),
-            self.foot_slice(scale[6]),
-            ObsSlice("actions", 8, "1", scale[7], names=joints, meaning="of the step before, clipped to [-1, 1]"),
+            *self.root_slices(motion, motion, angles, "in [0, 2 pi)", "0 minus yaw, for a target far along x"),
+            *self.joint_slices(speed),
+            self.foot_slice(load),
+            self.action_slice(),
         ]
 
 

@@ -104,6 +104,7 @@ class Humanoid(Walker):
     start_height = 1.34
     fall_height = FALL_HEIGHT
     self_collision = True
+    obs_scales = OBS_SCALES
 
     @classmethod
     def drives(cls, physics: Mapping[str, Any]) -> Sequence[DriveSpec]:
@@ -126,8 +127,6 @@ class Humanoid(Walker):
         super().__init__(*args)
         assert self.sim.dof_names == ["humanoid/" + joint for joint in JOINTS]
         device = self.sim.device
-        columns = [scale for count, scale in OBS_SCALES for _ in range(count)]
-        self._obs_scale = torch.tensor(columns, device=device)
         # Stiffness and damping as (2, 21), against the joint's angle and speed.
         self._passive = torch.tensor([numbers[:2] for numbers in JOINTS.values()], device=device).t().contiguous()
 
@@ -150,20 +149,14 @@ class Humanoid(Walker):
         return torch.cat(columns, 1) * self._obs_scale
 
     def obs_layout(self) -> List[ObsSlice]:
-        joints, scale = tuple(self.sim.dof_names), [scale for _, scale in OBS_SCALES]
+        _, (_, velocity), (_, spin), (_, angles), _, _, (_, speed), (torques, torque), (_, load), _ = self.obs_scales
+        names, meaning = tuple(self.sim.dof_names), "motor, spring and damper together"
         return [
-            ObsSlice("root_height", 1, "m", scale[0]),
-            ObsSlice("root_velocity", 3, "m/s", scale[1], meaning="in the root's frame"),
-            ObsSlice("root_spin", 3, "rad/s", scale[2], meaning="in the root's frame"),
-            ObsSlice("yaw_roll", 2, "rad", scale[3], meaning="in [-pi, pi)"),
-            ObsSlice("angle_to_target", 1, "rad", scale[3], meaning="minus the yaw, for a target far along x"),
-            ObsSlice("up", 1, "1", scale[4], meaning="cosine between the root's z axis and the vertical"),
-            ObsSlice("heading", 1, "1", scale[4], meaning="cosine between the root's x axis and the target"),
-            self.joint_slice(),
-            ObsSlice("joint_vel", 21, "rad/s", scale[6], names=joints),
-            ObsSlice("joint_torque", 21, "N m", scale[7], names=joints, meaning="motor, spring and damper together"),
-            self.foot_slice(scale[8]),
-            ObsSlice("actions", 21, "1", scale[9], names=joints, meaning="of the step before, clipped to [-1, 1]"),
+            *self.root_slices(velocity, spin, angles, "in [-pi, pi)", "minus the yaw, for a target far along x"),
+            *self.joint_slices(speed),
+            ObsSlice("joint_torque", torques, "N m", torque, names=names, meaning=meaning),
+            self.foot_slice(load),
+            self.action_slice(),
         ]
 
 

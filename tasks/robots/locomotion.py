@@ -116,6 +116,7 @@ class Walker(Task):
     start_height: ClassVar[float]  # m
     fall_height: ClassVar[float]  # m; a root below it ends the episode
     self_collision: ClassVar[bool]
+    obs_scales: ClassVar[Sequence[Tuple[int, float]]]  # (columns, what they are multiplied with), in order
 
     @classmethod
     @abstractmethod
@@ -156,6 +157,8 @@ class Walker(Task):
         device = sim.device
         self._gear = torch.tensor(list(self.gears()), device=device)
         self._target = torch.tensor([TARGET_X, 0.0], device=device)
+        scales = [scale for count, scale in self.obs_scales for _ in range(count)]
+        self._obs_scale = torch.tensor(scales, device=device)
         # (2q - u - l) / (u - l) as one multiply and one subtraction
         self._scale = 2.0 / (sim.dof_upper - sim.dof_lower)
         self._shift = (sim.dof_upper + sim.dof_lower) / (sim.dof_upper - sim.dof_lower)
@@ -190,15 +193,39 @@ class Walker(Task):
         return [ActionGroup(tuple(self.sim.dof_names), "joint effort", "N m", columns(self._gear))]
 
     # -- observations and rewards ------------------------------------------------------------------------------
-    def joint_slice(self) -> ObsSlice:
-        """Joint angles, -1 at the lower limits and 1 at the upper ones."""
+    def root_slices(
+        self, velocity: float, spin: float, angles: float, yaw_and_roll: str, to_target: str
+    ) -> List[ObsSlice]:
+        """Everything of the root: scales of its velocity, spin and angles, and what the two kinds of angles mean."""
+        frame = "in the root's frame"
+        return [
+            ObsSlice("root_height", 1, "m"),
+            ObsSlice("root_velocity", 3, "m/s", velocity, meaning=frame),
+            ObsSlice("root_spin", 3, "rad/s", spin, meaning=frame),
+            ObsSlice("yaw_roll", 2, "rad", angles, meaning=yaw_and_roll),
+            ObsSlice("angle_to_target", 1, "rad", angles, meaning=to_target),
+            ObsSlice("up", 1, "1", meaning="cosine between the root's z axis and the vertical"),
+            ObsSlice("heading", 1, "1", meaning="cosine between the root's x axis and the target"),
+        ]
+
+    def joint_slices(self, speed: float) -> List[ObsSlice]:
+        """Joint angles, -1 at the lower limits and 1 at the upper ones, and speeds with their scale."""
         joints = tuple(self.sim.dof_names)
-        return ObsSlice("joint_pos", len(joints), "rad", columns(self._scale), columns(-self._shift), joints)
+        return [
+            ObsSlice("joint_pos", len(joints), "rad", columns(self._scale), columns(-self._shift), joints),
+            ObsSlice("joint_vel", len(joints), "rad/s", speed, names=joints),
+        ]
 
     def foot_slice(self, scale: float) -> ObsSlice:
         """Force and torque of each foot."""
         names = tuple("%s/%s" % (foot, axis) for foot in self.feet for axis in ("fx", "fy", "fz", "tx", "ty", "tz"))
         return ObsSlice("foot_load", len(names), "N, N m", scale, names=names, meaning="in the foot's frame")
+
+    def action_slice(self) -> ObsSlice:
+        """The last action."""
+        joints = tuple(self.sim.dof_names)
+        meaning = "of the step before, clipped to [-1, 1]"
+        return ObsSlice("actions", len(joints), "1", names=joints, meaning=meaning)
 
     def state(self) -> WalkerState:
         """The quantities that rewards are functions of; kept while the simulation stands still."""

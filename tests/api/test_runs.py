@@ -138,6 +138,31 @@ def test_a_policy_is_the_checkpoints(run):
     assert not np.allclose(run.policy("pi", "last")(obs), run.policy("pi_h", "last")(obs))
 
 
+def test_a_policy_says_what_its_j_is(run, copy, tmp_path):
+    """Measured by an evaluation of these very weights, else in training, where it is π's; else it does not say any."""
+    evaluated = json.loads((run.path / "summary.json").read_text())["evaluation"]
+    for name in run.policies:
+        policy, row = run.policy(name, "last"), evaluated[name]
+        said = "J = %.4g ± %.2g over %d episodes at the end of training" % (
+            row["return_task"], row["return_task_se"], evaluated["episodes"],
+        )  # fmt: skip
+        assert said in repr(policy) and policy.task_return == row["return_task"] and policy.measured in said
+    file = copy / "checkpoints" / "last.pt"
+    payload = load_checkpoint(file)
+    in_training = payload["runs"]["best_return"]
+    save_checkpoint(file, {**payload, "iteration": 3})  # weights that the evaluation has not seen
+    assert "iteration 3, J = %.4g in training, 6" % in_training in repr(hepo_isaac.load(file))
+    assert hepo_isaac.load(file).task_return == in_training
+    assert "iteration 3, J not measured, 6" in repr(hepo_isaac.load(file, "pi_h"))
+    assert np.isnan(hepo_isaac.load(file, "pi_h").task_return)
+    (copy / "summary.json").write_text('{"iterations": 3, "evaluation": {"episodes": "many", "pi": 7}}')
+    assert "J = %.4g in training" % in_training in repr(hepo_isaac.load(file))
+    final = run.final["pi"]["task_return"]
+    assert repr(run).startswith("Run(Push2D / hepo, seed 3, finished, J(pi) = %s, " % final.text())
+    alone = train(tmp_path, algo="ppo_h", settings={"evaluation_episodes": 0})
+    assert "J(pi) = %.4g in training, " % alone.final["pi"]["task_return"].mean in repr(alone)
+
+
 def test_a_policy_takes_arrays_and_tensors_one_or_many(run):
     policy = hepo_isaac.load(run.path)
     obs = np.random.default_rng(1).normal(size=(5, 6))

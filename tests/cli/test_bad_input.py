@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hepo_isaac import cli, overrides, plugins
+from hepo_isaac import cli, plugins
 from hepo_isaac.runs import launch
 from tests.cli import bad_inputs, bad_lab
 
@@ -36,20 +35,6 @@ def lab(tmp_path_factory):
     before = files(folder)
     yield folder
     assert files(folder) == before
-
-
-@pytest.fixture(scope="module", autouse=True)
-def composed_once():
-    """Hydra's 80 ms of composing are spent once for each choice of groups; nobody changes what comes out."""
-    with pytest.MonkeyPatch.context() as patch:
-        original = overrides.compose
-        kept = functools.lru_cache(maxsize=None)(lambda given: original(given))
-        patch.setattr(
-            overrides,
-            "compose",
-            lambda given: original(given) if plugins._named else kept(tuple(given)),
-        )
-        yield
 
 
 def answered(capfd, lab, bad):

@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from hepo_isaac import ranks
+from hepo_isaac.agents.soundness import APART, PREFIX, UPDATE
 from hepo_isaac.agents.spread import own_part, put_together
+from hepo_isaac.envs.faults import FAULTS
 from hepo_isaac.envs.make import make_env
 from hepo_isaac.envs.rows import check_rows
 from hepo_isaac.locate import task_names
@@ -26,11 +28,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def on_ranks(what: str, size: int, folder: Path):
-    """What ``worker.<what>`` found on ``size`` ranks."""
+    """What ``worker.<what>`` found on ``size`` ranks; several words do it one after the other."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    out = folder / (what + ".pt")
+    out = folder / "found.pt"
     shared = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     running = []
     for rank in range(size):
@@ -43,10 +45,24 @@ def on_ranks(what: str, size: int, folder: Path):
     return torch.load(out, weights_only=False)
 
 
-@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_every_rank_has_the_same_policies_after_each_iteration(size, tmp_path):
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """What two ranks found: processes that start cost seconds, so they do everything that tests here ask for."""
+    asked = ("identical", "batches", "resumed", "windows", "counted", "faulty")
+    return dict(zip(asked, on_ranks(",".join(asked), 2, tmp_path_factory.mktemp("two"))))
+
+
+def test_every_rank_has_the_same_policies_after_each_iteration(two):
     """Weights, moments, statistics, alpha and metrics, to the byte, for every method."""
-    found = on_ranks("identical", size, tmp_path)
+    assert_identical(two["identical"], 2)
+
+
+@pytest.mark.slow
+def test_three_ranks_have_the_same_policies_after_each_iteration(tmp_path):
+    assert_identical(on_ranks("identical", 3, tmp_path)[0], 3)
+
+
+def assert_identical(found, size):
     assert set(found) == {" ".join(v) for v in worker.ALL}
     for name, parts in found.items():
         seen, metrics, episodes = zip(*parts)
@@ -57,15 +73,11 @@ def test_every_rank_has_the_same_policies_after_each_iteration(size, tmp_path):
         assert min(episodes) > 0, name
 
 
-@pytest.fixture(scope="module")
-def batches(tmp_path_factory):
-    return on_ranks("batches", 2, tmp_path_factory.mktemp("batches"))
-
-
-@pytest.mark.parametrize("variant", worker.VARIANTS, ids=" ".join)
-def test_a_gradient_of_two_ranks_is_the_gradient_of_one_process(variant, batches):
+@pytest.mark.parametrize("scene", worker.SCENES)
+def test_a_gradient_of_two_ranks_is_the_gradient_of_one_process(scene, two):
     """On the same rollout, cut in two or whole: gradient, statistics, normalisers, alpha."""
-    alone, together = worker.one_batch(variant), batches[" ".join(variant)]
+    variant, more = worker.SCENES[scene]
+    alone, together = worker.one_batch(variant, **more), two["batches"][scene]
     assert alone["gradient"].norm() > 1e-3
     torch.testing.assert_close(together["gradient"], alone["gradient"], rtol=2e-3, atol=2e-6)
     for name, value in alone["stats"].items():
@@ -89,14 +101,9 @@ def close(one, other, where):
         assert torch.equal(one, other), where
 
 
-@pytest.fixture(scope="module")
-def resumed(tmp_path_factory):
-    return on_ranks("resumed", 2, tmp_path_factory.mktemp("resumed"))
-
-
-def test_two_ranks_go_on_exactly(resumed):
+def test_two_ranks_go_on_exactly(two):
     """3 + 3 iterations are 6, environments and streams of every rank included."""
-    for name, (whole, rest) in resumed.items():
+    for name, (whole, rest) in two["resumed"].items():
         assert whole["iteration"] == rest["iteration"] == 6
         equal(whole, rest, name)
 
@@ -115,9 +122,9 @@ def equal(one, other, where):
         assert one == other, where
 
 
-def test_what_two_ranks_saved_goes_on_in_one_process(resumed):
+def test_what_two_ranks_saved_goes_on_in_one_process(two):
     """The state is that of one process, with a row for every environment."""
-    state = resumed["hepo"][0]
+    state = two["resumed"]["hepo"][0]
     assert len(state["env"]["progress"]) == worker.ENVS and len(state["ranks"]) == 2
     streams = [s["streams"][0] for s in state["ranks"]]
     assert not torch.equal(*streams)
@@ -130,18 +137,27 @@ def test_what_two_ranks_saved_goes_on_in_one_process(resumed):
     assert flat.isfinite().all() and not torch.equal(flat, state["learner"]["flat"])
 
 
-def test_windows_count_the_episodes_of_all_ranks(tmp_path):
+def test_windows_count_the_episodes_of_all_ranks(two):
     """Eight envs in two members, eight episodes each: complete after two of every env, on one rank and on two."""
-    alone, together = worker.windows(), on_ranks("windows", 2, tmp_path)
+    alone, together = worker.windows(), two["windows"]
     assert [bool(ready) for _, _, ready in alone] == [False, True, False]
     for one, other in zip(alone, together, strict=True):
         for a, b in zip(one, other, strict=True):
             assert torch.equal(a, b)
 
 
-def test_what_engines_count_is_of_all_ranks(tmp_path):
+def test_what_is_broken_or_apart_on_one_rank_is_known_to_the_first(two):
+    """Two faults of rank 1, of which the earlier is named; weights of its second policy less or more than rank 0's."""
+    for name, found in two["faulty"].items():
+        assert [found[PREFIX + fault].item() for fault in FAULTS] == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+        assert found[PREFIX + "first"].item() == 2 * len(FAULTS) + 1
+        assert found[PREFIX + UPDATE].item() == 0.0
+        assert found[PREFIX + APART].item() == (name != "none"), name
+
+
+def test_what_engines_count_is_of_all_ranks(two):
     """One world of 24 diverged, on rank 1: less than the 5 % that stop a run (of a rank's 12 it would be more)."""
-    row = on_ranks("counted", 2, tmp_path)
+    row = two["counted"]
     assert (row["bad_worlds"], row["overflow"], row["env_steps"]) == (1.0, 3.0, 24 * 8)
 
 

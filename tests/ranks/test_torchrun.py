@@ -95,6 +95,7 @@ def test_two_processes_train_two_runs_side_by_side_and_one_goes_on_alone(tmp_pat
     assert json_of(first / "summary.json")["iterations"] == 6
 
 
+@pytest.mark.slow
 def test_what_cannot_be_shared_out_is_said_once(tmp_path):
     rest = [o for o in SMALL if not o.startswith(("num_envs", "train.minibatch_size"))]
     code, _, err = run(tmp_path, *rest, "num_envs=18", "train.minibatch_size=72")
@@ -112,9 +113,21 @@ def two(monkeypatch):
         monkeypatch.setenv(name, value)
 
 
+def test_a_rank_that_is_not_the_first_says_nothing_of_it(two, tmp_path, monkeypatch, capfd):
+    """And ends after the first, whose sentence a launcher would cut off else."""
+    waited = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(spread.time, "sleep", waited.append)
+    assert launch.main([*SMALL, "num_envs=18", "train.minibatch_size=72"]) == 2
+    assert capfd.readouterr() == ("", "") and waited == [spread.PATIENCE_S]
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "overrides, sentence",
     [
+        (("num_envs=18", "train.minibatch_size=72"), "num_envs=18 cannot be split over 2 processes"),
         (("num_envs=18", "algo=ppo_h", "train.minibatch_size=9"), "nearest that can: 8, 6"),
         (("-m", "seed=1,2"), "this is a multirun"),
         (("test=true", "checkpoint=x"), "this is an evaluation"),

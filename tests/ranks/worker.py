@@ -1,5 +1,5 @@
-"""What the tests of several ranks run in processes of their own: ``python -m tests.ranks.worker WHAT OUT`` under the
-variables that torchrun sets; rank 0 writes its findings to OUT."""
+"""What the tests of several ranks run in processes of their own: ``python -m tests.ranks.worker WHAT,WHAT OUT`` under
+the variables that torchrun sets; rank 0 writes its findings, a list, to OUT."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from hepo_isaac import ranks
 from hepo_isaac.agents.agent import HepoAgent as HepoAgent
 from hepo_isaac.agents.register import build_agent, prepare_process, runner_params
 from hepo_isaac.agents.rewards import IterationFacts
+from hepo_isaac.agents.soundness import Soundness
 from hepo_isaac.agents.spread import Follower, Leader
 from hepo_isaac.config import plain, resolve, validate
+from hepo_isaac.envs.faults import FAULTS
 from hepo_isaac.envs.make import make_env
 from hepo_isaac.envs.rl_games import RlGamesVecEnv
 from hepo_isaac.methods.references import Window
@@ -27,6 +29,14 @@ ENVS = 24
 NOISY = ("hepo", "algo.reference_noise=0.01")
 # Many decisions about learning rates, so that two ranks with a KL each of their own would come to differ.
 MANY = ("train.kl_threshold=0.002", "train.mini_epochs=20")
+# name -> (method, arguments of one_batch)
+SCENES: Dict[str, Any] = {
+    **{" ".join(variant): (variant, {}) for variant in VARIANTS},
+    "hepo, a contrast of raw advantages": (("hepo", "algo.contrast=raw_gae"), {}),
+    "hepo_alternating, both have acted": (("hepo_alternating",), {"batches": 2}),
+    "eipo, both have acted": (("eipo", "algo.max_stage_iterations=1"), {"batches": 2}),
+    "hepo_plus, the first has earned nothing": (("hepo_plus",), {"earned": False}),
+}
 ALL = [*VARIANTS, NOISY, ("ppo_h", *MANY), ("ppo_h", *MANY, "train.lr_schedule=minibatch")]
 
 
@@ -113,16 +123,25 @@ def agent_episodes(watcher) -> float:
     return sum(v for row in watcher.rows for k, v in row[0].items() if k.startswith("episodes/"))
 
 
-def one_batch(variant) -> Dict[str, Any]:
-    """What one gradient step makes of a rollout of all ranks' environments that is the same however many ranks."""
+def one_batch(variant, batches: int = 1, earned: bool = True) -> Dict[str, Any]:
+    """What a gradient step makes of a rollout of all ranks' environments that is the same however many ranks.
+
+    Args:
+        batches: so many steps, on the same rollout.
+        earned: false leaves the first block of envs without rewards: its advantages have hardly a spread of their own.
+    """
     whole = "train.minibatch_size=%d" % (ENVS * 8)
     more = ["algo.off_policy_fraction=1.0"] if "off_policy_fraction" in settings(variant)["algo"] else []
     cfg = settings(variant, whole, "train.mini_epochs=1", *more)
     agent = agent_of(cfg, Watcher())
     buffer, learner = agent.buffer, agent.learner
     last = fill(buffer, agent)
+    if not earned:
+        buffer.rewards[:, 0].zero_()
+        buffer.values[:, 0].zero_()
     facts = facts_for(agent)
-    stats = learner.learn(buffer, last, facts)
+    for _ in range(batches):
+        stats = learner.learn(buffer, last, facts)
     state = agent.learner.state_dict()
     state.pop("generators")
     return {"gradient": learner.policies.net.flat.grad.clone(), "state": state, "stats": dict(stats)}
@@ -165,8 +184,8 @@ def facts_for(agent) -> IterationFacts:
 
 
 def batches() -> Any:
-    """``one_batch`` of every method."""
-    return {" ".join(variant): one_batch(variant) for variant in VARIANTS}
+    """``one_batch`` of every method, and of what needs more than one rollout's ordinary numbers."""
+    return {name: one_batch(variant, **more) for name, (variant, more) in SCENES.items()}
 
 
 def resumed() -> Any:
@@ -193,6 +212,25 @@ def trained(cfg, iterations, state=None) -> Any:
     observer = Leader(Keeper(iterations, states)) if ranks.rank() == 0 else Follower(states)
     agent_of({**cfg, "seed": 5}, observer).train()
     return kept[0] if kept else None
+
+
+def faulty() -> Any:
+    """Faults that the last rank alone has, and weights that it alone has, as (metrics, whether they are finite)."""
+    learner = agent_of(settings(("hepo",)), Watcher()).learner
+    last, said = ranks.rank() == ranks.size() - 1, {}
+    watch = Soundness(4, ENVS // ranks.size(), 1, torch.device("cpu"))
+    faults = torch.zeros(4, ENVS // ranks.size(), len(FAULTS), dtype=torch.bool)
+    faults[2, 3, 1] = faults[3, 0, 0] = last
+    for step in range(4):
+        watch.note(step, faults[step])
+    stats = {name: torch.zeros(2) for name in ("loss_actor", "loss_critic", "grad_norm")}
+    for name, change in (("none", 0.0), ("less", -1.0), ("more", 1.0)):
+        with torch.no_grad():
+            learner.policies.net.flat[1, 0] += change * last
+        said[name] = watch.metrics(learner, stats)
+        with torch.no_grad():
+            learner.policies.net.flat[1, 0] -= change * last
+    return said
 
 
 def windows() -> Any:
@@ -229,11 +267,11 @@ def counted() -> Any:
 
 
 def main() -> None:
-    """Run one of the functions above on all ranks."""
+    """Run some of the functions above on all ranks."""
     what, out = sys.argv[1:]
     ranks.start(torch.device("cpu"))
     try:
-        found = globals()[what]()
+        found = [globals()[name]() for name in what.split(",")]
         if ranks.rank() == 0:
             torch.save(found, out)
     finally:

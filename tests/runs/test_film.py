@@ -9,8 +9,9 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from hepo_isaac import cli
+from hepo_isaac import cli, train
 from hepo_isaac.envs.make import make_env
 from hepo_isaac.overrides import compose
 from hepo_isaac.runs import launch
@@ -216,3 +217,18 @@ def test_an_evaluation_says_how_far_it_is(monkeypatch, capfd):
     assert cli.main(["eval", *arguments]) == 0
     said = capfd.readouterr().err
     assert "playing random: 3 of 3 steps, ETA 0:00" in said
+
+
+def test_the_evaluation_after_a_training_says_how_far_it_is(monkeypatch, capfd, tmp_path):
+    monkeypatch.setattr(steps, "FIRST_S", 0.0)
+    monkeypatch.setattr(steps, "EVERY_S", 0.0)
+    small = ["num_envs=8", "train.horizon_length=8", "train.minibatch_size=32", "train.max_iterations=1"]
+    quiet = ["plot=false", "tensorboard=false", "train.fused=false", "run_root=%s" % tmp_path]
+    settings = ["task.episode_length=5", "evaluation_episodes=6", *small, *quiet]
+    assert cli.main(["train", "task=Push2D", "algo=hepo", *settings]) == 0
+    assert "evaluating: 10 of 10 steps, ETA 0:00" in capfd.readouterr().err  # 4 envs a policy, 2 episodes each
+    assert cli.main(["train", "task=Push2D", "algo=hepo", "seeds=2", *settings]) == 0
+    assert "evaluating: 10 of 10 steps, ETA 0:00" in capfd.readouterr().err
+    given = {key: yaml.safe_load(value) for key, _, value in (s.partition("=") for s in settings)}
+    train("Push2D", num_envs=given.pop("num_envs"), quiet=True, settings=given)
+    assert "evaluating" not in capfd.readouterr().err

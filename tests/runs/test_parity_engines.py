@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ from hepo_isaac.runs.parity import rollout as parity_rollout
 from hepo_isaac.runs.parity.compare import compare, correlation, departure
 from hepo_isaac.runs.parity.recording import Recording, check_comparable, load, save
 from hepo_isaac.runs.parity.rollout import Roller, StepStreams, evenly, roll
+from hepo_isaac.runs.record import steps
+from hepo_isaac.runs.record.bundled import bundled_run
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDINGS = ROOT / "tasks" / "robots" / "recordings"  # a task need not have one
@@ -134,14 +137,14 @@ class TestEngines:
             other.arrays[name] = other.arrays[name][..., ::-1].copy()
         other.meta["names"]["dof"].reverse()
         cfg = parity_rollout.settings("mujoco_batch", job("Ant")["overrides"], 4, None)
-        roller = Roller(cfg, 1, other, quiet)
+        roller = Roller(cfg, 1, other)
         roller.start()
         assert np.array_equal(roller.env.sim.dof_pos.numpy(), ant.arrays["start/dof_pos"])
 
     @pytest.mark.parametrize("task", ["Ant", "FrankaCubeStack", "Ingenuity", "ShadowHand"])
     def test_a_state_can_be_put_back(self, task):
         cfg = parity_rollout.settings("mujoco_batch", job(task)["overrides"], 3, None)
-        roller = Roller(cfg, 1, None, quiet)
+        roller = Roller(cfg, 1, None)
         roller.start()
         env, move = roller.env, torch.full((3, roller.env.num_actions), 0.3)
         for _ in range(3):
@@ -200,13 +203,19 @@ class TestEngines:
         mine.meta["engine"], its.meta["engine"] = engines
         assert [key for key, _, _ in compare(mine, its)["physics"]] == named
 
-    def test_long_rollouts_say_how_long(self, monkeypatch):
-        monkeypatch.setattr(parity_rollout, "SAY_EVERY_S", -1.0)
+    def test_long_rollouts_say_how_long(self, monkeypatch, capfd):
+        """Free steps, single steps and the episodes of a policy's closed loop."""
+        monkeypatch.setattr(steps, "FIRST_S", 0.0)
+        monkeypatch.setattr(steps, "EVERY_S", 0.0)
         lines = []
-        roll(job("Cartpole", steps=3), say=lines.append)
+        acting = {"actions": "run", "run": str(bundled_run("Cartpole")), "singles": 2, "episodes": 4}
+        roll({**job("Cartpole", steps=3), **acting}, say=lines.append)
         assert lines[0].startswith("mujoco_batch on cpu, 4 environments × 3 control steps")
-        assert lines[1:] == ["control step %d/3, ETA %s" % (k, lines[k].split()[-1]) for k in (1, 2, 3)]
-        assert lines[3].endswith("0:00:00")
+        said = capfd.readouterr().err
+        for number in (1, 2, 3):
+            assert "mujoco_batch: %d of 3 control steps, ETA 0:0" % number in said
+        assert "mujoco_batch: 2 of 2 single steps, ETA 0:00" in said
+        assert re.search(r"playing pi: [1-9][0-9]* of 499 steps, ETA 0:0", said)
 
     def test_zero_actions(self):
         assert not roll(job("Cartpole", actions="zero"), say=quiet).arrays["actions"].any()

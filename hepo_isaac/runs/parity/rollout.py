@@ -21,14 +21,13 @@ from hepo_isaac.locate import cfg_dir
 from hepo_isaac.overrides import compose
 from hepo_isaac.runs.parity.recording import Recording, positions
 from hepo_isaac.runs.record import metadata
-from hepo_isaac.runs.train.progress import Eta, duration
+from hepo_isaac.runs.record.steps import Steps
 from hepo_isaac.sim.engines import CUDA_ENGINE, ENGINES
 from hepo_isaac.sim.registry import WARP_CPU, resolve_engine
 
 MARKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # control steps at which departures are reported
 GRID = 64  # random actions are multiples of 1 / GRID, which compress
 STATE = ("dof_pos", "dof_vel", "root_state", "dof_target_pos")
-SAY_EVERY_S = 10.0
 BELOW_1 = np.nextafter(np.float32(1.0), np.float32(0.0))
 Say = Callable[[str], None]
 Parts = Dict[str, np.ndarray]
@@ -168,11 +167,10 @@ class Roller:
     Args:
         cfg: resolved configuration.  seed: of start states, actions and whatever the task draws.
         reference: recording whose start states, actions and single steps are taken; None makes new ones.
-        say: takes lines for the user.
     """
 
-    def __init__(self, cfg: Mapping[str, Any], seed: int, reference: Optional[Recording], say: Say) -> None:
-        self._seed, self._reference, self._say = seed, reference, say
+    def __init__(self, cfg: Mapping[str, Any], seed: int, reference: Optional[Recording]) -> None:
+        self._seed, self._reference, self._engine = seed, reference, str(cfg["sim"]["name"])
         self.env = _environments({**cfg, "seed": seed})
         self._streams = StepStreams(seed, self.env.num_envs, self.env.device)
         self._ordinary = self.env.task.streams
@@ -210,27 +208,25 @@ class Roller:
         moves: List[np.ndarray] = []
         seen: Dict[str, List[np.ndarray]] = {}
         states: Dict[str, List[np.ndarray]] = {}
-        eta, said = Eta(steps), time.monotonic()
-        for step in range(steps):
-            if step in singles:
-                _append(states, snapshot(self.env))
-            moves.append(act(step, obs))
-            result = self._step(step, moves[-1])
-            obs = result.obs
-            _append(seen, self._outcome(result, step + 1 in marks))
-            now = time.monotonic()
-            left = eta.update(step + 1, now)
-            if now - said > SAY_EVERY_S:
-                said = now
-                self._say("control step %d/%d, ETA %s" % (step + 1, steps, duration(left)))
+        with Steps(self._engine, steps, "control steps") as progress:
+            for step in range(steps):
+                if step in singles:
+                    _append(states, snapshot(self.env))
+                moves.append(act(step, obs))
+                result = self._step(step, moves[-1])
+                obs = result.obs
+                _append(seen, self._outcome(result, step + 1 in marks))
+                progress.at(step + 1)
         return np.stack(moves), _stack(seen), _stack(states)
 
     def single(self, moves: np.ndarray, singles: Sequence[int], states: Parts) -> Parts:
         """One control step from each of ``states`` (S, N, …); returns their outcomes."""
         seen: Dict[str, List[np.ndarray]] = {}
-        for row, step in enumerate(singles):
-            self._put({k: v[row] for k, v in states.items()})
-            _append(seen, self._outcome(self._step(step, moves[step]), True))
+        with Steps(self._engine, len(singles), "single steps") as progress:
+            for row, step in enumerate(singles):
+                self._put({k: v[row] for k, v in states.items()})
+                _append(seen, self._outcome(self._step(step, moves[step]), True))
+                progress.at(row + 1)
         return _stack(seen)
 
     def _step(self, step: int, move: np.ndarray) -> StepResult:
@@ -310,7 +306,7 @@ def roll(job: Mapping[str, Any], reference: Optional[Recording] = None, say: Say
     began = time.monotonic()
     marks = sorted({k for k in MARKS if k <= steps} | {steps})
     singles = evenly(steps, int(job["singles"])) if reference is None else reference.meta["single_steps"]
-    roller = Roller(cfg, seed, reference, say)
+    roller = Roller(cfg, seed, reference)
     try:
         start = roller.start()
         act = _actions(cfg, job, roller.env) if reference is None else _replayed(reference)

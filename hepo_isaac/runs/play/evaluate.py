@@ -19,6 +19,10 @@ class Estimate:
     std_error: float
     n: int
 
+    def text(self) -> str:
+        """As "12.34 ± 0.56", without an error where there is none."""
+        return "%.4g ± %.2g" % (self.mean, self.std_error) if self.n > 1 else "%.4g" % self.mean
+
 
 @dataclass(frozen=True)
 class EvaluationResult:

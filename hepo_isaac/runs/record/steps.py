@@ -13,11 +13,14 @@ class Steps:
     """Counts to ``total`` and says how far it is, once it has taken five seconds.
 
     Args:
-        what: is being done, a word or two.  unit: of the count.  stream: standard error unless given.
+        what: is being done, a word or two.  total: 0 if only who calls ``at`` knows.  unit: of the count.
+        stream: standard error unless given.  quiet: say nothing.
     """
 
-    def __init__(self, what: str, total: int, unit: str = "steps", stream: Optional[TextIO] = None) -> None:
-        self._what, self._total, self._unit = what, max(1, total), unit
+    def __init__(
+        self, what: str, total: int = 0, unit: str = "steps", stream: Optional[TextIO] = None, quiet: bool = False
+    ) -> None:
+        self._what, self._total, self._unit, self._quiet = what, max(1, total), unit, quiet
         self._stream = stream or sys.stderr
         self._began = self._said = time.monotonic()
         self._shown = False
@@ -31,10 +34,12 @@ class Steps:
             self._stream.write("\r\033[K")
             self._stream.flush()
 
-    def at(self, done: int) -> None:
-        """``done`` of the total are done."""
+    def at(self, done: int, total: int = 0) -> None:
+        """``done`` of the total are done, of another ``total`` if one is given."""
         now = time.monotonic()
-        if now - self._began < FIRST_S or now - self._said < (0.2 if self._terminal else EVERY_S if self._shown else 0):
+        self._total = total or self._total
+        pause = 0.2 if self._terminal else EVERY_S if self._shown else 0.0
+        if self._quiet or now - self._began < FIRST_S or now - self._said < pause:
             return
         self._said, self._shown = now, True
         left = (now - self._began) * (self._total - done) / max(done, 1)

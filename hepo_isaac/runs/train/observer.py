@@ -171,6 +171,7 @@ class RunObserver(AlgoObserver):
         """The budget is used up: save the state, before anything that takes its time. From here on a signal ends the
         run at once, and ``resume`` does what is left (evaluation, summary, plot)."""
         self.stop.closing = True
+        self._progress.close()  # it is about iterations; what comes now has its own
         with self.stop.saving():
             self._save_last(agent)
 

@@ -12,6 +12,7 @@ from hepo_isaac.agents.evaluation import evaluate_policies
 from hepo_isaac.errors import Notice, UserError, fitting
 from hepo_isaac.locate import train_command
 from hepo_isaac.runs.record.running import RunningMeans
+from hepo_isaac.runs.record.steps import Steps
 from hepo_isaac.runs.train.observer import RunObserver
 from hepo_isaac.runs.train.progress import Progress, duration, number, rate
 
@@ -133,8 +134,7 @@ class SeedsObserver(AlgoObserver):
         for observer, view in going:
             observer.on_trained(view)
         if self._evaluation_episodes > 0:
-            for observer, result in zip(self.observers, evaluate_policies(agent, self._evaluation_episodes)):
-                observer.evaluation = result
+            self._evaluate(agent)
         for observer, view in going:
             observer.on_finish(view)
         if self._several and not self._quiet:
@@ -145,6 +145,15 @@ class SeedsObserver(AlgoObserver):
                 "%d of %d runs failed, the others are finished; status.json says why in %s"
                 % (len(self.failed), len(self.observers), folders)
             )
+
+    def _evaluate(self, agent: Any) -> None:
+        """Episodes of every policy, with a line on how far they are if they take their time."""
+        if self._several:
+            self._progress.close()  # it is about iterations, and two would draw on one line
+        with Steps("evaluating", quiet=self._quiet) as progress:
+            found = evaluate_policies(agent, self._evaluation_episodes, progress.at)
+        for observer, result in zip(self.observers, found):
+            observer.evaluation = result
 
     def on_run_failure(self, run: int, error: BaseException) -> None:
         """One of several runs cannot go on: keep its state as failed, and let the others go on."""
