@@ -85,6 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tasks", nargs="*", default=["bidex"], help="dexterous tasks; all by default")
     names: List[str] = robot_tasks(parser.parse_args().tasks)
+    torch.set_num_threads(1)  # as in training; more would count as CPU
     for name in names:
         print(search(name), flush=True)
 
