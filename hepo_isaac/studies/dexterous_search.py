@@ -1,9 +1,9 @@
 """Whether the physics lets a dexterous task be done: a cross-entropy search for one sequence of actions.
 
-``python -m hepo_isaac.studies.dexterous_search [--rounds 40] [--peak 10] DoorOpenOutward …`` prints h per step of random
-and of the best sequence, its highest h, its steps with success, and how many worlds went bad before their end. All
-worlds start in one state; a step after the end counts -0.5. A sequence scores its sum of h, ``peak`` times its highest h
-and 20 for each step of success: without a peak, no throw is found, which leaves the hand for a moment's gain.
+``python -m hepo_isaac.studies.dexterous_search [--rounds 40] [--peak 10] DoorOpenOutward …`` prints h per step of
+random and of the best sequence, its highest h, its steps with success, and how many worlds went bad before their end.
+All worlds start in one state; a step after the end counts -0.5. A sequence scores its sum of h, ``peak`` times its
+highest h and 20 for each step of success: without a peak, no throw is found, which leaves the hand for a moment's gain.
 """
 
 from __future__ import annotations
