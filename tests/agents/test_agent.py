@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import subprocess
 import sys
@@ -172,10 +173,9 @@ def test_the_counter_of_host_reads_counts():
 
 def of_task(name):
     """Environments of a dexterous task, whose episodes begin anew within the six iterations; one in the default run."""
+    made = functools.partial(make_task, name, 16, "task.episode_length=20", seed=3)
     marks = [pytest.mark.slow] if name in CHOSEN[1:] else []
-    return pytest.param(
-        lambda: RlGamesVecEnv(make_task(name, 16, "task.episode_length=20", seed=3)), id=name, marks=marks
-    )
+    return pytest.param(lambda: RlGamesVecEnv(made()), id=name, marks=marks)
 
 
 @pytest.mark.parametrize(

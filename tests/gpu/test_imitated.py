@@ -16,7 +16,7 @@ import pytest
 
 from hepo_isaac.locate import robot_tasks
 from hepo_isaac.sim.mujoco.imitated_driver import ARCHITECTURES, MAX_THREADS, Driver, Record
-from tests.tasks.sampled import sampled
+from tests.tasks.sampled import without_others
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +30,7 @@ def run(*command):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", sampled(robot_tasks(engine="mujoco_warp")))
+@pytest.mark.parametrize("task", without_others(robot_tasks(engine="mujoco_warp")))
 def test_a_task_asks_nothing_that_cuda_refuses(task):
     pytest.importorskip("mujoco_warp")
     few, many, eager = run("-m", "tests.gpu.imitated", task)

@@ -12,9 +12,11 @@ import torch
 
 from hepo_isaac.locate import group_names, robot_tasks, task_class, task_names
 from tests.gpu import meta
+from tests.tasks.sampled import without_others
 
-ROBOTS = robot_tasks()
-ANALYTIC = [name for name in task_names() if name not in ROBOTS]
+PHYSICS = robot_tasks()
+ROBOTS = without_others(PHYSICS)
+ANALYTIC = [name for name in task_names() if name not in PHYSICS]
 METHODS = group_names("algo")
 needs_warp = pytest.mark.skipif(importlib.util.find_spec("mujoco_warp") is None, reason="mujoco_warp is not installed")
 

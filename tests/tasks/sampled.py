@@ -14,6 +14,11 @@ CHOSEN = ("ShadowHandOver", "ShadowHandSpin", "ShadowHandDoorOpenOutward", "Shad
 OTHERS = frozenset(PREFIX + name for name in tasks_package().DEXTEROUS) - frozenset(CHOSEN)
 
 
+def without_others(tasks: Iterable[str]) -> List[str]:
+    """For tests that take minutes a task even where they are slow: the chosen ones stand for all dexterous tasks."""
+    return [name for name in tasks if name not in OTHERS]
+
+
 def sampled(tasks: Iterable[str], chosen: Sequence[str] = CHOSEN) -> List[Any]:
     """Parameters of a test: dexterous tasks that are not among the chosen ones are slow."""
     slow = (OTHERS | set(CHOSEN)) - set(chosen)
