@@ -19,6 +19,7 @@ from hepo_isaac.config import plain, resolve
 from hepo_isaac.envs.make import make_env
 from hepo_isaac.locate import robot_tasks
 from hepo_isaac.overrides import compose
+from hepo_isaac.sim.engines import CPU_ENGINE
 
 WORLDS, ROUNDS, KNOTS, STEPS, ELITE = 64, 40, 8, 80, 8
 SPREAD, HELD = 0.7, 0.6  # of the first sequences, and the part of it that a sequence keeps from knot to knot
@@ -64,7 +65,7 @@ def played(env: Any, start: Tuple[Tensor, Tensor, Tensor], knots: Tensor) -> Dic
 
 def search(task: str, rounds: int = ROUNDS, peak: float = PEAK_WEIGHT) -> str:
     """One line about a task."""
-    given = ["task=" + task, "device=cpu", "sim=mujoco_batch", "sim.threads=1", "num_envs=%d" % WORLDS, "seed=0"]
+    given = ["task=" + task, "device=cpu", "sim=" + CPU_ENGINE, "sim.threads=1", "num_envs=%d" % WORLDS, "seed=0"]
     env = make_env(plain(resolve(compose(given), given, cuda=False)), random_start=False)
     env.reset()
     began = time.process_time()

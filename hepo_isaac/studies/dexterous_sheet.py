@@ -18,6 +18,7 @@ from hepo_isaac.envs.make import make_env
 from hepo_isaac.locate import full_name, task_names, tasks_package
 from hepo_isaac.overrides import compose
 from hepo_isaac.runs.play.video import render_trajectory
+from hepo_isaac.sim.engines import CPU_ENGINE
 
 LATER = 12  # control steps after the start
 COLUMNS = 4  # tasks side by side, each as two pictures one above the other
@@ -27,7 +28,7 @@ def pictures(task: str, width: int, height: int) -> Any:
     """(2 height, width, 3): the start of an episode above, a moment later below."""
     from PIL import Image, ImageDraw, ImageFont
 
-    given = ["task=" + task, "device=cpu", "sim=mujoco_batch", "num_envs=1", "seed=1"]
+    given = ["task=" + task, "device=cpu", "sim=" + CPU_ENGINE, "num_envs=1", "seed=1"]
     cfg: Dict[str, Any] = plain(resolve(compose(given), given, cuda=False))
     env = make_env(cfg, random_start=False)
     env.reset()

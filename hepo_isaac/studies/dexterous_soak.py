@@ -20,6 +20,7 @@ from hepo_isaac.config import plain, resolve
 from hepo_isaac.envs.make import make_env
 from hepo_isaac.locate import robot_tasks
 from hepo_isaac.overrides import compose
+from hepo_isaac.sim.engines import CPU_ENGINE
 
 HELD = {"random": 1, "full": 10}  # control steps that an action lasts
 
@@ -41,7 +42,7 @@ class Soak:
 
 def soak(task: str, kind: str, envs: int, steps: int, *more: str) -> Soak:
     """``envs`` worlds of ``task`` for ``steps`` control steps with actions of ``kind`` (HELD); more: overrides."""
-    given = ["task=" + task, "device=cpu", "sim=mujoco_batch", "sim.threads=1", "num_envs=%d" % envs, "seed=0"]
+    given = ["task=" + task, "device=cpu", "sim=" + CPU_ENGINE, "sim.threads=1", "num_envs=%d" % envs, "seed=0"]
     given += ["budget=cpu", *more]
     env: Any = make_env(plain(resolve(compose(given), given, cuda=False)))
     contacts = env.sim.batch.bind("ncon")
