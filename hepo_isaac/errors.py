@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Callable, Iterable, Iterator, NamedTuple, Sequence
 
 _STANDARD = Path(os.__file__).resolve().parent
+MANY, FAMILY = 30, 5  # names of a list that is shortened, and of what in it is worth it
 
 
 class UserError(Exception):
@@ -60,7 +61,15 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     valid = sorted(valid)
     close = nearest(name, valid)
     hint = " did you mean %s?" % " or ".join(repr(c) for c in close) if close else ""
-    return UserError("unknown %s %r:%s valid: %s" % (kind, name, hint, ", ".join(valid)))
+    return UserError("unknown %s %r:%s valid: %s" % (kind, name, hint, listed(valid)))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names with commas between them. Of more than MANY, a family of names that begin with another one is counted."""
+    sizes = {name: sum(other.startswith(name) for other in names) - 1 for name in names}
+    families = [name for name in names if len(names) > MANY and sizes[name] >= FAMILY]
+    told = [n for n in names if not any(n != family and n.startswith(family) for family in families)]
+    return ", ".join("%s (and %d that begin so)" % (n, sizes[n]) if n in families else n for n in told)
 
 
 def blamed(error: BaseException) -> str:

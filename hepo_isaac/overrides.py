@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hepo_isaac.aliases import together
 from hepo_isaac.config import GROUPS
-from hepo_isaac.errors import UserError, nearest, unknown
+from hepo_isaac.errors import UserError, listed, nearest, unknown
 from hepo_isaac.limits import NAMES, check_name, check_number, check_numbers
 from hepo_isaac.locate import cfg_dir, group_names, plugin_tasks, train_command
 from hepo_isaac.schema import defaults
@@ -150,9 +150,7 @@ def _check_choices(choices: Dict[str, List[str]]) -> None:
 
 def _choice(group: str, value: Any) -> str:
     if value is None or value == "" or isinstance(value, (list, dict)):
-        raise UserError(
-            "%s must be the name of one of %s, got %s" % (group, ", ".join(group_names(group)), _got(value))
-        )
+        raise UserError("%s must be the name of one of %s, got %s" % (group, listed(group_names(group)), _got(value)))
     return str(value)
 
 

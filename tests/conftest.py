@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -33,16 +34,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session", autouse=True)
-def a_job_is_composed_once() -> Iterator[None]:
-    """Hydra composes a job's settings twice, first only to see whether they make a sweep of it (``hydra.mode``), and
-    ignores whatever is wrong with them then: a tenth of a second of every command line. Processes of their own do."""
+def settings_are_composed_once() -> Iterator[None]:
+    """Hydra composes a job's settings two or three times, a tenth of a second each: to see whether they make a sweep of
+    it (``hydra.mode``), whatever is wrong with them then; to see whether a sweep's jobs are legal; to run it. Here it
+    does so once for the same settings in the same folder. In processes of their own it does as ever."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.hydra import Hydra
 
-    asked = Hydra.get_mode
+    from hepo_isaac import plugins
+
+    kept: dict[str, bytes] = {}
+    asked, load = Hydra.get_mode, ConfigLoaderImpl.load_configuration
 
     def mode(hydra: Hydra, config_name: str, overrides: list[str]) -> object:
         return asked(hydra, config_name, overrides) if "hydra.mode" in str(overrides) else None
 
+    def load_configuration(self: ConfigLoaderImpl, *args: object, **options: object) -> object:
+        if plugins.plugins():  # whose files change
+            return load(self, *args, **options)
+        key = repr((os.getcwd(), args, sorted(options.items())))
+        if key not in kept:
+            kept[key] = pickle.dumps(load(self, *args, **options))
+        return pickle.loads(kept[key])
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Hydra, "get_mode", mode)
+        patch.setattr(ConfigLoaderImpl, "load_configuration", load_configuration)
         yield

@@ -199,7 +199,9 @@ def import_graph(sources):
                 continue
             for name, _ in imports(ast.Module([node], []), package):
                 named = [f"{name}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) else []
-                graph[module] |= {target for target in (name, *named) if target in sources and target != module}
+                if not named or not set(named) <= set(sources):  # else nothing of the package itself is asked for
+                    named.append(name)
+                graph[module] |= {target for target in named if target in sources and target != module}
     return graph
 
 

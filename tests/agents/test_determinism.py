@@ -9,7 +9,7 @@ import copy
 import pytest
 import torch
 
-from hepo_isaac.locate import group_names
+from hepo_isaac.locate import group_names, robot_tasks
 from tests.agents.test_seeds import train
 
 # annealing and the like included: every file of cfg/algo
@@ -52,5 +52,6 @@ def test_a_seed_is_a_training_on_other_tasks(task, algo):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("algo", METHODS)
-def test_twenty_iterations_are_ten_and_ten(algo):
-    assert_goes_on("FrankaCabinet", algo, 20)
+@pytest.mark.parametrize("task", robot_tasks())
+def test_twenty_iterations_are_ten_and_ten(task, algo):
+    assert_goes_on(task, algo, 20)

@@ -51,32 +51,30 @@ SLOW = {*OTHERS, *CHOSEN[1:]}
     [pytest.param(name, "hepo", marks=[pytest.mark.slow] if name in SLOW else []) for name in task_names()]
     + [(task, algo) for task in ("FrankaCabinet", "Push2D") for algo in group_names("algo") if algo != "hepo"],
 )
-@pytest.mark.parametrize("cuda", [False, True])
-def test_every_task_and_algo_has_both_budgets_and_is_valid(task, algo, cuda):
-    cfg = settle("task=" + task, "algo=" + algo, cuda=cuda)
-    validate(cfg)
-    assert cfg.task.name == task
-    assert cfg.algo.name == algo
-    assert cfg.budget.name == ("paper" if cuda else "demo")
-    physics = "mujoco_warp" if cuda else "mujoco_batch"
-    assert cfg.sim.name == ("analytic" if cfg.task.engines == ["analytic"] else physics)
-    assert cfg.device == ("cuda:0" if cuda else "cpu")
+def test_every_task_and_algo_has_both_budgets_and_is_valid(task, algo):
+    for cuda, budget, physics, device in (
+        (False, "demo", "mujoco_batch", "cpu"),
+        (True, "paper", "mujoco_warp", "cuda:0"),
+    ):
+        cfg = settle("task=" + task, "algo=" + algo, cuda=cuda)
+        validate(cfg)
+        assert (cfg.task.name, cfg.algo.name) == (task, algo)
+        assert (cfg.budget.name, cfg.device) == (budget, device)
+        assert cfg.sim.name == ("analytic" if cfg.task.engines == ["analytic"] else physics)
 
 
 @pytest.mark.parametrize("task", sampled(task_names(), CHOSEN[:1]))
-@pytest.mark.parametrize("budget", ["paper", "demo"])
-def test_a_budget_overrides_task_and_algo(task, budget):
-    plain = compose(["task=" + task])
-    wanted = plain.task.budgets[budget]
-    cfg = settle("task=" + task, "budget=" + budget)
-    assert cfg.num_envs == wanted.num_envs
-    for key, value in wanted.get("train", {}).items():
-        group = isinstance(value, Mapping)
-        settled = (
-            {k: cfg.train[key][k] for k in value} if group else cfg.train[key]
-        )  # a budget may set a part of a group
-        assert settled == (dict(value) if group else value)
-    assert "budgets" not in cfg.task
+def test_a_budget_overrides_task_and_algo(task):
+    budgets = compose(["task=" + task]).task.budgets
+    for budget in ("paper", "demo"):
+        wanted, cfg = budgets[budget], settle("task=" + task, "budget=" + budget)
+        assert cfg.num_envs == wanted.num_envs
+        for key, value in wanted.get("train", {}).items():
+            if isinstance(value, Mapping):  # a budget may set a part of a group
+                assert {k: cfg.train[key][k] for k in value} == dict(value)
+            else:
+                assert cfg.train[key] == value
+        assert "budgets" not in cfg.task
 
 
 def test_the_command_line_overrides_the_budget():

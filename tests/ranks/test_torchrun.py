@@ -226,3 +226,21 @@ def test_an_error_of_one_rank_alone_is_shown_and_ends_all(tmp_path):
     assert "the heuristic of this rank alone" in err
     (folder,) = runs_of(tmp_path)
     assert json_of(folder / "status.json")["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_two_processes_learn_as_much_as_one(tmp_path):
+    """Eight seeds of one command on two processes and on one: J of the policies is the same within its error."""
+    learn = ["task=Push2D", "algo=ppo_jh", "num_envs=32", "train.minibatch_size=256", "train.network.units=[32,32]"]
+    learn += ["seeds=8", "train.max_iterations=40", "evaluation_episodes=64", "plot=false", "tensorboard=false"]
+    found = {}
+    for processes in (1, 2):
+        code, _, err = run(tmp_path, *learn, "run_root=%s" % (tmp_path / str(processes)), processes=processes)
+        assert code == 0, err[-2000:]
+        summaries = [json_of(file) for file in (tmp_path / str(processes)).rglob("summary.json")]
+        found[processes] = torch.tensor([s["evaluation"]["pi"]["return_task"] for s in summaries])
+        assert len(summaries) == 8
+    one, two = found[1], found[2]
+    error = ((one.var() + two.var()) / 8).sqrt()
+    assert (one.mean() - two.mean()).abs() < 3.0 * error, (one, two)
+    assert min(one.mean(), two.mean()) > 5.0 * error  # and they have learned: random actions earn 0.0001

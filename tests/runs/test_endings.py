@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hepo_isaac.runs import launch
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
 from hepo_isaac.runs.record.folder import FINISHED, INTERRUPTED, RunFolder
 
@@ -48,7 +49,7 @@ def last_iteration(root):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_what_comes_after_the_last_iteration_can_be_stopped_and_is_done_by_resume(tmp_path, number, code):
+def test_what_comes_after_the_last_iteration_can_be_stopped_and_is_done_by_resume(capfd, tmp_path, number, code):
     child = trained(tmp_path, "evaluation_episodes=1000000", "plot=true")
     folder = wait_for(lambda: last_iteration(tmp_path))
     time.sleep(0.5)  # in the evaluation
@@ -58,27 +59,21 @@ def test_what_comes_after_the_last_iteration_can_be_stopped_and_is_done_by_resum
     assert child.returncode == code and time.monotonic() - sent < 10.0, err
     assert "Traceback" not in err
     assert folder.status() == INTERRUPTED and not folder.summary_file.exists()
-    again = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), "resume=%s" % folder.path, "evaluation_episodes=32"],
-        capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
-    assert again.returncode == 0, again.stderr
+    assert launch.main(["resume=%s" % folder.path, "evaluation_episodes=32"]) == 0, capfd.readouterr().err
     assert folder.status() == FINISHED and folder.plot_file.exists()
     assert json.loads(folder.summary_file.read_text())["evaluation"]["episodes"] >= 16
     assert len(folder.metrics_file.read_text().splitlines()) == 1 + 3
 
 
-def test_a_plot_that_was_never_drawn_is_drawn_by_resume(tmp_path):
-    child = trained(tmp_path, "evaluation_episodes=0")
-    assert child.wait() == 0, child.communicate()
-    child.communicate()
+def test_a_plot_that_was_never_drawn_is_drawn_by_resume(capfd, tmp_path):
+    assert launch.main([*SMALL, "run_root=%s" % tmp_path, "evaluation_episodes=0"]) == 0
     folder = last_iteration(tmp_path)
     folder.plot_file.unlink()
-    resume = [sys.executable, str(ROOT / "train.py"), "resume=%s" % folder.path]
-    done = subprocess.run(resume, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0 and str(folder.plot_file) in done.stdout and folder.plot_file.exists()
-    done = subprocess.run(resume, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 2 and "is complete (iteration 3 of 3)" in done.stderr
+    capfd.readouterr()
+    assert launch.main(["resume=%s" % folder.path]) == 0
+    assert str(folder.plot_file) in capfd.readouterr().out.replace("\n", "") and folder.plot_file.exists()
+    assert launch.main(["resume=%s" % folder.path]) == 2
+    assert "is complete (iteration 3 of 3)" in capfd.readouterr().err
 
 
 def hammered(root, gaps):

@@ -145,6 +145,8 @@ def test_a_film_never_replaces_another_unasked(tmp_path, quick, monkeypatch, cap
     (tmp_path / "Cartpole.mp4").write_bytes(b"x")
     assert cli.main(["play", "task=Cartpole"]) == 0
     assert [str(target) for target, _ in quick[1::2]] == ["Cartpole.mp4", "Cartpole_2.mp4"]
+    said = capsys.readouterr().out
+    assert said.count("Cartpole/checkpoints/best.pt (the highest mean task return of 100 training episodes") == 2
     assert cli.main(["play", "task=Cartpole", "out=Cartpole.mp4"]) == 2
     assert "Cartpole.mp4 is there already" in capsys.readouterr().err
     assert cli.main(["play", "task=Cartpole", "out=Cartpole.mp4", "overwrite=true", "every=3"]) == 0

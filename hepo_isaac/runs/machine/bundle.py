@@ -97,9 +97,12 @@ def check(args: argparse.Namespace) -> Request:
     tasks = robot_tasks(args.tasks)
     out = args.out.expanduser().absolute()
     _check_out(out)
-    if not all(map(importlib.util.find_spec, ENGINES[CUDA_ENGINE].modules)):
+    try:
+        library = warp_library()
+    except UserError:
         known_arch(args.arch, supported())  # a wrong argument is told before what is not installed
-    arch = check_arch(args.arch, warp_library())
+        raise
+    arch = check_arch(args.arch, library)
     return Request(out, arch, python, tasks, list(args.host_has), limit, args.fast)
 
 

@@ -34,7 +34,7 @@ def evaluate_command(cfg: DictConfig, overrides: Sequence[str]) -> int:
     title = "%s, random actions" % task if random else "%s / %s, %s" % (task, algo, how)
     print_evaluation(title, evaluate(settings, checkpoint))
     if file is not None:
-        Console().print("checkpoint: %s%s" % (file, _why(file)), soft_wrap=True)
+        say_checkpoint(file)
     if settings["video"]:
         from hepo_isaac.runs.play.film import default_file, film_of, unused
         from hepo_isaac.runs.play.given import Shown
@@ -68,13 +68,13 @@ def what_is_played(
         return plain(settled), folder, file
 
 
-def _why(file: Path) -> str:
-    """What a checkpoint of a run is the checkpoint of."""
+def say_checkpoint(file: Path) -> None:
+    """Print which checkpoint plays, and what one of a run is the checkpoint of."""
     why = {
-        "best.pt": "the highest mean task return of 100 training episodes, with sampled actions",
-        "last.pt": "the end of the run so far",
+        "best.pt": " (the highest mean task return of 100 training episodes, with sampled actions)",
+        "last.pt": " (the end of the run so far)",
     }
-    return " (%s)" % why[file.name] if file.name in why else ""
+    Console().print("checkpoint: %s%s" % (file, why.get(file.name, "")), soft_wrap=True)
 
 
 def locate_checkpoint(given: str) -> Tuple[Optional[RunFolder], Path]:

@@ -26,6 +26,8 @@ class Film:
 
 def main(arguments: Sequence[str]) -> int:
     """Film what the arguments say; returns the exit code."""
+    from hepo_isaac.runs.play.command import say_checkpoint
+
     given = pairs("play", arguments, EXAMPLE)
     episodes = whole(given, "episodes", EPISODES, 1, MOST_EPISODES)
     grid = whole(given, "grid", 1, 1, MOST_TILES)
@@ -34,6 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     what = shown("play", given, max(episodes, grid))
     target = _target(what, out, overwrite)
     names = _policies(what, policy)
+    if what.file is not None:
+        say_checkpoint(what.file)
     chosen = played(what.settings, _checkpoint(what), names, grid)
     print("video: %s" % draw(what.settings, chosen, target, every))
     return 0
