@@ -7,7 +7,7 @@ Both hands are right hands, told apart by the prefix alone.
 from __future__ import annotations
 
 import math
-from typing import Any, Mapping, Sequence, Tuple
+from typing import Any, List, Mapping, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from hepo_isaac.envs.math import quat_conjugate, quat_of_axes, rotate_many
 from hepo_isaac.envs.task import for_engine
 from hepo_isaac.errors import UserError
-from hepo_isaac.sim.spec import ActorSpec, ForceSensorSpec, Quat
+from hepo_isaac.sim.spec import ActorSpec, ForceSensorSpec, Quat, Vec3
 
 from ..robots.shadow_hand import FINGER_JOINTS, WRIST_JOINTS, hand_drives
 from .record import HELD, HandPose
@@ -42,7 +42,7 @@ def mount_orientation(pose: HandPose) -> Quat:
     return quat_of_axes((-pose.finger[0], -pose.finger[1], -pose.finger[2]), pose.palm)
 
 
-def actor(side: str, pose: HandPose, floating: bool, cfg: Mapping[str, Any], engine: str) -> ActorSpec:
+def hand_actor(side: str, pose: HandPose, floating: bool, cfg: Mapping[str, Any], engine: str) -> ActorSpec:
     """One hand of the scene, called "right" or "left"."""
     return ActorSpec(
         name=side,
@@ -61,6 +61,11 @@ def served_bodies(sides: Sequence[str]) -> Tuple[str, ...]:
     """Bodies of the hands that the task reads: fingertips of each, palms, forearms."""
     tips = ["%s/%s" % (side, tip) for side in sides for tip in FINGERTIPS]
     return (*tips, *("%s/palm" % side for side in sides), *("%s/forearm" % side for side in sides))
+
+
+def offsets(hands: int) -> List[Vec3]:
+    """Of the points of that many hands in their bodies: fingertips of each, then palm centres."""
+    return [TIP_OFFSET] * (5 * hands) + [PALM_CENTRE] * hands
 
 
 def tip_sensors(sides: Sequence[str]) -> Tuple[ForceSensorSpec, ...]:

@@ -21,8 +21,7 @@ from hepo_isaac.sim.spec import ActorSpec, ContactSpec, MarkerSpec, SceneSpec
 
 from ..robots.in_hand import FORCE_SCALE, VELOCITY_SCALE, pen_rotation, random_rotation, rotation_angle
 from ..robots.in_hand_observation import UNITS, Observation, Part
-from . import hand
-from .hand import ACTUATED, GROUPS, MEETS, PUSH, TWIST
+from .hand import ACTUATED, GROUPS, MEETS, PUSH, TWIST, Drag, hand_actor, offsets, served_bodies, tip_sensors
 from .measures import FAMILIES, HASTY, MEASURES, BiDexState, Terms, holds, succeeded
 from .record import SIDES, TaskRecord, Thing, sizes
 
@@ -64,8 +63,8 @@ class BiDex(Task):
     def scene(cls, cfg: Mapping[str, Any], engine: str) -> SceneSpec:
         record, physics = cls.chosen(cfg), cfg["physics"]
         sides = SIDES[: len(record.hands)]
-        mine = [hand.actor(s, pose, bool(record.floating), cfg, engine) for s, pose in zip(sides, record.hands)]
-        bodies = dict.fromkeys((*hand.served_bodies(sides), *(p.body for p in record.points)))
+        mine = [hand_actor(s, pose, bool(record.floating), cfg, engine) for s, pose in zip(sides, record.hands)]
+        bodies = dict.fromkeys((*served_bodies(sides), *(p.body for p in record.points)))
         bodies.update(dict.fromkeys(body for body, _ in record.anchors))
         return SceneSpec(
             actors=(*mine, *(_thing(thing) for thing in record.things)),
@@ -73,7 +72,7 @@ class BiDex(Task):
             substeps=int(physics["substeps"]),
             contact=ContactSpec(friction=record.friction, solref_steps=float(physics["solref_steps"])),
             body_states=tuple(bodies),
-            force_sensors=hand.tip_sensors(sides),
+            force_sensors=tip_sensors(sides),
             ground_plane=record.ground,
             markers=tuple(MarkerSpec("goal_%s" % thing.name, thing.asset, opacity=0.35) for thing in record.wanted()),
             options=physics["options"],
@@ -88,7 +87,7 @@ class BiDex(Task):
             raise UserError(said % (record.name, type(sim).__name__, ", ".join(cfg["engines"])))
         self.sides = SIDES[: len(record.hands)]
         rate = 0.0 if sim.damps_links else float(cfg["physics"].get("base_drag", 0.0))
-        self._drag = hand.Drag(rate, sim.spec.control_dt, device)
+        self._drag = Drag(rate, sim.spec.control_dt, device)
         self._bind()
         self._start_roots = sim.root_state.clone()
         self._start_roots[..., 7:] = 0.0
@@ -124,8 +123,8 @@ class BiDex(Task):
         self._forearms = slice(6 * count, 7 * count)
         # All points are one gather: fingertips and palm centres of the hands, then the task's own.
         rows = [*range(6 * count), *(sim.body_index(point.body) for point in record.points)]
-        offsets = [hand.TIP_OFFSET] * (5 * count) + [hand.PALM_CENTRE] * count + [p.offset for p in record.points]
-        self._point_rows, self._offsets = torch.tensor(rows, device=device), torch.tensor(offsets, device=device)
+        places = [*offsets(count), *(point.offset for point in record.points)]
+        self._point_rows, self._offsets = torch.tensor(rows, device=device), torch.tensor(places, device=device)
         self.point_names = [point.name for point in record.points]
         self._objects = torch.tensor([sim.actor_index(thing.name) for thing in record.objects()], device=device)
         self._held = self._objects[: len(record.goals)]  # which have goals

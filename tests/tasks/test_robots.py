@@ -155,7 +155,7 @@ def test_what_a_film_needs_is_there(env):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_random_actions_keep_every_world_sound(task):
-    _assert_sound(task, 8 if task in DEXTEROUS else 32, 150)
+    _assert_sound(task, *((4, 100) if task in DEXTEROUS else (32, 150)))
 
 
 @pytest.mark.slow
