@@ -52,7 +52,8 @@ def settings_are_composed_once() -> Iterator[None]:
     def load_configuration(self: ConfigLoaderImpl, *args: object, **options: object) -> object:
         if plugins.plugins():  # whose files change
             return load(self, *args, **options)
-        key = repr((os.getcwd(), args, sorted(options.items())))
+        places = [place.path for place in self.config_search_path.get_path()]
+        key = repr((os.getcwd(), places, args, sorted(options.items())))
         if key not in kept:
             kept[key] = pickle.dumps(load(self, *args, **options))
         return pickle.loads(kept[key])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
+from hepo_isaac import overrides as command_line
 from hepo_isaac.errors import UserError
+from hepo_isaac.locate import cfg_dir
 from hepo_isaac.overrides import check_overrides, compose, known_keys
 
 
@@ -76,3 +80,14 @@ def test_every_setting_is_known_by_its_dotted_name():
     keys = known_keys(compose([]))
     assert {"seed", "train", "train.network.units", "wandb.mode", "resume"} <= set(keys)
     assert not any(key.startswith("hydra") for key in keys)
+
+
+def test_what_was_composed_before_is_a_copy_and_follows_the_files(tmp_path, monkeypatch):
+    first = compose(["task=Push2D"])
+    first.task.episode_length = 7
+    assert compose(["task=Push2D"]).task.episode_length == 100
+    shutil.copytree(cfg_dir(), tmp_path / "cfg")
+    monkeypatch.setattr(command_line, "cfg_dir", lambda: tmp_path / "cfg")
+    file = tmp_path / "cfg" / "task" / "Push2D.yaml"
+    file.write_text(file.read_text().replace("episode_length: 100", "episode_length: 55"))
+    assert compose(["task=Push2D"]).task.episode_length == 55
