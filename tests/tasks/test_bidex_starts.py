@@ -139,8 +139,8 @@ DEEPEST = {"CatchAbreast": -2e-3, "TwoCatchUnderarm": -1.2e-3}  # m, of an egg i
 
 @pytest.mark.parametrize("name", sorted(TABLE))
 def test_nothing_starts_deep_inside_something_else(name):
-    """Without the published spread of joints, places and rotations, by which fingers are up to 1 cm inside of each other
-    and of what they catch; and but for what a hand holds from the start."""
+    """Without the published spread of joints, places and rotations, by which fingers are up to 1 cm inside of each
+    other and of what they catch; and but for what a hand holds from the start."""
     env = shared(name)
     env.reset()
     if env.task.draws(env.task.record):
