@@ -134,12 +134,18 @@ def test_a_pens_goal_advances_by_ten_degrees_and_never_goes_back():
         )
 
 
+DEEPEST = {"CatchAbreast": -2e-3, "TwoCatchUnderarm": -1.2e-3}  # m, of an egg in a hand, as published
+
+
 @pytest.mark.parametrize("name", sorted(TABLE))
 def test_nothing_starts_deep_inside_something_else(name):
-    """Without the published spread of joints, which puts fingers up to 1 cm into each other and into what they catch;
-    and but for what a hand holds from the start."""
+    """Without the published spread of joints, places and rotations, by which fingers are up to 1 cm inside of each
+    other and of what they catch; and but for what a hand holds from the start."""
     env = shared(name)
-    straight(env) if env.task.record.spread else env.reset()
+    env.reset()
+    if env.task.draws(env.task.record):
+        straight(env)
+        place(env, **{t.name: (*t.position, 0.0, 0.0, 0.0, 1.0) for t in env.task.record.objects()})
     model = env.sim.model
     data = mujoco.MjData(model)
     for row in range(env.num_envs):
@@ -149,4 +155,4 @@ def test_nothing_starts_deep_inside_something_else(name):
             owners = {model.body(model.geom_bodyid[g]).name.split("/")[0] for g in contact.geom}
             held = name in ("Spin", "UpsideDown", "BottleCap")
             if len(owners) == 2 and not (held and owners & {"right", "left"}):
-                assert contact.dist > -1e-3, owners
+                assert contact.dist > DEEPEST.get(name, -1e-3), owners
