@@ -59,9 +59,9 @@ class Policies:
         # Policy p's partner is the other one of its run; where there is one policy, itself.
         self.partner = torch.arange(p, device=device).view(-1, policies_per_run).flip(1).reshape(-1)
         self.shares = tuple(shares) or (1,) * policies_per_run
-        each = torch.tensor(self.shares, device=device).repeat(self.num_runs)
         alike = set(self.shares) == {1}
-        self.owners: Optional[Tensor] = None if alike else torch.arange(p, device=device).repeat_interleave(each)
+        each = [policy for policy in range(p) for _ in range(self.shares[policy % policies_per_run])]
+        self.owners: Optional[Tensor] = None if alike else torch.tensor(each, device=device)
 
     # -- acting ------------------------------------------------------------------------------------------------
     def normalize_obs(self, obs: Tensor) -> Tensor:

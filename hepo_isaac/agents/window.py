@@ -33,9 +33,8 @@ class ReturnWindow:
         self.num_runs = num_runs
         members, per_block = len(shares), num_envs // (num_runs * sum(shares))
         envs = [share * per_block for share in shares]
-        owner = torch.arange(members, device=device).repeat_interleave(
-            torch.tensor(envs, device=device)
-        )  # (E,) in a run
+        whose = [member for member, count in enumerate(envs) for _ in range(count)]
+        owner = torch.tensor(whose, device=device)  # (E,) in a run
         self._mine = (owner == torch.arange(members, device=device).unsqueeze(1)).to(torch.float64)  # (Q, E)
         of_all = [n * ranks.size() for n in envs]
         wanted = torch.tensor([float(-(-window_episodes // n)) for n in of_all], dtype=torch.float64, device=device)
