@@ -225,6 +225,8 @@ def test_a_run_that_lives_is_left_alone_and_a_silent_one_resumed(capfd):
     (folder,) = folders()
     interrupt(folder, 2, status=RUNNING, host="another", pid=1)
     write_json(folder / ".lock", {"host": "another", "pid": 1, "writing": True})
+    later = time.time() + 3600  # however long this machine takes to ask
+    os.utime(folder / ".lock", (later, later))
     assert run(capfd, "-m", *SMALL, "seed=1", "train.max_iterations=2")[:2] == (0, ["elsewhere"])
     long_ago = time.time() - SILENT_S - 10
     os.utime(folder / ".lock", (long_ago, long_ago))
