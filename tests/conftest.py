@@ -14,10 +14,12 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Runs are signed with the account's key (hepo_isaac/runs/record/stored.py): tests have an account of their own.
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="hepo-isaac-tests-")
-# A shell that starts the tests in the background ignores Ctrl-C for them, and a run respects that: no test of Ctrl-C
-# would end.
+# A shell that starts the tests in the background ignores Ctrl-C for them, nohup a hangup, and a run respects that: no
+# test of such a signal would end.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
