@@ -56,6 +56,37 @@ def test_a_disk_without_room_ends_the_run_in_a_sentence_and_keeps_what_there_is(
     assert resumed == 0 and read_metrics(folder.metrics_file)["iteration"].tolist() == list(range(1, len(rows) + 4))
 
 
+def test_no_room_for_the_last_checkpoint_says_what_is_lost(tmp_path):
+    """metrics.csv fits and a checkpoint does not: first where none was ever saved, then where one of iteration 3 is."""
+
+    def without_room(*arguments):
+        def full():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))
+
+        command = [sys.executable, str(ROOT / "train.py"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, preexec_fn=full, timeout=120)
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+        return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+
+    small = (*SMALL, "tensorboard=false")
+    (said,) = without_room(*small, "train.max_iterations=3", "run_root=%s" % (tmp_path / "none"))
+    assert "last.pt: File too large; expected room for it: iteration 3 is lost" in said
+    assert "nothing had been saved before; make room and train again" in said and "resume=" not in said
+    (folder,) = folders(tmp_path / "none")
+    status = json.loads(folder.status_file.read_text())
+    assert status["status"] == "failed" and "resume" not in status
+    assert read_metrics(folder.metrics_file)["iteration"].tolist() == [1, 2, 3]
+
+    assert launch.main([*small, "train.max_iterations=3", "run_root=%s" % (tmp_path / "one")]) == 0
+    (folder,) = folders(tmp_path / "one")
+    (said,) = without_room("resume=%s" % folder.path, "train.max_iterations=5")
+    assert "iteration 5 is lost, earlier checkpoints are unharmed; make room and go on with" in said
+    assert load_checkpoint(folder.checkpoints / "last.pt")["iteration"] == 3
+    assert json.loads(folder.status_file.read_text())["saved_iteration"] == 3
+    assert launch.main(["resume=%s" % folder.path]) == 0
+    assert folder.status() == FINISHED and read_metrics(folder.metrics_file)["iteration"].tolist() == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize(
     "name", ["a,b", "a b", "x'y", 'q"q', "back\\slash", "end\\", "${oc.env:HOME}", "[1]", "{k}", "ü=1", "~"]
 )

@@ -110,6 +110,7 @@ class RunObserver(AlgoObserver):
         if self._resume is not None:
             agent.set_full_state_weights(self._resume["agent"])
             self._load_own_state(self._resume.get("runs", {}))
+            self._saved_iteration = int(agent.iteration)
         self._best = self._store.best_return()
         self._progress = Progress(agent.max_iterations, self._stream, self.options.success, self.options.quiet)
         own = self.options
@@ -248,16 +249,17 @@ class RunObserver(AlgoObserver):
             if self._is_best():
                 self._save_best(data)
         except OSError as error:
-            command = self.folder.resume_command()
             reason = "cannot save %s: %s" % (self._store.folder / "last.pt", error.strerror or error)
+            facts = {"saved_iteration": self._saved_iteration, "reason": reason}
+            kept, command = "nothing had been saved before; make room and train again", self.folder.resume_command()
+            if self._saved_iteration >= 0:
+                facts["resume"] = command
+                kept = "earlier checkpoints are unharmed; make room and go on with %s" % command
             with contextlib.suppress(OSError):  # what is full for a checkpoint may have room for a line
-                facts = {"saved_iteration": self._saved_iteration, "reason": reason, "resume": command}
                 self.folder.set_status(FAILED, iteration=int(agent.iteration), **facts)
             self._close()
-            raise UserError(
-                "%s; expected room for it: iteration %d is lost, earlier checkpoints are unharmed; make room and go on "
-                "with %s" % (reason, agent.iteration, command)
-            ) from error
+            text = "%s; expected room for it: iteration %d is lost, %s" % (reason, agent.iteration, kept)
+            raise UserError(text) from error
 
     def _note_saved(self, iteration: int) -> None:
         """last.pt holds ``iteration``: a run that is killed goes on from there."""
