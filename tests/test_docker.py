@@ -83,7 +83,7 @@ def test_images_keep_their_promises(name):
     [
         ("bookworm-20251229-slim", "bookworm-slim"),
         ("USER 1000:1000", "USER root"),
-        ("--output-file /opt/hepo/sbom.cdx.json", "--output-file /tmp/sbom.cdx.json"),
+        ("--output-file /opt/hepo/sbom.cdx.json", "--output-file sbom.cdx.json"),
         ("COPY --chmod=755", "RUN pip install --no-cache-dir -c constraints.txt rich\nCOPY --chmod=755"),
         ("USER 1000:1000\n", ""),
         ("USER 1000:1000\n", "USER 1000:1000\nUSER 0:0\n"),

@@ -76,7 +76,7 @@ def test_a_run_keeps_no_secret(tmp_path):
 def test_a_run_with_wandb_keeps_no_secret(tmp_path, mode):
     """Of wandb itself too, and where nobody answers its requests."""
     if importlib.util.find_spec("wandb") is None:
-        pytest.skip("wandb is not installed")
+        pytest.skip("wandb is not installed; make test-slow installs it")
     nobody = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_INIT_TIMEOUT": "5"}
     code, out, err = run(tmp_path, *SMALL, "wandb.enabled=true", "wandb.mode=" + mode, **nobody)
     assert code == 0, err
