@@ -18,7 +18,9 @@ PHYSICS = robot_tasks()
 ROBOTS = without_others(PHYSICS)
 ANALYTIC = [name for name in task_names() if name not in PHYSICS]
 METHODS = group_names("algo")
-needs_warp = pytest.mark.skipif(importlib.util.find_spec("mujoco_warp") is None, reason="mujoco_warp is not installed; make test-slow installs it")
+needs_warp = pytest.mark.skipif(
+    importlib.util.find_spec("mujoco_warp") is None, reason="mujoco_warp is not installed; make test-slow installs it"
+)
 
 
 def found(task, *algos):
