@@ -1,5 +1,5 @@
 """Every poison at every place: whoever was first is named, what was recorded and kept before it is as in a sound run,
-and numbers that are merely large do no harm. Each case is three iterations of a small run; the poison falls into the second.
+and numbers that are merely large do no harm. Each case is three iterations of a small run, poisoned in the second.
 
 python -m pytest --slow tests/agents/test_poisons.py      # the other tasks and methods too
 """
@@ -123,7 +123,7 @@ def run(task, algo, plant=None, break_it=None):
     return observer, ended
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def sound(task, algo):
     observer, ended = run(task, algo)
     assert ended is None and len(observer.kept) == 3
@@ -166,7 +166,7 @@ def test_what_is_only_large_does_no_harm(place, where, value):
     assert all(x.isfinite().all() for kept in observer.kept for x in kept)
 
 
-# ---- behind the environment's guard: what an update could leave -------------------------------------------------------
+# ---- behind the environment's guard: what an update could leave ------------------------------------------------------
 
 
 def in_weights(agent, value):
@@ -205,7 +205,7 @@ def test_what_an_update_left_is_found_before_it_is_kept(place, value):
     assert_stopped_in_time(observer, *OFTEN)
 
 
-# ---- a velocity: the physics diverges, and that is another sentence ---------------------------------------------------
+# ---- a velocity: the physics diverges, and that is another sentence --------------------------------------------------
 
 
 @pytest.mark.slow
