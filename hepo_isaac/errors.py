@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import os
 import sys
 import traceback
@@ -113,6 +114,12 @@ def check_working_directory() -> None:
         raise UserError("the working directory is not there any more: cd to a folder that exists") from error
 
 
+def one_line(text: str) -> str:
+    """Text as one line that does nothing to a terminal: what is no printable character is shown as its number, since a
+    message may quote a stranger's file."""
+    return "".join(c if c.isprintable() else "\\x%02x" % ord(c) for c in " ".join(text.split()))
+
+
 def report_errors(function: Callable[[], int]) -> int:
     """Call ``function``; turn the user's mistakes into one line on stderr, and keep the traceback of ours."""
     readable_streams()
@@ -120,10 +127,14 @@ def report_errors(function: Callable[[], int]) -> int:
         check_working_directory()
         return function()
     except UserError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        print("error: " + one_line(str(error)), file=sys.stderr)
         return 1 if isinstance(error, UnstablePhysicsError) else 2
     except KeyboardInterrupt as stop:
         return 128 + int(getattr(stop, "signal", 2))
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG and error.filename is not None:
+            start = one_line(str(error.filename)[:80])
+            print("error: %s… is too long for a path; expected a shorter one" % start, file=sys.stderr)
+            return 2
         traceback.print_exc()
         return 1

@@ -18,7 +18,7 @@ from hepo_isaac.methods.method import method_from_config
 from hepo_isaac.runs.play.evaluate import Estimate
 from hepo_isaac.runs.record.bundled import bundled_run, entries, entry_of
 from hepo_isaac.runs.record.checkpoint import load_checkpoint
-from hepo_isaac.runs.record.files import read_json
+from hepo_isaac.runs.record.files import number
 from hepo_isaac.runs.record.folder import RunFolder
 from hepo_isaac.runs.record.stored import read_data, read_run
 
@@ -154,8 +154,8 @@ def _worth(
     if entry is not None:  # one that came along
         found = entry["policies"][policy]["J"]
         return Estimate(found["mean"], found["std_error"], found["episodes"]), "over %d episodes" % found["episodes"]
-    summary = read_json(folder.summary_file)
-    evaluated = summary.get("evaluation") if isinstance(summary, dict) else None
+    summary = folder.summary
+    evaluated = summary.get("evaluation")
     # What is evaluated at the end are the last weights: best.pt may hold others.
     if isinstance(evaluated, dict) and summary.get("iterations") == checkpoint["iteration"]:
         row: Any = evaluated.get(policy)
@@ -163,9 +163,10 @@ def _worth(
         n, mean, error = evaluated.get("episodes"), row.get("return_task"), row.get("return_task_se")
         if isinstance(n, int) and isinstance(mean, float) and isinstance(error, float):
             return Estimate(mean, error, n), "over %d episodes at the end of training" % n
-    best = checkpoint.get("runs", {}).get("best_return")
-    if policy == names[0] and isinstance(best, (int, float)) and best == best:
-        return Estimate(float(best), float("nan"), 0), "in training"
+    runs = checkpoint.get("runs")
+    best = number(runs.get("best_return") if isinstance(runs, dict) else None)
+    if policy == names[0] and best == best:
+        return Estimate(best, float("nan"), 0), "in training"
     return Estimate(float("nan"), float("nan"), 0), ""
 
 

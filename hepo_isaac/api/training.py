@@ -21,7 +21,7 @@ from hepo_isaac.envs.heuristic import Heuristic
 from hepo_isaac.errors import UserError
 from hepo_isaac.runs.launch import prepare, resume, train_in_folders
 from hepo_isaac.runs.play.evaluate import Estimate
-from hepo_isaac.runs.record.files import read_json
+from hepo_isaac.runs.record.files import number
 from hepo_isaac.runs.record.folder import RunFolder
 from hepo_isaac.runs.record.metrics_csv import read_metrics
 from hepo_isaac.runs.record.stored import read_data, read_run
@@ -73,8 +73,7 @@ class Run:
     @property
     def summary(self) -> Dict[str, Any]:
         """summary.json; {} while the run is not finished."""
-        found = read_json(self._folder.summary_file)
-        return found if isinstance(found, dict) else {}
+        return self._folder.summary
 
     @property
     def metadata(self) -> Dict[str, Any]:
@@ -99,20 +98,23 @@ class Run:
         summary = self.summary
         evaluation, running = summary.get("evaluation") or {}, summary.get("final") or {}
         found: Dict[str, Dict[str, Estimate]] = {}
-        for policy in summary.get("policies", ()):
-            row = evaluation.get(policy, {})
+        for policy in (name for name in summary.get("policies", ()) if isinstance(name, str)):
+            row = evaluation.get(policy)
+            row = row if isinstance(row, dict) else {}
             found[policy] = {}
             for name, key in (("task_return", "return_task"), ("heuristic_return", "return_heuristic")):
                 if key in row:
-                    found[policy][name] = Estimate(row[key], row[key + "_se"], int(evaluation["episodes"]))
+                    episodes = evaluation.get("episodes")
+                    error, count = number(row.get(key + "_se")), episodes if isinstance(episodes, int) else 0
+                    found[policy][name] = Estimate(number(row[key]), error, count)
                 else:
-                    found[policy][name] = Estimate(_number(running.get("%s/%s" % (key, policy))), float("nan"), 0)
+                    found[policy][name] = Estimate(number(running.get("%s/%s" % (key, policy))), float("nan"), 0)
         return found
 
     @property
     def best_task_return(self) -> float:
         """J that best.pt was saved with: the highest mean of about 100 training episodes; see ``evaluate("best")``."""
-        return _number(self.summary.get("best_return_task"))
+        return number(self.summary.get("best_return_task"))
 
     def policy(self, name: str = "pi", checkpoint: str = "best", device: str = "cpu") -> Policy:
         """One of its policies; see ``hepo_isaac.load``.
@@ -274,7 +276,3 @@ def _process_untouched() -> Iterator[None]:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)
         cudnn.benchmark, cudnn.allow_tf32 = benchmark, tf32
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) else float("nan")

@@ -12,43 +12,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from hepo_isaac import cli
 from hepo_isaac.runs import launch
 from hepo_isaac.runs.record import screen
 from hepo_isaac.runs.record.checkpoint import load_checkpoint, serialise
-from hepo_isaac.runs.record.stored import SIGNATURE, foreign_code, read_run, signed
-
-SMALL = (
-    "task=Push2D", "algo=hepo", "num_envs=16", "train.minibatch_size=64", "train.network.units=[16]", "seed=1",
-    "train.max_iterations=2", "evaluation_episodes=0", "plot=false", "tensorboard=false", "torch_threads=1",
-    "train.fused=false", "device=cpu",
-)  # fmt: skip
-MODULE = "stranger_of_test_hostile"
+from hepo_isaac.runs.record.stored import foreign_code, read_run, signed
+from tests.runs.hostile_lab import MODULE, SMALL, changed, downloaded, said, trained
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    root = tmp_path_factory.mktemp("original")
-    assert launch.main([*SMALL, "run_root=%s" % root]) == 0
-    (file,) = root.rglob("config.yaml")
-    return file.parent
+    return trained(tmp_path_factory.mktemp("original"))
 
 
 @pytest.fixture
 def run(original, tmp_path, monkeypatch):
-    """A copy that this account has not signed, in a folder with a module that leaves a mark when it is imported."""
-    folder = tmp_path / "downloaded"
-    shutil.copytree(original, folder)
-    (folder / SIGNATURE).unlink()
-    code = "from pathlib import Path\nPath(%r).write_text('was here')\n" % str(tmp_path / "mark")
-    code += "def shaping(state):\n    return -state.pos[:, 0].abs()\n"
-    (tmp_path / (MODULE + ".py")).write_text(code)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(__import__("sys").modules, MODULE, raising=False)
-    monkeypatch.setenv("A_SECRET", "hunter2")
-    return folder
+    return downloaded(original, tmp_path, monkeypatch)
 
 
 def commands(folder):
@@ -56,21 +36,6 @@ def commands(folder):
         (launch.main, ["resume=%s" % folder, "train.max_iterations=3"]),
         (cli.main, ["eval", "run=%s" % folder, "episodes=16"]),
     ]
-
-
-def said(capfd, main, arguments):
-    capfd.readouterr()
-    code = main(arguments)
-    out, err = capfd.readouterr()
-    assert "Traceback" not in err and "hunter2" not in out + err, err
-    return code, out, err
-
-
-def changed(folder, **settings):
-    cfg = OmegaConf.load(folder / "config.yaml")
-    for key, value in settings.items():
-        OmegaConf.update(cfg, key.replace("__", "."), value, merge=False, force_add=True)
-    OmegaConf.save(cfg, folder / "config.yaml")
 
 
 # ---- code and consent -----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import numpy as np
 from hepo_isaac.errors import UserError
 from hepo_isaac.older import completed
 from hepo_isaac.runs.compare.table import DUPLICATE, NO_SUMMARY, UNREADABLE, Excluded, Run, RunTable, exclude
-from hepo_isaac.runs.record.files import read_json
+from hepo_isaac.runs.record.files import number, read_json
 from hepo_isaac.runs.record.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 from hepo_isaac.runs.record.metrics_csv import read_metrics
 from hepo_isaac.runs.record.plots import smooth
@@ -108,8 +108,8 @@ def _read(folder: RunFolder) -> Union[Run, Excluded]:
     status = folder.status()
     if status != FINISHED:
         return excluded(status, _why(status, read_json(folder.status_file)))
-    summary = read_json(folder.summary_file)
-    if not isinstance(summary, dict):
+    summary = folder.summary
+    if not summary:
         return excluded(NO_SUMMARY, "it finished, but summary.json is missing or damaged")
     try:
         columns = read_metrics(folder.metrics_file)
@@ -221,5 +221,4 @@ def _part(value: Any, key: str) -> Mapping[str, Any]:
 
 def _number(value: Any, default: float = float("nan")) -> float:
     """A JSON number (null and anything else is ``default``); of {"mean": …}, the mean."""
-    value = value.get("mean") if isinstance(value, Mapping) else value
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else default
+    return number(value.get("mean") if isinstance(value, Mapping) else value, default)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -84,7 +84,7 @@ def load(path: Path) -> Recording:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(arrays.pop("meta").tobytes().decode("utf-8"))
         version = meta.pop("format")
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, RecursionError, BadZipFile) as error:
         raise UserError("%s is no recording of hepo-isaac parity: %s" % (path, error or "it is empty")) from error
     if version != FORMAT:
         raise UserError(

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 import torch
 
 from hepo_isaac.errors import CheckpointError
-from hepo_isaac.runs.record.files import write_atomic
+from hepo_isaac.runs.record.files import number, write_atomic
 from hepo_isaac.runs.record.screen import ForeignError, load
 
 FORMAT = "hepo_isaac"
@@ -192,5 +192,5 @@ class CheckpointStore:
         The mark lives in best.pt itself, so it cannot disagree with the policy that is really on disk.
         """
         payload, _ = _read(self.folder / "best.pt", self.header.get("task"), self.header.get("algo"))
-        value = (payload or {}).get("runs", {}).get("best_return")
-        return float(value) if isinstance(value, (int, float)) else float("-inf")
+        runs = (payload or {}).get("runs")
+        return number(runs.get("best_return") if isinstance(runs, dict) else None, float("-inf"))

@@ -72,9 +72,19 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_atomic(path, (json.dumps(plain_json(value), indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
 
 
+def number(value: Any, default: float = math.nan) -> float:
+    """What was read as a number, as a float; ``default`` for anything else, and for what no float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return default
+    try:
+        return float(value)
+    except OverflowError:
+        return default
+
+
 def read_json(path: Path) -> Any:
     """Read JSON, or None where the file is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # the last where a stranger nested it too deeply
         return None

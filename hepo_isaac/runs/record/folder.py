@@ -168,9 +168,13 @@ class RunFolder:
 
     @property
     def metadata(self) -> Dict[str, Any]:
-        """Contents of metadata.json ({} where it is missing or damaged)."""
-        found = read_json(self.metadata_file)
-        return found if isinstance(found, dict) else {}
+        """Contents of metadata.json ({} where it is missing or damaged), without parts of another form than theirs."""
+        return _of_form(read_json(self.metadata_file), {"git": dict, "resumes": list, "warnings": list})
+
+    @property
+    def summary(self) -> Dict[str, Any]:
+        """Contents of summary.json, as ``metadata`` is; {} while the run is not finished."""
+        return _of_form(read_json(self.summary_file), {"evaluation": dict, "final": dict, "policies": list})
 
     def set_status(self, status: str, **facts: Any) -> None:
         """Write status.json: ``status``, since when, which process, and ``facts`` (iteration, reason, …)."""
@@ -216,6 +220,14 @@ class RunFolder:
             if (self.checkpoints / name).is_file():
                 return self.checkpoints / name
         raise CheckpointError("%s holds no checkpoint yet (no best.pt, no last.pt)" % self.checkpoints)
+
+
+def _of_form(found: Any, forms: Mapping[str, type]) -> Dict[str, Any]:
+    """A run folder may be from anybody: what is no dictionary is an empty one, and a value that is not of the form that
+    ``forms`` names for its key is as if it were not there."""
+    if not isinstance(found, dict):
+        return {}
+    return {key: value for key, value in found.items() if isinstance(value, forms.get(key, object))}
 
 
 def locate_resume(path: Union[str, Path]) -> Tuple[RunFolder, Path]:

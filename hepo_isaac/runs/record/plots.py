@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from hepo_isaac.errors import one_line
 from hepo_isaac.runs.record.folder import RunFolder
 from hepo_isaac.runs.record.metrics_csv import read_metrics
 from hepo_isaac.runs.record.running import POLICY_LABELS, RunningMeans, policy_of, success_metric
@@ -252,4 +253,4 @@ def _title(run: RunFolder) -> str:
     parts = [str(about.get(k)) for k in ("task", "algo") if about.get(k)]
     if about.get("seed") is not None:
         parts.append("seed %s" % about["seed"])
-    return " · ".join(parts) or run.path.name
+    return one_line(" · ".join(parts) or run.path.name).replace("$", r"\$")  # no formula, whoever wrote it
