@@ -166,7 +166,20 @@ class Run:
 
 
 @overload
-def train(task: Path_ = ..., algo: str = ..., *, seeds: Union[int, Sequence[int]], **others: Any) -> List[Run]: ...
+def train(
+    task: Path_ = ...,
+    algo: str = ...,
+    num_envs: Optional[int] = ...,
+    heuristic: Union[str, Heuristic, None] = ...,
+    engine: str = ...,
+    device: str = ...,
+    seed: int = ...,
+    *,
+    seeds: Union[int, Sequence[int]],
+    quiet: bool = ...,
+    settings: Optional[Mapping[str, Any]] = ...,
+    **overrides: Any,
+) -> List[Run]: ...
 
 
 @overload

@@ -56,6 +56,7 @@ import hepo_isaac
 reveal_type(hepo_isaac.train("Ant"))
 reveal_type(hepo_isaac.train("Ant", seeds=[1, 2]))
 env = hepo_isaac.make("Ant", num_envs="many")
+hepo_isaac.train("Ant", quiet="no", seeds=2)
 hepo_isaac.load(3)
 hepo_isaac.evaluate(1, env)
 hepo_isaac.nonsense
@@ -99,10 +100,11 @@ def test_a_clients_mistakes_are_found(folder):
         '4: note: Revealed type is "hepo_isaac.api.training.Run"',
         'list[hepo_isaac.api.training.Run]"',
         '6: error: Argument "num_envs" to "make" has incompatible type "str"; expected "int"',
-        '7: error: Argument 1 to "load" has incompatible type "int"',
-        '8: error: Argument 1 to "evaluate" has incompatible type "int"',
-        '9: error: Module has no attribute "nonsense"',
-        "10: error: Incompatible types in assignment",
+        '7: error: No overload variant of "train" matches argument types',
+        '8: error: Argument 1 to "load" has incompatible type "int"',
+        '9: error: Argument 1 to "evaluate" has incompatible type "int"',
+        '10: error: Module has no attribute "nonsense"',
+        "11: error: Incompatible types in assignment",
     ):
         assert piece in said, said
 
