@@ -19,6 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -31,7 +32,7 @@ from hepo_isaac.runs.record.folder import FINISHED, RunFolder
 from hepo_isaac.runs.record.metadata import git_state
 from hepo_isaac.studies.places import CHECKOUT, require_checkout
 
-MAX_BYTES = 300_000  # of a policy's folder
+MAX_BYTES = 300_000  # of a policy's folder, in the wheel
 CHOOSING_SEED, MEASURING_SEED = 1001, 2002
 CHOOSING_EPISODES = 64
 CLEARLY = 3.0  # standard errors that J is above random actions' J
@@ -113,8 +114,8 @@ def measure(folder: Path, episodes: int, seed: int, random: bool = False) -> Dic
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files in it."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Bytes that its files take in the wheel, which is deflated as zlib does it."""
+    return sum(len(zlib.compress(path.read_bytes())) for path in folder.rglob("*") if path.is_file())
 
 
 def short(value: Dict[str, Any]) -> Dict[str, Any]:

@@ -2,6 +2,7 @@
 
     python -m hepo_isaac.studies.reference --jobs 2                     # train, then collect
     python -m hepo_isaac.studies.reference --tasks Ant --seeds 1        # one task, one seed
+    python -m hepo_isaac.studies.reference --tasks dexterous --budget demo
     python -m hepo_isaac.studies.reference --collect                    # only gather what finished runs left
 
 Runs go to runs/reference/; a run that is finished there is not trained again. A task with no finished run keeps what
@@ -42,6 +43,19 @@ ARMS: Dict[str, Dict[str, List[str]]] = {
     "ShadowHand": {"hepo": [], "ppo_h": ["train.max_iterations=4000"]},
     "FrankaCubeStack": {"hepo": []},
 }
+# Of the dexterous tasks (docs/bidex.md); --budget demo is a million steps, of which each shows what it learns.
+DEXTEROUS = (
+    "Over",
+    "CatchUnderarm",
+    "DoorOpenOutward",
+    "DoorCloseOutward",
+    "SwingCup",
+    "BlockStack",
+    "PushBlock",
+    "Spin",
+    "ReOrientation",
+)
+ARMS.update(("ShadowHand" + name, {"hepo": []}) for name in DEXTEROUS)
 SEEDS: Dict[str, List[int]] = {"FrankaCabinet": [1, 2, 3]}
 DEFAULT_SEEDS = [1]
 Job = Tuple[str, str, int]  # task, algo, seed
@@ -211,6 +225,7 @@ def _row(job: Job, metrics: List[Dict[str, str]], metadata: Dict[str, Any], succ
         return {
             "J(%s) at first" % name: mean("return_task/%s" % name, name, first),
             "J(%s)" % name: mean("return_task/%s" % name, name, last),
+            "H(%s) at first" % name: mean("return_heuristic/%s" % name, name, first),
             "H(%s)" % name: mean("return_heuristic/%s" % name, name, last),
             "%s(%s)" % (success, name): mean("episode/%s/%s" % (success, name), name, last),
             "length(%s)" % name: mean("episode_length/%s" % name, name, last),
@@ -233,11 +248,11 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
-    parser.add_argument("--budget", default="cpu", help="cpu or paper (the published length, for a GPU)")
+    parser.add_argument("--budget", default="cpu", help="demo, cpu or paper (the published length, for a GPU)")
     parser.add_argument("--collect", action="store_true", help="do not train")
     parser.add_argument("--partial", action="store_true", help="collect runs that were stopped, too")
     parser.add_argument("--root", type=Path, default=CHECKOUT / "runs" / "reference")
-    parser.add_argument("--tasks", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--tasks", nargs="+", default=list(ARMS), choices=[*ARMS, "dexterous"])
     parser.add_argument("--algos", nargs="+", help="of those a task has; all by default")
     parser.add_argument("--seeds", nargs="+", type=int)
     args = parser.parse_args()
@@ -249,7 +264,8 @@ def main() -> None:
             for algo in ARMS[task]
             if algo in (args.algos or ARMS[task])
         ]
-        for task in args.tasks
+        for name in args.tasks
+        for task in (["ShadowHand" + one for one in DEXTEROUS] if name == "dexterous" else [name])
     }
     if not args.collect:
         train(args.root, args.budget, args.jobs, [job for some in jobs.values() for job in some])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -46,7 +48,11 @@ def test_index_and_folders_agree():
 def test_a_policy_is_small_plain_and_described(task):
     folder, entry = bundled.bundled_run(task), ENTRIES[task]
     files = [path for path in folder.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= bundle_policies.MAX_BYTES
+    with zipfile.ZipFile(io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as wheel:
+        for path in files:
+            wheel.write(path)
+        size = sum(item.compress_size for item in wheel.infolist())
+    assert size <= 300_000 and size == pytest.approx(entry["bytes"], abs=1000)
     assert {path.suffix for path in files} <= {".yaml", ".json", ".pt"}
     text = "".join(path.read_text() for path in files if path.suffix != ".pt") + str(entry)
     assert not re.search(r"(/tmp|/home|/work|/root|/mnt)\b", text)
