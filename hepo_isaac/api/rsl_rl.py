@@ -14,7 +14,8 @@ try:
     from rsl_rl.env import VecEnv
     from tensordict import TensorDict
 except ImportError as error:
-    raise UserError("hepo_isaac.api.rsl_rl needs rsl_rl: pip install -c constraints.txt -e '.[peers]'") from error
+    text = "hepo_isaac.api.rsl_rl needs rsl_rl (%s): pip install -c constraints.txt -e '.[peers]'"
+    raise UserError(text % error) from error
 
 
 class RslRlVecEnv(VecEnv):

@@ -14,7 +14,7 @@ try:
     from stable_baselines3.common.vec_env import VecEnv
 except ImportError as error:
     raise UserError(
-        "hepo_isaac.api.sb3 needs Stable-Baselines3: pip install -c constraints.txt -e '.[peers]'"
+        "hepo_isaac.api.sb3 needs Stable-Baselines3 (%s): pip install -c constraints.txt -e '.[peers]'" % error
     ) from error
 
 

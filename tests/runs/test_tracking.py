@@ -349,12 +349,14 @@ def test_wandb_hanging_anywhere_costs_no_time(tmp_path, wandb, monkeypatch, wher
 
 
 def test_wandb_missing_is_one_line_with_the_command(tmp_path, wandb):
-    (tmp_path / "packages" / "wandb.py").write_text("raise ImportError")
+    (tmp_path / "packages" / "wandb.py").write_text("import what_wandb_needs")
     warnings = []
     sink = open_sink(tmp_path, warnings.append)
     log_some(sink)
     sink.close()
-    assert warnings == ["W&B logging is on but wandb is not installed: pip install 'hepo-isaac[wandb]'"]
+    assert warnings == [
+        "W&B logging is on but needs wandb (No module named 'what_wandb_needs'): pip install 'hepo-isaac[wandb]'"
+    ]
 
 
 def test_what_wandb_says_of_things_it_drops_and_refuses_is_found():

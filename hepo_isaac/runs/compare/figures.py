@@ -36,7 +36,8 @@ def draw(comparison: Comparison, out: Path) -> List[Path]:
     try:
         import matplotlib  # noqa: F401 (only whether it is there)
     except ImportError as error:
-        raise UserError("the report's figures need matplotlib; pip install 'hepo-isaac[report]'") from error
+        text = "the report's figures need matplotlib (%s); pip install 'hepo-isaac[report]'"
+        raise UserError(text % error) from error
     drawn = [
         _curves(comparison, out / "curves.png"),
         _intervals(comparison, out / "intervals.png"),

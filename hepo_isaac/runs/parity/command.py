@@ -325,9 +325,9 @@ def _write(request: Request, found: Dict[str, Any], first: Recording, second: Re
         picture: Optional[str] = "trajectories.png"
         try:
             plot_rollouts(first, second, folder / "trajectories.png")
-        except ImportError:
+        except ImportError as error:
             picture = None
-            print("no picture: matplotlib is missing, pip install 'hepo-isaac[report]' brings it")
+            print("no picture, which needs matplotlib (%s): pip install 'hepo-isaac[report]'" % error)
         write_json(folder / "report.json", {"command": command, **found})
         write_atomic(folder / "report.md", report(found, command, picture).encode("utf-8"))
     except OSError as error:

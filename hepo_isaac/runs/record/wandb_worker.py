@@ -174,8 +174,9 @@ def main() -> None:
         run, record, after = start(job, out)
         films = Films(Path(job["folder"]) / FILMS, after)
         follow(run, record, Rows(Path(job["metrics"]), after), sys.stdin, films)
-    except ImportError:
-        tell(out, "fatal", "W&B logging is on but wandb is not installed: pip install 'hepo-isaac[wandb]'")
+    except ImportError as error:
+        text = "W&B logging is on but needs wandb (%s): pip install 'hepo-isaac[wandb]'"
+        tell(out, "fatal", text % error)
     except BaseException as error:  # wandb is known to raise SystemExit as well
         text = "W&B logging stopped (%s: %s); the run goes on without it, and metrics.csv has every row"
         tell(out, "fatal", text % (type(error).__name__, error))

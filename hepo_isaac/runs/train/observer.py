@@ -372,8 +372,8 @@ class RunObserver(AlgoObserver):
             from hepo_isaac.runs.record.plots import plot_run
 
             return plot_run(self.folder.path)
-        except ImportError:
-            self._warn("no plot: matplotlib is not installed; pip install 'hepo-isaac[report]'")
+        except ImportError as error:
+            self._warn("no plot, which needs matplotlib (%s): pip install 'hepo-isaac[report]'" % error)
         except Exception as error:  # the run is finished and saved; its picture must not make it look failed
             self._warn("no plot (%s: %s)" % (type(error).__name__, error))
         return None

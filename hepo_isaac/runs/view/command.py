@@ -107,9 +107,7 @@ def _viser() -> Any:
     try:
         import viser
     except ImportError as error:
-        raise UserError(
-            "hepo-isaac view needs viser, which is not installed: pip install 'hepo-isaac[viewer]'"
-        ) from error
+        raise UserError("hepo-isaac view needs viser (%s): pip install 'hepo-isaac[viewer]'" % error) from error
     return viser
 
 
