@@ -329,5 +329,5 @@ def test_the_name_of_a_task_loads_the_policy_that_came_along(run, tmp_path, monk
     assert "J = %.4g" % entries()["Ant"]["policies"]["pi"]["J"]["mean"] in repr(policy)  # as measured, not of training
     shutil.copytree(run.path, tmp_path / "Ant")  # what lies here is meant
     assert hepo_isaac.load("Ant").task == "Push2D"
-    with pytest.raises(UserError, match="no run folder or checkpoint at Humanoid"):
-        hepo_isaac.load("Humanoid")
+    with pytest.raises(UserError, match="no run folder or checkpoint at AllegroHand"):
+        hepo_isaac.load("AllegroHand")

@@ -341,7 +341,7 @@ PLAYED = [  # of eval and play
     (("run={lab}/good", "foo=1", "bar=2"), ("foo", "bar")),
     (("run=random",), ("task=",)),
     (("run=random", "task=nothing"), ("nothing",)),
-    (("task=Humanoid",), ("Humanoid",)),
+    (("task=AllegroHand",), ("AllegroHand",)),
     (("run=latest", "run_root={lab}/empty_folder"), ("latest",)),
 ]
 VIEW = [
@@ -379,7 +379,7 @@ EXPORT = [
     (("run={lab}/robot", "task=Ant"), ("Cartpole", "Ant")),
     (("run={lab}/robot", "run={lab}/robot"), ("twice",)),
     (("run={lab}/nowhere",), ("nowhere",)),
-    (("task=Humanoid",), ("Humanoid",)),
+    (("task=AllegroHand",), ("AllegroHand",)),
     (("run={lab}/robot_checkpoint_binary",), ("best.pt",)),
     (("run={lab}/robot_config_empty",), ("config.yaml",)),
     (("run={lab}/robot_config_binary",), ("config.yaml",)),

@@ -177,7 +177,7 @@ def test_policies_are_chosen_by_name_or_by_what_they_maximise(tmp_path, quick, m
         (["task=Cartpole", "out=film.avi"], "ends in one of .mp4, .gif, .png"),
         (["task=Cartpole", "out=nowhere/film.mp4"], "there is no folder nowhere"),
         (["task=Cartpole", "overwrite=maybe"], "overwrite must be true or false"),
-        (["task=Humanoid"], "Humanoid"),
+        (["task=AllegroHand"], "AllegroHand"),
         (["run=nowhere"], "no such file or run folder"),
     ],
 )
