@@ -71,7 +71,7 @@ def markdown(table: Table, figures: Sequence[str], stale: int = 0) -> str:
 
 
 def state(table: Table, stale: int = 0) -> str:
-    """Hardware, commits, dates, and what is still missing."""
+    """Commits, dates, what is still missing, and whose times these are: runs.csv names no machine."""
     about = json.loads(alpha_claims.TIMING.read_text(encoding="utf-8")) if alpha_claims.TIMING.exists() else {}
     hardware = about.get("hardware") or {}
     machine = "%s, %s cores, no GPU" % (hardware.get("cpu", "CPU"), hardware.get("cores", "?"))
@@ -88,12 +88,12 @@ def state(table: Table, stale: int = 0) -> str:
     )
     dates, commits = sorted(table.words("date")), sorted(table.words("commit"))
     left_out = "%d runs of claims/runs.csv are of other settings, tasks or agents than today's and left out." % stale
-    text = "State: %s. Runs of %s on %s, one thread each, commits %s." % (
+    text = "State: %s. Runs of %s on x86-64 machines of two cores, no GPU, one thread each, commits %s." % (
         share,
         " to ".join(sorted({*dates[:1], *dates[-1:]})),
-        machine,
         ", ".join(commits),
     )
+    text += " Times (C15) are of %s." % machine if about else ""
     plus = "A + marks a tree with uncommitted changes."
     return " ".join([text, *[plus] * any("+" in c for c in commits), *[left_out] * (stale > 0)]) + "\n"
 
