@@ -25,11 +25,11 @@ def loose(task: str) -> List[str]:
     return [thing.name for thing in tasks_module("bidex").TASKS[task].record.objects() if not thing.fixed]
 
 
-def thrown(task: str, speed: float, *more: str) -> Tuple[float, int]:
+def thrown(task: str, speed: float, *more: str, engine: str = CPU_ENGINE) -> Tuple[float, int]:
     """(highest angular speed in rad/s, steps of a world that went bad) of what is thrown at ``speed`` about AXES axes,
     a world each, above and beside everything else; with the demonstration's two substeps, and ``more`` overrides."""
-    given = ["task=" + task, "device=cpu", "sim=" + CPU_ENGINE, "sim.threads=1", "num_envs=%d" % AXES, "seed=0"]
-    given += ["budget=demo", *more]
+    given = ["task=" + task, "device=cpu", "sim=" + engine, "num_envs=%d" % AXES, "seed=0", "budget=demo", *more]
+    given += ["sim.threads=1"] if engine == CPU_ENGINE else []
     env: Any = make_env(plain(resolve(compose(given), given, cuda=False)), random_start=False)
     env.reset()
     sim, root = env.sim, env.sim.root_state.clone()
@@ -57,12 +57,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", default=every)
     parser.add_argument("--speeds", nargs="+", type=float, default=[30.0, 64.0, 100.0], help="rad/s")
+    parser.add_argument("--engine", default=CPU_ENGINE)
     parser.add_argument("--set", nargs="+", default=[], help="settings, as on the command line of train")
     args = parser.parse_args()
     torch.set_num_threads(1)
     for task in args.tasks:
         name = task if task.startswith("ShadowHand") else "ShadowHand" + task
-        found = ["%.0f: %.3g, %d bad" % (speed, *thrown(name, speed, *args.set)) for speed in args.speeds]
+        found = [
+            "%.0f: %.3g, %d bad" % (speed, *thrown(name, speed, *args.set, engine=args.engine)) for speed in args.speeds
+        ]
         print("%s (%s), thrown at %s" % (name, ", ".join(loose(name)), "; ".join(found)), flush=True)
 
 
