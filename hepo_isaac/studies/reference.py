@@ -43,7 +43,7 @@ ARMS: Dict[str, Dict[str, List[str]]] = {
     "ShadowHand": {"hepo": [], "ppo_h": ["train.max_iterations=4000"]},
     "FrankaCubeStack": {"hepo": []},
 }
-# Of the dexterous tasks (docs/bidex.md); --budget demo is a million steps, of which each shows what it learns.
+# Nine of the dexterous tasks (docs/bidex.md); a million steps each with --budget demo.
 DEXTEROUS = (
     "Over",
     "CatchUnderarm",
