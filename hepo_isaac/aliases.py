@@ -100,6 +100,7 @@ ANSWERS: Dict[str, str] = {
     "wandb_tags": _WANDB_NAME,
     "wandb_logcode_dir": _NOT_NEEDED + "metadata.json of a run names the commit",
     "run_name": _FOLDER,
+    "hydra.run.dir": _FOLDER,
     "experiment_name": _FOLDER,
     "train_dir": _FOLDER,
     "full_experiment_name": _FOLDER,
@@ -223,12 +224,13 @@ def translate(arguments: Sequence[str]) -> List[str]:
     devices: Dict[str, str] = {}
     for argument in pairs:
         name, equals, value = argument.partition("=")
-        if equals and name in GRANTED and value.lower() in GRANTED[name]:
+        asked = name.lstrip("+")  # Hydra's signs for a new key, which do not make it another's name
+        if equals and asked in GRANTED and value.lower() in GRANTED[asked]:
             continue
-        if equals and name in ANSWERS:
-            answers.append("%s is no setting here: %s" % (argument, ANSWERS[name]))
+        if equals and asked in ANSWERS:
+            answers.append("%s is no setting here: %s" % (argument, ANSWERS[asked]))
             continue
-        ours = ALIASES.get(name, name)
+        ours = ALIASES.get(asked, name)
         if equals and ours == "device":
             again, devices[argument] = bool(devices), value
             if again:

@@ -220,6 +220,7 @@ def finished(root: Path, arm: str, problem: str, seed: int, score: float, day: s
     summary = {"policies": ["pi", "pi_h"], "evaluation": evaluation, "env_steps": 100, "wall_time_s": 1.0}
     config = {**training.settled(ARMS[arm], PROBLEMS[problem]), "seed": seed}
     files = {"summary": summary, "status": {"status": "finished"}, "metadata": {"started": day, "git": None}}
+    files["metadata"]["hardware"] = {"cpu": "CPU of a test"}
     for name, content in files.items():
         (folder / (name + ".json")).write_text(json.dumps(content), encoding="utf-8")
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -274,6 +275,20 @@ class TestCommitted:
             (s, q) for s in (1, 2) for q in collecting.drawn("hepo", "TwoArm")
         }
         assert figures.bands(list(curves.values()))["hepo", "TwoArm", "J"].shape == (4, collecting.POINTS)
+
+    def test_a_row_names_the_cpu_and_rows_from_before_that_stay(self, tmp_path):
+        finished(self.root, "hepo", "TwoArm", 1, 0.5)
+        collecting.collect([self.root], [])
+        lines = collecting.RUNS.read_text(encoding="utf-8").splitlines()
+        assert lines[0].split(",")[-2:] == ["cpu", "key"]
+        older = [",".join(cells[:-2] + cells[-1:]) for cells in (line.split(",") for line in lines)]
+        collecting.RUNS.write_text("\n".join(older) + "\n", encoding="utf-8")
+        finished(tmp_path / "second", "hepo", "TwoArm", 2, 0.7)
+        collecting.collect([tmp_path / "second"], [])
+        rows, stale = self._shown()
+        assert [(r["seed"], r["J"], r["cpu"]) for r in rows] == [("1", "0.5", ""), ("2", "0.7", "CPU of a test")]
+        assert stale == 0
+        assert "two cores (as far as recorded: CPU of a test), no GPU" in page.state(Table(rows), 0)
 
     def test_the_newest_run_wins(self, tmp_path):
         finished(self.root, "hepo", "TwoArm", 1, 0.5)

@@ -76,6 +76,14 @@ def test_a_name_without_a_counterpart_is_answered_in_one_line(name, capfd):
     assert "%s=gpu is no setting here: %s" % (name, ANSWERS[name]) in err
 
 
+@pytest.mark.parametrize("sign", ["+", "++"])
+def test_a_sign_before_a_name_changes_nothing_of_that(sign):
+    given = ["task=Ant", sign + "headless=True", sign + "max_iterations=12"]
+    assert translate(given) == ["task=Ant", "train.max_iterations=12"]
+    with pytest.raises(UserError, match="hydra.run.dir=x is no setting here: a run writes <run_root>"):
+        translate(["task=Ant", sign + "hydra.run.dir=x"])
+
+
 def test_two_devices_that_agree_are_one():
     assert translate(["sim_device=cuda:0", "rl_device=cuda:0"]) == ["device=cuda:0"]
     assert translate(["device=cpu", "rl_device=cpu"]) == ["device=cpu"]

@@ -96,7 +96,8 @@ def _write(file: Path, rows: Sequence[Row]) -> None:
         return
     rows = sorted(rows, key=lambda row: (row["arm"], row["problem"], row["key"], row.get("quantity"), int(row["seed"])))
     with open(file, "w", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+        # rows of before a column was added lack it
+        writer = csv.DictWriter(out, list(dict.fromkeys(c for row in rows for c in row)), lineterminator="\n")
         writer.writeheader()
         writer.writerows([{k: _text(v) for k, v in row.items()} for row in rows])
 
@@ -133,6 +134,7 @@ def _row(arm: str, problem: str, seed: int, run: Path) -> Row:
         "seconds": float(summary["wall_time_s"]),
         "commit": str(git.get("commit"))[:10] + ("+" if git.get("dirty") else ""),
         "date": str(about.get("started", ""))[:10],
+        "cpu": str((about.get("hardware") or {}).get("cpu") or ""),
     }
 
 

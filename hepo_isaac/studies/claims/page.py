@@ -88,9 +88,11 @@ def state(table: Table, stale: int = 0) -> str:
     )
     dates, commits = sorted(table.words("date")), sorted(table.words("commit"))
     left_out = "%d runs of claims/runs.csv are of other settings, tasks or agents than today's and left out." % stale
-    text = "State: %s. Runs of %s on x86-64 machines of two cores, no GPU, one thread each, commits %s." % (
+    named = sorted(table.words("cpu") - {""})
+    text = "State: %s. Runs of %s on x86-64 machines of two cores%s, no GPU, one thread each, commits %s." % (
         share,
         " to ".join(sorted({*dates[:1], *dates[-1:]})),
+        " (as far as recorded: %s)" % ", ".join(named) if named else "",
         ", ".join(commits),
     )
     text += " Times (C15) are of %s." % machine if about else ""

@@ -48,8 +48,8 @@ class Table:
         return sum(map(len, self.rows.values()))
 
     def words(self, column: str) -> Set[str]:
-        """All values of a column."""
-        return {row[column] for runs in self.rows.values() for row in runs.values()}
+        """All values of a column, "" of rows from before there was one."""
+        return {row.get(column, "") for runs in self.rows.values() for row in runs.values()}
 
     def same(self, x: str, y: str) -> bool:
         """Whether two arms have the same settings wherever both have runs, and are one under two names."""
