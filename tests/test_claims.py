@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterable, List
+from typing import Any, Dict, Iterable, List, Tuple
 
 import numpy as np
 import pytest
@@ -43,7 +43,17 @@ from tasks.suite.analytic import AnalyticTask
 pytest.importorskip("rliable")
 
 COLUMNS = ("J", "J_se", "H", "J_ref", "J_se_ref", "H_ref", "auc", "alpha", "alpha_max", "alpha_step_var", "ess")
-COLUMNS += ("clip_foreign", "violation", "ahead", "ahead_agree", "ahead_rise", "behind", "behind_agree", "behind_rise")
+COLUMNS += (
+    "clip_foreign",
+    "violation",
+    "windows",
+    "ahead",
+    "ahead_agree",
+    "ahead_rise",
+    "behind",
+    "behind_agree",
+    "behind_rise",
+)
 
 
 def rows(arm: str, problems: Iterable[str], score: float, seeds: int = 10, **other: Any) -> List[Dict[str, str]]:
@@ -415,6 +425,18 @@ class TestVerdicts:
         assert verdict("C11", parts(10)) == HOLDS
         assert verdict("C11", parts(8)) == FAILS
 
+    def test_who_is_behind_while_it_learns(self):
+        def parts(behind: int, problems: Iterable[str] = ROBOT_PROBLEMS) -> Tuple[List[Dict[str, str]], ...]:
+            suite = rows("hepo", SUITE, 0.5, windows=25, behind=1, ahead=3)
+            return suite, rows("hepo", problems, 0.5, 3, windows=20, behind=behind)
+
+        assert verdict("C19", *parts(1)) == HOLDS  # 96 % and 95 %
+        assert verdict("C19", *parts(2)) == FAILS
+        assert verdict("C19", *parts(0, ROBOT_PROBLEMS[1:])) == TOO_FEW
+        plus_behind = rows("hepo_plus", SUITE, 0.5, windows=10, behind=9)
+        assert verdict("C19", *parts(1), plus_behind) == HOLDS  # told, not judged
+        assert verdict("C19", rows("hepo", [*SUITE, *ROBOT_PROBLEMS], 0.5, behind=0)) == TOO_FEW  # of before the column
+
     def test_c9_needs_a_task_that_can_be_learned(self):
         dense = [*rows("hepo", ["QuadraticPoint/opposite"], 0.9), *rows("ppo_j", ["QuadraticPoint"], 0.9)]
         fled = rows("hepo", ["Push2D/reversed"], 0.0)
@@ -475,6 +497,16 @@ def test_windows_of_the_gap():
     assert (found["ahead"], found["ahead_agree"], found["ahead_rise"]) == (2, 2, 0)
     assert (found["behind"], found["behind_agree"], found["behind_rise"]) == (2, 0, 2)
     assert found["violation"] > 0.0
+    assert found["windows"] == 4
+
+
+def test_windows_count_where_both_finished_episodes_and_without_a_multiplier_too():
+    iterations = np.arange(40)
+    mine = np.where(iterations < 20, 1.0, 0.0) + 0.01 * np.sin(iterations)
+    its = np.where((iterations >= 10) & (iterations < 16), np.nan, 0.5 + 0.01 * np.cos(iterations))
+    found = _gap({"return_task/pi": mine, "return_task/pi_h": its}, "return_task/pi_h")
+    assert (found["windows"], found["ahead"], found["behind"]) == (3, 1, 2)
+    assert np.isnan(found["ahead_agree"]) and np.isnan(found["behind_rise"])
 
 
 # ---- the page -----------------------------------------------------------------------------------------------------

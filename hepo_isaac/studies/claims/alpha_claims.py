@@ -12,7 +12,19 @@ import torch
 from hepo_isaac.methods.multiplier import Multiplier, MultiplierConfig
 from hepo_isaac.runs.compare import stats
 from hepo_isaac.runs.compare.stats import Interval
-from hepo_isaac.studies.claims.experiments import HACKABLE, HUMAN, NOISES, NOISY, OTHERS, QUALITY, SPARSE, SUITE
+from hepo_isaac.studies.claims.experiments import (
+    HACKABLE,
+    HASTY,
+    HUMAN,
+    NOISES,
+    NOISY,
+    OTHERS,
+    QUALITY,
+    ROBOT_PROBLEMS,
+    SPARSE,
+    SUITE,
+    WRITTEN,
+)
 from hepo_isaac.studies.claims.result import (
     FAILS,
     HOLDS,
@@ -109,6 +121,43 @@ def c11(table: Table) -> Found:
     value = "%s; where π is ahead %s, behind %s" % (held, ahead, behind)
     verdict = HOLDS if held.value >= 0.95 else FAILS if held.high < 0.95 else TOO_FEW
     return "%d windows, %d problems" % (windows, len(found)), value, complete(found, SUITE, verdict)
+
+
+@claim(
+    "C19",
+    "π is hardly ever behind π_H while it learns",
+    "share of windows (as C11) in which J(π) ≥ J(π_H) − 2 SE, of those in which both finished episodes; hepo on the "
+    "suite and on the robots, ≥ 0.95 each",
+)
+def c19(table: Table) -> Found:
+    """Windows of all runs that tell how many there were; of hepo_plus too, and under the robots' other heuristics."""
+    groups = {"suite": SUITE, "robots": ROBOT_PROBLEMS, "hasty heuristics": HASTY, "human heuristics": WRITTEN}
+    whole: List[Interval] = []  # of hepo, where every task has runs
+    told: List[str] = []
+    runs = 0
+    for arm in ("hepo", "hepo_plus"):
+        for name, problems in groups.items():
+            counts = {p: _not_behind(table, arm, p) for p in problems}
+            found = {p: v for p, v in counts.items() if v[:, 1].any()}
+            if not found:
+                continue
+            held = share(found)
+            runs += sum(int((v[:, 1] > 0).sum()) for v in found.values())
+            windows = sum(v[:, 1].sum() for v in found.values())
+            told.append("%s, %s: %s of %d windows" % (arm, name, held, windows))
+            if arm == "hepo" and name in ("suite", "robots") and len(found) == len(problems):
+                whole.append(held)
+    if not told:
+        raise TooFewError("no run that tells its windows")
+    verdict = TOO_FEW if len(whole) < 2 else whether(all(s.value >= 0.95 for s in whole))
+    return "%d runs" % runs, "; ".join(told), verdict
+
+
+def _not_behind(table: Table, arm: str, problem: str) -> np.ndarray:
+    """(seeds, 2) windows in which pi was not behind by 2 standard errors, and all of them; 0 where it is not known."""
+    seeds = table.seeds(arm, problem)
+    windows, behind = (table.values(arm, problem, c, seeds) for c in ("windows", "behind"))
+    return np.nan_to_num(np.stack((windows - behind, windows), 1)).reshape(-1, 2)
 
 
 @claim(

@@ -169,27 +169,33 @@ def _mean(columns: Columns, name: str) -> float:
 def _gap(columns: Columns, other: str) -> Row:
     """How far J(pi) was below the reference's, and whether alpha's gradient has the sign of the episodic gap.
 
-    violation: mean over training of max(0, J(reference) - J(pi)), both smoothed over about 100 episodes. In windows of
-    WINDOW iterations whose episodic gap is beyond 2 standard errors: ahead or behind, those where the mean gradient has
-    the gap's sign (agree), and those where alpha rose.
+    violation: mean over training of max(0, J(reference) - J(pi)), both smoothed over about 100 episodes. windows: of
+    WINDOW iterations, those in which both had episodes in five. Of these, where the episodic gap is beyond 2 standard
+    errors: ahead or behind, and of a method whose alpha has a gradient those where its mean has the gap's sign (agree),
+    and those where alpha rose.
     """
-    names = ("violation", "ahead", "ahead_agree", "ahead_rise", "behind", "behind_agree", "behind_rise")
-    if not all(_known(columns, name) for name in (other, "alpha", "alpha_gradient")):
+    names = ("violation", "windows", "ahead", "ahead_agree", "ahead_rise", "behind", "behind_agree", "behind_rise")
+    if not _known(columns, other):
         return dict.fromkeys(names, math.nan)
     below = smooth(dict(columns), other) - smooth(dict(columns), "return_task/pi")
     counts = dict.fromkeys(names, 0.0)
     counts["violation"] = float(np.nanmean(np.maximum(below, 0.0)))
-    for start in range(0, len(columns["alpha"]) - WINDOW + 1, WINDOW):
+    climbs = _known(columns, "alpha") and _known(columns, "alpha_gradient")
+    for start in range(0, len(columns[other]) - WINDOW + 1, WINDOW):
         part = slice(start, start + WINDOW)
         mine, my_error = _window(columns["return_task/pi"][part])
         its, its_error = _window(columns[other][part])
+        counts["windows"] += float(math.isfinite(my_error) and math.isfinite(its_error))
         if not abs(mine - its) > 2.0 * math.hypot(my_error, its_error):
             continue
         side = "ahead" if mine > its else "behind"
-        gradient = float(np.nanmean(columns["alpha_gradient"][part]))
         counts[side] += 1
-        counts[side + "_agree"] += float(gradient * (mine - its) > 0.0)
-        counts[side + "_rise"] += float(columns["alpha"][part][-1] > columns["alpha"][part][0])
+        if climbs:
+            gradient = float(np.nanmean(columns["alpha_gradient"][part]))
+            counts[side + "_agree"] += float(gradient * (mine - its) > 0.0)
+            counts[side + "_rise"] += float(columns["alpha"][part][-1] > columns["alpha"][part][0])
+    if not climbs:
+        counts.update({name: math.nan for name in names if name.endswith(("_agree", "_rise"))})
     return counts
 
 

@@ -207,7 +207,9 @@ PROBLEMS: Dict[str, Problem] = {p.name: p for p in _problems()}
 # ---- experiments, the most important first -------------------------------------------------------------------------
 
 EXPERIMENTS: Tuple[Experiment, ...] = (
-    Experiment("core", ("C1", "C2", "C3", "C4", "C11", "C18", "E1", "E2", "preset"), ("hepo", "ppo_h"), SUITE, 10),
+    Experiment(
+        "core", ("C1", "C2", "C3", "C4", "C11", "C18", "C19", "E1", "E2", "preset"), ("hepo", "ppo_h"), SUITE, 10
+    ),
     Experiment("task", ("C2", "C6", "C9", "C18", "N3", "preset"), ("ppo_j",), SUITE, 10),
     Experiment("decoupled", ("C7", "preset"), ("ppo_jh_decoupled",), SUITE, 10),
     Experiment("release", ("preset",), ("hepo_release",), SUITE, 10),
@@ -236,10 +238,10 @@ EXPERIMENTS: Tuple[Experiment, ...] = (
         ("EffortReach", "Survival", "TwoArm", "RingRace"),
         5,
     ),
-    Experiment("plus", ("plus", "preset"), ("hepo_plus",), SUITE, 10),
+    Experiment("plus", ("plus", "C19", "preset"), ("hepo_plus",), SUITE, 10),
     Experiment("portfolio", ("plus",), PORTFOLIO, SUITE, 5),
     Experiment("repairs", ("preset",), tuple(a.name for a in REPAIRS), SUITE, 5),
-    Experiment("robots", ("robots",), ROBOT_ARMS, ROBOT_PROBLEMS, 3, 3),
+    Experiment("robots", ("robots", "C19"), ROBOT_ARMS, ROBOT_PROBLEMS, 3, 3),
     Experiment("hasty", ("hasty",), HASTY_ARMS, HASTY, 3, 3),
     Experiment("written", ("written",), WRITTEN_ARMS, WRITTEN, 3, 3),
     Experiment("franka", ("franka",), FRANKA_ARMS, (FRANKA,), 5, 1),
