@@ -398,6 +398,25 @@ class TestVerdicts:
         assert verdict("C10", *parts(10)) == HOLDS
         assert verdict("C10", *parts(9)) == FAILS
 
+    def test_eight_of_twelve_heuristics_of_a_robot(self):
+        def parts(better: int) -> List[List[Dict[str, str]]]:
+            mine = [rows("hepo", [p], 0.6 if i < better else 0.4, 3) for i, p in enumerate(WRITTEN)]
+            return [*mine, rows("ppo_h", WRITTEN, 0.5, 3)]
+
+        assert verdict("C20", *parts(8)) == HOLDS
+        assert verdict("C20", *parts(7)) == FAILS
+        assert verdict("C20", *parts(8)[1:]) == TOO_FEW
+
+    def test_the_correlation_over_a_robots_heuristics(self):
+        def parts(*scores: float) -> List[List[Dict[str, str]]]:
+            mine = [rows("hepo", [p], score, 3) for p, score in zip(WRITTEN, scores)]
+            return [*mine, *(rows("ppo_h", [p], i / 12, 3) for i, p in enumerate(WRITTEN))]
+
+        near = [i / 12 + 0.08 * (-1) ** i for i in range(12)]
+        assert verdict("C21", *parts(*near)) == HOLDS
+        assert verdict("C21", *parts(*reversed(near))) == FAILS
+        assert verdict("C21", *parts(*near[:11])) == TOO_FEW
+
     def test_the_constraint(self):
         free = rows("hepo_alpha0", SUITE, 0.5, violation=0.2)
         held = rows("hepo", SUITE, 0.5, violation=0.1, J_ref=-1000.0, J_se_ref=0.01)

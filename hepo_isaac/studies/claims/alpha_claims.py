@@ -1,4 +1,4 @@
-"""Claims about the constraint, alpha and the heuristic's quality: C3, C8, C11, C14, C15, C17, E2, N3."""
+"""Claims about the constraint, alpha and the heuristic's quality: C3, C8, C11, C14, C15, C17, C19, C21, E2, N3."""
 
 from __future__ import annotations
 
@@ -80,10 +80,28 @@ def c3(table: Table) -> Found:
 )
 def c8(table: Table) -> Found:
     """Over Push2D's heuristics."""
+    return _follows(table, ("Push2D", *HUMAN, *QUALITY, *OTHERS), stats.MIN_SEEDS)
+
+
+@claim(
+    "C21",
+    "HEPO's J follows that of its heuristic on FrankaCabinet",
+    "Pearson correlation over twelve human heuristics of mean J(ppo_h) and mean J(hepo): its interval contains 0.9",
+)
+def c21(table: Table) -> Found:
+    """Over FrankaCabinet's heuristics that people wrote."""
+    return _follows(table, WRITTEN, 3)
+
+
+def _follows(table: Table, problems: Tuple[str, ...], least: int) -> Found:
+    """Correlation over problems of mean J of ppo_h and hepo.
+
+    Args:
+        least: seeds that an arm must have on a problem.
+    """
     from scipy.stats import pearsonr, spearmanr
 
-    problems = ("Push2D", *HUMAN, *QUALITY, *OTHERS)
-    found, seeds = table.common(("hepo", "ppo_h"), problems)
+    found, seeds = table.common(("hepo", "ppo_h"), problems, least)
     if len(found) < 12:
         raise TooFewError("%d of at least 12 heuristics" % len(found))
     x, y = (np.array([v.mean() for v in table.scores(a, found, seeds).values()]) for a in ("ppo_h", "hepo"))

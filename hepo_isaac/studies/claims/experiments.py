@@ -243,7 +243,7 @@ EXPERIMENTS: Tuple[Experiment, ...] = (
     Experiment("repairs", ("preset",), tuple(a.name for a in REPAIRS), SUITE, 5),
     Experiment("robots", ("robots", "C19"), ROBOT_ARMS, ROBOT_PROBLEMS, 3, 3),
     Experiment("hasty", ("hasty",), HASTY_ARMS, HASTY, 3, 3),
-    Experiment("written", ("written",), WRITTEN_ARMS, WRITTEN, 3, 3),
+    Experiment("written", ("written", "C20", "C21"), WRITTEN_ARMS, WRITTEN, 3, 3),
     Experiment("franka", ("franka",), FRANKA_ARMS, (FRANKA,), 5, 1),
 )
 CLAIMS: Tuple[str, ...] = tuple(sorted({c for e in EXPERIMENTS for c in e.claims}))

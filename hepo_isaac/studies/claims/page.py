@@ -18,7 +18,7 @@ PAGE = HERE.parent / "claims.md"
 FIGURES = HERE / "figures"
 ORDER = (
     *("C1", "C2", "C3", "C4", "C5", "C6", "C7", "C7 decoupled", "C7 half", "C8", "C9", "C10", "C11", "C12"),
-    *("C13", "C14", "C15", "C16", "C17", "C18", "C19", "E1", "E2", "E2 drift", "N3"),
+    *("C13", "C14", "C15", "C16", "C17", "C18", "C19", "C20", "C21", "E1", "E2", "E2 drift", "N3"),
 )
 CAPTIONS = {
     "intervals.png": "IQM over the suite and probability of improvement over ppo_h, by hepo-isaac compare.",
