@@ -191,7 +191,6 @@ class FusedStep:
             raise UserError("the compiled step cannot be used: %s" % why)
         self._library = loaded
         self._net, self._optimizer = net, optimizer
-        self._grad_norm = train.grad_norm
         self._channels = critic_channels.contiguous()
         actor, critic = net.trunk_sizes()
         clip = train.e_clip if train.clip_value else float("inf")
@@ -259,10 +258,7 @@ class FusedStep:
             *map(_address, (flat, adam.exp_avg, adam.exp_avg_sq, adam.steps, adam.learning_rate)),
             *map(_address, (statistics, kl, flat.grad)),
         )
-        if adam.ties:
-            self._library.hepo_gradient(self._step, ctypes.byref(batch), ctypes.byref(state))
-            statistics[:, -1] += adam.step(self._grad_norm)
-        elif ranks.active():
+        if ranks.active():
             self._library.hepo_gradient(self._step, ctypes.byref(batch), ctypes.byref(state))
             ranks.mean_(flat.grad)
             self._library.hepo_apply(self._step, ctypes.byref(state))

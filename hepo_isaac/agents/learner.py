@@ -63,9 +63,7 @@ class Learner:
         if method.common_start:
             first = torch.arange(p, device=device) // method.num_policies * method.num_policies
             self.policies.take(first)
-        self._own = self._share_trunk() if method.shared_trunk else None
-        rate = torch.full((p,), train.learning_rate, device=device)
-        self.optimizer = StackedAdam(self.policies.net.flat, rate, own=self._own, members=method.num_policies)
+        self.optimizer = StackedAdam(self.policies.net.flat, torch.full((p,), train.learning_rate, device=device))
         self.multiplier = Multiplier(method.multiplier, self.num_runs, device)
         self.potential = self._potential(num_obs, num_actions)
         self.rewards = RewardChannels(method, train, self.multiplier, self.potential)
@@ -83,15 +81,6 @@ class Learner:
         if not reason(device, train.fused):
             parts = (self.critic_channels, method.dual_clip, update_threads)
             self.fused = FusedStep(self.policies.net, self.optimizer, train, *parts)
-
-    @torch.no_grad()
-    def _share_trunk(self) -> Tensor:
-        """Start the policies of a run from one trunk; returns what stays their own, see PolicyStack.member_mask."""
-        flat, members = self.policies.net.flat, self.policies.policies_per_run
-        own = self.policies.net.member_mask()
-        first = torch.arange(len(flat), device=flat.device) // members * members
-        flat.copy_(torch.where(own > 0, flat, flat[first]))
-        return own
 
     def _potential(self, num_obs: int, num_actions: int) -> Optional[LearnedPotential]:
         shaping, train = self.method.shaping, self.train
@@ -189,8 +178,6 @@ class Learner:
         return stats
 
     def _adapt(self, kl: Tensor) -> None:
-        if self._own is not None:  # one rate for one trunk, by whoever moved most
-            kl = kl.view(self.num_runs, -1).amax(1).repeat_interleave(self.method.num_policies)
         rate = self.optimizer.learning_rate
         new = adapt_learning_rate(rate, kl, self.train.kl_threshold, (self.train.min_lr, self.train.max_lr))
         rate.copy_(torch.where(self._adapts, new, rate))

@@ -153,17 +153,6 @@ class PolicyStack(nn.Module):
             start += layer.numel()
         return mask
 
-    def member_mask(self) -> Tensor:
-        """(D,) 1 at what policies that share a trunk have of their own: the first layers' biases, which tell the trunk
-        whose objective is asked for, the last layers, and log sigma."""
-        first = {0, self._actor_layers}
-        last = {self._actor_layers - 1, len(self._layers) - 1}
-        parts: List[Tensor] = []
-        for i, (fan_in, fan_out) in enumerate(self._layers):
-            for size, own in ((fan_in * fan_out, i in last), (fan_out, i in first | last)):
-                parts.append(torch.full((size,), float(own), device=self.flat.device))
-        return torch.cat((*parts, torch.ones(self.num_actions, device=self.flat.device)))
-
     def policy_state(self, policy: int) -> Dict[str, Tensor]:
         """One policy as an rl-games ``A2CNetwork`` state dict: actor_mlp, mu, value, sigma, and critic_mlp where the
         critics have a trunk of their own (``separate: True``)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 import torch
 from torch import Tensor
@@ -19,21 +19,11 @@ class StackedAdam:
     Args:
         flat: leaf (P, D) with a gradient of the same shape.
         learning_rate: (P,) tensor, changed in place by whoever schedules it.
-        own: (D,) 1 at what each of ``members`` policies in a row has to itself; they go on with one value of the rest,
-            by the mean of its gradients and the norm of all of them. The caller starts them from one value.
     """
 
     def __init__(
-        self,
-        flat: Tensor,
-        learning_rate: Tensor,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-        own: Optional[Tensor] = None,
-        members: int = 1,
+        self, flat: Tensor, learning_rate: Tensor, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
     ) -> None:
-        self._own, self._members = own, members
         self.flat, self.learning_rate = flat, learning_rate
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
         self.exp_avg = torch.zeros_like(flat, requires_grad=False)
@@ -47,7 +37,7 @@ class StackedAdam:
         grad = self.flat.grad
         assert grad is not None
         ranks.mean_(grad)
-        norm = grad.norm(dim=1, keepdim=True) if self._own is None else self._tie(grad, self._own)
+        norm = grad.norm(dim=1, keepdim=True)
         grad.mul_((max_grad_norm / (norm + 1e-6)).clamp_max(1.0))
         self.steps += 1.0
         self.exp_avg.lerp_(grad, 1.0 - self.beta1)
@@ -57,20 +47,6 @@ class StackedAdam:
         scale = self.learning_rate.unsqueeze(1) / (1.0 - self.beta1**self.steps)
         self.flat.sub_(scale * (self.exp_avg / denominator))
         return norm.squeeze(1)
-
-    @property
-    def ties(self) -> bool:
-        """Whether policies share parameters."""
-        return self._own is not None
-
-    def _tie(self, grad: Tensor, own: Tensor) -> Tensor:
-        """Replace the gradient of what members share by its mean; returns (P, 1) the norm of all that a run learns."""
-        by_run = grad.view(-1, self._members, grad.shape[1])
-        mean = by_run.mean(1, keepdim=True) * (1.0 - own)
-        by_run.mul_(own)
-        square = by_run.square().sum((1, 2)) + mean.square().sum((1, 2))
-        by_run.add_(mean)
-        return square.sqrt().repeat_interleave(self._members).unsqueeze(1)
 
     def zero_grad(self) -> None:
         """Zero the gradient in place, so that views of it stay valid."""

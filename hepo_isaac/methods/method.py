@@ -94,8 +94,6 @@ class MethodConfig:
         half of the envs.
     common_start: all policies of a run start from the same weights, so that their rows are on-policy for each other
         until their objectives part.
-    shared_trunk: all policies of a run are one network but for the first layers' biases, the last layers and the spread
-        of actions.
     constraint: what the multiplier enforces: "reference" J(pi) >= J of the second policy, "references" J(pi) >= J of
         every other (see ReferencesConfig), "threshold" J(pi) >= threshold, "eipo" J(pi) = J(pi_J) in EIPO's stages, or
         "none".
@@ -143,7 +141,6 @@ class MethodConfig:
     objectives: Tuple[str, ...] = ("heuristic",)
     shares: Tuple[int, ...] = ()
     common_start: bool = False
-    shared_trunk: bool = False
     constraint: str = "none"
     heuristic_weight: float = 1.0
     threshold: Optional[float] = None
@@ -239,10 +236,6 @@ class MethodConfig:
             (
                 self.constraint == "eipo" and not (two and alternating and self.share_data == "both"),
                 "constraint=eipo needs two policies, collection=alternating and share_data=both",
-            ),
-            (
-                self.shared_trunk and (not several or alternating or self.frozen_reference is not None),
-                "shared_trunk needs two policies, no collection=alternating and no frozen_reference",
             ),
             ("lagrangian" in self.objectives and self.constraint != "threshold", "lagrangian needs a threshold"),
             (self.share_data != "none" and not several, "share_data needs two policies"),
@@ -387,7 +380,6 @@ PAIR_KEYS: Dict[str, Any] = {
     "ratio_anchor": "behaviour",
     "partner_pull": 0.0,
     "common_start": False,
-    "shared_trunk": False,
 }
 
 

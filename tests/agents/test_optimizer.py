@@ -55,33 +55,3 @@ def test_gradient_stays_one_tensor():
     (opt.flat.sum()).backward()
     opt.zero_grad()
     assert opt.flat.grad.data_ptr() == pointer and opt.flat.grad.abs().sum() == 0
-
-
-def test_a_shared_trunk_is_one_parameter_of_torch_adam():
-    """Two members a run share every other number: as one torch parameter with the mean of both gradients."""
-    g = torch.Generator().manual_seed(0)
-    own = (torch.arange(6) % 2).double()
-    start = torch.randn(4, 6, generator=g, dtype=torch.float64)
-    start = torch.where(own > 0, start, start[torch.tensor([0, 0, 2, 2])])
-    flat = nn.Parameter(start.clone())
-    ours = StackedAdam(flat, torch.full((4,), 1e-2, dtype=torch.float64), own=own, members=2)
-    trunks = [nn.Parameter(start[2 * s, own == 0].clone()) for s in range(2)]
-    heads = [nn.Parameter(start[p, own > 0].clone()) for p in range(4)]
-    runs = [[trunks[s], heads[2 * s], heads[2 * s + 1]] for s in range(2)]
-    adams = [torch.optim.Adam(run, lr=1e-2) for run in runs]
-    for _ in range(10):
-        grad = 3.0 * torch.randn(4, 6, generator=g, dtype=torch.float64)
-        ours.zero_grad()
-        flat.grad.add_(grad)
-        norm = ours.step(1.0)
-        for s, run in enumerate(runs):
-            trunks[s].grad = grad[2 * s : 2 * s + 2, own == 0].mean(0)
-            for q in range(2):
-                heads[2 * s + q].grad = grad[2 * s + q, own > 0].clone()
-            total = nn.utils.clip_grad_norm_(run, 1.0)
-            torch.testing.assert_close(norm[2 * s : 2 * s + 2], total.expand(2))
-            adams[s].step()
-    for p in range(4):
-        torch.testing.assert_close(flat[p, own > 0].detach(), heads[p].detach())
-        torch.testing.assert_close(flat[p, own == 0].detach(), trunks[p // 2].detach())
-    assert torch.equal(flat[0, own == 0], flat[1, own == 0])

@@ -41,8 +41,7 @@ THEN = {
         "switching": "alternate", "max_stage_iterations": 16, "share_data": "none", "foreign_advantage": "owner",
         "off_policy_fraction": 0.5, "dual_clip": 3.0, "whitening": "owner", "critic_data": "own",
         "minibatch_order": "stratified", "timeout_bootstrap": "final_obs", "frozen_reference": None,
-        "reference_noise": 0.0, "shares": [], "common_start": False, "shared_trunk": False,
-        "ratio_anchor": "behaviour", "partner_pull": 0.0,
+        "reference_noise": 0.0, "shares": [], "common_start": False, "ratio_anchor": "behaviour", "partner_pull": 0.0,
         "references": {
             "window_episodes": 64, "z": 2.0, "projection": True, "factor": 2.0, "maximum": 100.0, "reseed_windows": 2,
         },
