@@ -220,9 +220,12 @@ def _written(table: Table, curves: Curves, file: Path) -> bool:
     means = {a: [table.values(a, p, "J", table.seeds(a, p)).mean() for p in there] for a in ("ppo_h", "hepo")}
     right.plot([0, 1], [0, 1], color="#4d4d4d", linewidth=0.8, linestyle="--")
     right.plot(means["ppo_h"], means["hepo"], "o", color=COLOURS["hepo"], markersize=6)
+    points: Dict[Tuple[float, float], List[str]] = {}
     for problem, x, y in zip(there, means["ppo_h"], means["hepo"]):
-        name = problem.split("/")[1].partition("@")[0]
-        right.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
+        near = next((p for p in points if np.hypot(p[0] - x, p[1] - y) < 0.03), (x, y))
+        points.setdefault(near, []).append(problem.split("/")[1].partition("@")[0])
+    for (x, y), names in points.items():  # one label where points lie on each other
+        right.annotate(", ".join(names), (x, y), xytext=(5, 5), textcoords="offset points", fontsize=8)
     right.set_xlabel("J of ppo_h, the heuristic alone", fontsize=9)
     right.set_ylabel("J of hepo", fontsize=9)
     right.set_xlim(-0.03, 1.0)
