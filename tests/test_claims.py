@@ -390,22 +390,15 @@ class TestVerdicts:
         assert verdict("C7", rows("hepo", tasks, 0.8, H=20.0), rival) == FAILS
         assert verdict("C7", rows("hepo", tasks, 0.05, H=5.0), rival) == FAILS
 
-    def test_ten_of_twelve_heuristics(self):
+    @pytest.mark.parametrize(("name", "problems", "seeds", "wanted"), [("C10", HUMAN, 5, 10), ("C20", WRITTEN, 3, 8)])
+    def test_so_many_of_twelve_heuristics(self, name, problems, seeds, wanted):
         def parts(better: int) -> List[List[Dict[str, str]]]:
-            mine = [rows("hepo", [p], 0.6 if i < better else 0.4, 5) for i, p in enumerate(HUMAN)]
-            return [*mine, rows("ppo_h", HUMAN, 0.5, 5)]
+            mine = [rows("hepo", [p], 0.6 if i < better else 0.4, seeds) for i, p in enumerate(problems)]
+            return [*mine, rows("ppo_h", problems, 0.5, seeds)]
 
-        assert verdict("C10", *parts(10)) == HOLDS
-        assert verdict("C10", *parts(9)) == FAILS
-
-    def test_eight_of_twelve_heuristics_of_a_robot(self):
-        def parts(better: int) -> List[List[Dict[str, str]]]:
-            mine = [rows("hepo", [p], 0.6 if i < better else 0.4, 3) for i, p in enumerate(WRITTEN)]
-            return [*mine, rows("ppo_h", WRITTEN, 0.5, 3)]
-
-        assert verdict("C20", *parts(8)) == HOLDS
-        assert verdict("C20", *parts(7)) == FAILS
-        assert verdict("C20", *parts(8)[1:]) == TOO_FEW
+        assert verdict(name, *parts(wanted)) == HOLDS
+        assert verdict(name, *parts(wanted - 1)) == FAILS
+        assert verdict(name, *parts(wanted)[1:]) == TOO_FEW
 
     def test_the_correlation_over_a_robots_heuristics(self):
         def parts(*scores: float) -> List[List[Dict[str, str]]]:

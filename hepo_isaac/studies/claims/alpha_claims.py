@@ -27,6 +27,7 @@ from hepo_isaac.studies.claims.experiments import (
 )
 from hepo_isaac.studies.claims.result import (
     FAILS,
+    FEW_SEEDS,
     HOLDS,
     NO_RULE,
     NOT_TESTED,
@@ -90,7 +91,7 @@ def c8(table: Table) -> Found:
 )
 def c21(table: Table) -> Found:
     """Over FrankaCabinet's heuristics that people wrote."""
-    return _follows(table, WRITTEN, 3)
+    return _follows(table, WRITTEN, FEW_SEEDS)
 
 
 def _follows(table: Table, problems: Tuple[str, ...], least: int) -> Found:

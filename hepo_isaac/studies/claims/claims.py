@@ -24,6 +24,7 @@ from hepo_isaac.studies.claims.experiments import (
 )
 from hepo_isaac.studies.claims.result import (
     FAILS,
+    FEW_SEEDS,
     HOLDS,
     NO_RULE,
     NOT_TESTED,
@@ -39,7 +40,6 @@ from hepo_isaac.studies.claims.result import (
 from hepo_isaac.studies.claims.table import Scores, Table, TooFewError
 
 Found = Tuple[str, str, str]
-FEW_SEEDS = 3  # of a robot, where a run takes minutes
 LEARNED = 0.2  # J-only has learned a task if it is that far between the untrained policy and the optimum
 
 

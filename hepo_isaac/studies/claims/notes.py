@@ -69,13 +69,13 @@ NOTES: Dict[Tuple[str, str], str] = {
         "alone learns to run laps in every run; with the rows of π_H, who goes to and fro over a line, in none. "
         "Everywhere else the two are equal. On FrankaCabinet sharing is ahead (table below)."
     ),
+    ("C18", "no rule"): "One number a task; the claim has no threshold, and the worst case is the point of it.",
     ("C20", "does not hold"): (
         "Three heuristics are solved by neither (h9, h10, h12), so nine are left, and HEPO is ahead on five of them. "
         "On h2 and h4, where H-only opens the drawer in some seeds, HEPO does in fewer or none: where one is lucky to "
         "find the drawer, each of its policies looks for it with half of the environments. The budget is a thirtieth "
         "of the published one (3.3 M steps of 98 M)."
     ),
-    ("C18", "no rule"): "One number a task; the claim has no threshold, and the worst case is the point of it.",
     ("E2", "holds"): (
         "π is behind π_H in few windows, all on Honeypot with r at the start too; in most of those α rises. It "
         "does not get far: a few hundredths. That α grows when the gap narrows, as one can read the abstract, is "

@@ -71,7 +71,7 @@ def markdown(table: Table, figures: Sequence[str], stale: int = 0) -> str:
 
 
 def state(table: Table, stale: int = 0) -> str:
-    """Commits, dates, what is still missing, and whose times these are: runs.csv names no machine."""
+    """Commits, dates, CPUs, what is still missing, and whose times these are."""
     about = json.loads(alpha_claims.TIMING.read_text(encoding="utf-8")) if alpha_claims.TIMING.exists() else {}
     hardware = about.get("hardware") or {}
     machine = "%s, %s cores, no GPU" % (hardware.get("cpu", "CPU"), hardware.get("cores", "?"))

@@ -13,6 +13,7 @@ from hepo_isaac.studies.claims.table import Scores, Table, TooFewError
 
 HOLDS, FAILS, TOO_FEW, NOT_TESTED, NO_RULE = "holds", "does not hold", "too few", "not tested", "no rule"
 VERDICTS = (HOLDS, FAILS, TOO_FEW, NOT_TESTED, NO_RULE)
+FEW_SEEDS = 3  # enough of an arm on a robot, where a run takes minutes
 EFFECT = 0.62  # the probability of improvement that an experiment must be able to notice before it says "no"
 
 
